@@ -1,1 +1,26 @@
-//! Under construction.
+//! The CPU backend: BN254 on whatever instructions the machine has.
+//!
+//! Every operation has a portable path; machines with AVX-512 IFMA get a second one, chosen at run time, never at build time:
+//! see [`Isa`]. Both compute the same field elements, so results do not depend on the choice. Work is spread over the current
+//! `rayon` pool.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod arch;
+mod device;
+mod error;
+mod msm;
+mod ntt;
+mod poly;
+mod quotient;
+
+pub use arch::Isa;
+pub use device::CpuBackend;
+pub use error::IsaError;
+pub use msm::CpuMsm;
+pub use ntt::CpuNtt;
+pub use poly::CpuPoly;
+pub use quotient::CpuQuotient;
+
+/// The name of this backend in knobs, tables and reports.
+pub const NAME: &str = "cpu";
