@@ -29,6 +29,12 @@ pub struct Unavailable {
     pub why: String,
 }
 
+/// A curve whose points and scalars may cross the operation boundary: shorthand for the bounds that everything above the
+/// operation traits repeats.
+pub trait Curve: CurveAffine<ScalarExt: DeviceRepr> + DeviceRepr {}
+
+impl<C: CurveAffine<ScalarExt: DeviceRepr> + DeviceRepr> Curve for C {}
+
 /// A way to compute: a library, a language, an instruction set.
 pub trait Backend<C: CurveAffine>: Debug + Send + Sync
 where

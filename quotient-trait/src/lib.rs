@@ -92,7 +92,7 @@ pub trait Quotient<F: PrimeField + DeviceRepr>: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Error::Length`] when a column or an output is not of length n, or when their numbers differ from the program's;
-    /// otherwise the failure rule of `parhelion-hal` holds.
+    /// [`Error::Invalid`] when `log_n` exceeds the field's two-adicity; otherwise the failure rule of `parhelion-hal` holds.
     fn evaluate(
         &self,
         queue: &Queue,
@@ -107,7 +107,7 @@ pub trait Quotient<F: PrimeField + DeviceRepr>: Debug + Send + Sync {
 /// The argument checks that every implementation of [`Quotient::evaluate`] makes before it does anything.
 ///
 /// # Errors
-/// [`Error::Length`].
+/// [`Error::Length`], or [`Error::Invalid`] when `log_n` exceeds the field's two-adicity.
 pub fn check_operands<F: PrimeField + DeviceRepr>(
     program: &Program<F>,
     domain: &Domain<F>,
@@ -115,6 +115,12 @@ pub fn check_operands<F: PrimeField + DeviceRepr>(
     challenges: &[F],
     out: &[RefMut<'_, F>],
 ) -> Result<()> {
+    if domain.log_n > F::S {
+        return Err(Error::Invalid {
+            what: "domain",
+            why: format!("log_n = {} exceeds the field's two-adicity {}", domain.log_n, F::S),
+        });
+    }
     let n = 1usize << domain.log_n;
     Error::check_len("program columns", program.columns as usize, columns.len())?;
     Error::check_len("program challenges", program.challenges as usize, challenges.len())?;
