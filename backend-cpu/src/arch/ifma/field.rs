@@ -1,0 +1,361 @@
+//! Eight field elements at a time in AVX-512 IFMA: five limbs of 52 bits, one vector per limb.
+//!
+//! # Representation
+//!
+//! An element is an integer x < 2^260 in five limbs of radix 2^52, lane i of limb j belonging to element i. It stands for a residue modulo
+//! p; the representative is not unique. [`V8::mul`] computes `a·b·2^−260 mod p`. Its operands need limbs below 2^52 (*normalised*) and
+//! values below 8p; its result is normalised and below 2p, because (8p)²/2^260 + p < 2p for a 254-bit p.
+//!
+//! Sums and differences leave limbs unnormalised (signed, a few bits wider); [`V8::carry`] normalises them. Bounds are the caller's duty and
+//! are stated where values are stored.
+//!
+//! # Crossing the boundary of R = 2^256
+//!
+//! At the trait boundary an element is `x·2^256 mod p` in four 64-bit words. With B a boundary form, `mul(A, w·2^260 mod p) = A·w`: a
+//! product with a constant kept in 2^260 form stays in boundary form, so transforms need no conversion at all. For two boundary forms,
+//! `mul(A, 16·B) = A·B·2^256·…` is the boundary form of the product, because 16·2^256 = 2^260: [`V8::load_shifted`] multiplies by 16 for free
+//! while it splits words into limbs.
+
+use core::arch::x86_64::*;
+use core::marker::PhantomData;
+
+const MASK: i64 = (1 << 52) - 1;
+
+/// A prime modulus below 2^254.
+pub(crate) trait Modulus: Copy + 'static {
+    /// p in limbs of 52 bits.
+    const P: [u64; 5];
+    /// −p⁻¹ mod 2^52.
+    const N0: u64;
+}
+
+/// Limbs of 52 bits from words of 64.
+pub(crate) const fn split(w: [u64; 4]) -> [u64; 5] {
+    let m = MASK as u64;
+    [
+        w[0] & m,
+        ((w[0] >> 52) | (w[1] << 12)) & m,
+        ((w[1] >> 40) | (w[2] << 24)) & m,
+        ((w[2] >> 28) | (w[3] << 36)) & m,
+        w[3] >> 16,
+    ]
+}
+
+const fn neg_inv52(p0: u64) -> u64 {
+    // Newton's iteration doubles the number of correct bits: 3, 6, 12, 24, 48, 96.
+    let mut x = p0.wrapping_mul(3) ^ 2;
+    let mut i = 0;
+    while i < 5 {
+        x = x.wrapping_mul(2u64.wrapping_sub(p0.wrapping_mul(x)));
+        i += 1;
+    }
+    x.wrapping_neg() & (MASK as u64)
+}
+
+/// The scalar field of BN254.
+#[derive(Clone, Copy)]
+pub(crate) struct FrModulus;
+const FR: [u64; 4] = [0x43e1f593f0000001, 0x2833e84879b97091, 0xb85045b68181585d, 0x30644e72e131a029];
+impl Modulus for FrModulus {
+    const P: [u64; 5] = split(FR);
+    const N0: u64 = neg_inv52(FR[0]);
+}
+
+/// The base field of BN254.
+#[derive(Clone, Copy)]
+pub(crate) struct FqModulus;
+const FQ: [u64; 4] = [0x3c208c16d87cfd47, 0x97816a916871ca8d, 0xb85045b68181585d, 0x30644e72e131a029];
+impl Modulus for FqModulus {
+    const P: [u64; 5] = split(FQ);
+    const N0: u64 = neg_inv52(FQ[0]);
+}
+
+/// Eight residues modulo `M`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct V8<M> {
+    pub(crate) l: [__m512i; 5],
+    _m: PhantomData<M>,
+}
+
+/// Limbs of k·p.
+const fn multiple<M: Modulus>(k: u64) -> [u64; 5] {
+    let mut out = [0u64; 5];
+    let mut carry = 0u128;
+    let mut i = 0;
+    while i < 5 {
+        let t = (M::P[i] as u128) * (k as u128) + carry;
+        out[i] = (t as u64) & (MASK as u64);
+        carry = t >> 52;
+        i += 1;
+    }
+    out
+}
+
+macro_rules! simd {
+    ($(#[$attr:meta])* $vis:vis fn $($rest:tt)*) => {
+        $(#[$attr])*
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
+        $vis fn $($rest)*
+    };
+}
+
+impl<M: Modulus> V8<M> {
+    simd! {
+    /// From limbs.
+    pub(crate) fn from_limbs(l: [__m512i; 5]) -> Self {
+        V8 { l, _m: PhantomData }
+    }}
+
+    simd! {
+    /// Eight copies of one element given in limbs.
+    pub(crate) fn splat(x: [u64; 5]) -> Self {
+        Self::from_limbs([
+            _mm512_set1_epi64(x[0] as i64),
+            _mm512_set1_epi64(x[1] as i64),
+            _mm512_set1_epi64(x[2] as i64),
+            _mm512_set1_epi64(x[3] as i64),
+            _mm512_set1_epi64(x[4] as i64),
+        ])
+    }}
+
+    simd! {
+    /// Eight zeros.
+    pub(crate) fn zero() -> Self {
+        Self::from_limbs([_mm512_setzero_si512(); 5])
+    }}
+
+    simd! {
+    /// Four vectors of words, word j of element i in lane i of vector j, to normalised limbs: the same integers, below 2^256.
+    pub(crate) fn from_words(w: [__m512i; 4]) -> Self {
+        let m = _mm512_set1_epi64(MASK);
+        Self::from_limbs([
+            _mm512_and_si512(w[0], m),
+            _mm512_and_si512(_mm512_shrdi_epi64::<52>(w[0], w[1]), m),
+            _mm512_and_si512(_mm512_shrdi_epi64::<40>(w[1], w[2]), m),
+            _mm512_and_si512(_mm512_shrdi_epi64::<28>(w[2], w[3]), m),
+            _mm512_srli_epi64::<16>(w[3]),
+        ])
+    }}
+
+    simd! {
+    /// As [`V8::from_words`], times 16: below 2^260, and below 16p for canonical words.
+    pub(crate) fn from_words_shifted(w: [__m512i; 4]) -> Self {
+        let m = _mm512_set1_epi64(MASK);
+        Self::from_limbs([
+            _mm512_and_si512(_mm512_slli_epi64::<4>(w[0]), m),
+            _mm512_and_si512(_mm512_shrdi_epi64::<48>(w[0], w[1]), m),
+            _mm512_and_si512(_mm512_shrdi_epi64::<36>(w[1], w[2]), m),
+            _mm512_and_si512(_mm512_shrdi_epi64::<24>(w[2], w[3]), m),
+            _mm512_srli_epi64::<12>(w[3]),
+        ])
+    }}
+
+    simd! {
+    /// Normalised limbs, value below 2^256, to words.
+    pub(crate) fn to_words(self) -> [__m512i; 4] {
+        let l = self.l;
+        [
+            _mm512_or_si512(l[0], _mm512_slli_epi64::<52>(l[1])),
+            _mm512_or_si512(_mm512_srli_epi64::<12>(l[1]), _mm512_slli_epi64::<40>(l[2])),
+            _mm512_or_si512(_mm512_srli_epi64::<24>(l[2]), _mm512_slli_epi64::<28>(l[3])),
+            _mm512_or_si512(_mm512_srli_epi64::<36>(l[3]), _mm512_slli_epi64::<16>(l[4])),
+        ]
+    }}
+
+    simd! {
+    /// Eight consecutive elements of four words.
+    pub(crate) fn load(from: &[[u64; 4]; 8]) -> Self {
+        Self::from_words(load_transposed(from))
+    }}
+
+    simd! {
+    /// Eight consecutive elements of four words, times 16.
+    pub(crate) fn load_shifted(from: &[[u64; 4]; 8]) -> Self {
+        Self::from_words_shifted(load_transposed(from))
+    }}
+
+    simd! {
+    /// Stores canonical elements; the value must be normalised and below 2^256, and canonical if the caller needs that: see
+    /// [`V8::canonical`].
+    pub(crate) fn store(self, to: &mut [[u64; 4]; 8]) {
+        store_transposed(self.to_words(), to);
+    }}
+
+    simd! {
+    /// Limb-wise sum, not normalised.
+    pub(crate) fn add_lazy(self, o: Self) -> Self {
+        let (a, b) = (self.l, o.l);
+        Self::from_limbs([
+            _mm512_add_epi64(a[0], b[0]),
+            _mm512_add_epi64(a[1], b[1]),
+            _mm512_add_epi64(a[2], b[2]),
+            _mm512_add_epi64(a[3], b[3]),
+            _mm512_add_epi64(a[4], b[4]),
+        ])
+    }}
+
+    simd! {
+    /// Limb-wise `self − o + k·p`, not normalised; the value is non-negative when o ≤ k·p.
+    pub(crate) fn sub_lazy<const K: u64>(self, o: Self) -> Self {
+        let (a, b) = (self.l, o.l);
+        let kp = const { multiple::<M>(K) };
+        let f = |i: usize| _mm512_add_epi64(_mm512_sub_epi64(a[i], b[i]), _mm512_set1_epi64(kp[i] as i64));
+        Self::from_limbs([f(0), f(1), f(2), f(3), f(4)])
+    }}
+
+    simd! {
+    /// Propagates (signed) carries: limbs 0–3 below 2^52, limb 4 takes the rest. The value must be in [0, 2^260).
+    pub(crate) fn carry(self) -> Self {
+        let m = _mm512_set1_epi64(MASK);
+        let mut l = self.l;
+        l[1] = _mm512_add_epi64(l[1], _mm512_srai_epi64::<52>(l[0]));
+        l[0] = _mm512_and_si512(l[0], m);
+        l[2] = _mm512_add_epi64(l[2], _mm512_srai_epi64::<52>(l[1]));
+        l[1] = _mm512_and_si512(l[1], m);
+        l[3] = _mm512_add_epi64(l[3], _mm512_srai_epi64::<52>(l[2]));
+        l[2] = _mm512_and_si512(l[2], m);
+        l[4] = _mm512_add_epi64(l[4], _mm512_srai_epi64::<52>(l[3]));
+        l[3] = _mm512_and_si512(l[3], m);
+        Self::from_limbs(l)
+    }}
+
+    simd! {
+    /// `self − k·p` where that is non-negative, else `self`. Operand and result normalised.
+    pub(crate) fn reduce_once<const K: u64>(self) -> Self {
+        let kp = const { multiple::<M>(K) };
+        let f = |i: usize| _mm512_sub_epi64(self.l[i], _mm512_set1_epi64(kp[i] as i64));
+        let d = Self::from_limbs([f(0), f(1), f(2), f(3), f(4)]).carry();
+        let negative = _mm512_movepi64_mask(d.l[4]);
+        let g = |i: usize| _mm512_mask_mov_epi64(d.l[i], negative, self.l[i]);
+        Self::from_limbs([g(0), g(1), g(2), g(3), g(4)])
+    }}
+
+    simd! {
+    /// The canonical representative of a normalised value below 2p.
+    pub(crate) fn canonical(self) -> Self {
+        self.reduce_once::<1>()
+    }}
+
+    simd! {
+    /// `a·b·2^−260 mod p`: operands normalised, product of their values below 2^260·p; result normalised, below 2p.
+    ///
+    /// Koç, Acar and Kaliski's finely integrated operand scanning, on limbs of 52 bits with unnormalised columns (Gueron and Krasnov).
+    pub(crate) fn mul(self, o: Self) -> Self {
+        let (a, b) = (&self.l, &o.l);
+        let zero = _mm512_setzero_si512();
+        let n0 = _mm512_set1_epi64(M::N0 as i64);
+        let m = _mm512_set1_epi64(MASK);
+        let p = [
+            _mm512_set1_epi64(M::P[0] as i64),
+            _mm512_set1_epi64(M::P[1] as i64),
+            _mm512_set1_epi64(M::P[2] as i64),
+            _mm512_set1_epi64(M::P[3] as i64),
+            _mm512_set1_epi64(M::P[4] as i64),
+        ];
+        // Columns in two sets so that two chains of multiply-adds run side by side.
+        let mut t = [zero; 6];
+        let mut u = [zero; 6];
+        for i in 0..5 {
+            let bi = b[i];
+            t[0] = _mm512_madd52lo_epu64(t[0], a[0], bi);
+            u[1] = _mm512_madd52hi_epu64(u[1], a[0], bi);
+            t[1] = _mm512_madd52lo_epu64(t[1], a[1], bi);
+            u[2] = _mm512_madd52hi_epu64(u[2], a[1], bi);
+            t[2] = _mm512_madd52lo_epu64(t[2], a[2], bi);
+            u[3] = _mm512_madd52hi_epu64(u[3], a[2], bi);
+            t[3] = _mm512_madd52lo_epu64(t[3], a[3], bi);
+            u[4] = _mm512_madd52hi_epu64(u[4], a[3], bi);
+            t[4] = _mm512_madd52lo_epu64(t[4], a[4], bi);
+            u[5] = _mm512_madd52hi_epu64(u[5], a[4], bi);
+            let c0 = _mm512_add_epi64(t[0], u[0]);
+            let q = _mm512_and_si512(_mm512_madd52lo_epu64(zero, c0, n0), m);
+            let c0 = _mm512_madd52lo_epu64(c0, q, p[0]);
+            u[1] = _mm512_madd52hi_epu64(u[1], q, p[0]);
+            t[1] = _mm512_madd52lo_epu64(t[1], q, p[1]);
+            u[2] = _mm512_madd52hi_epu64(u[2], q, p[1]);
+            t[2] = _mm512_madd52lo_epu64(t[2], q, p[2]);
+            u[3] = _mm512_madd52hi_epu64(u[3], q, p[2]);
+            t[3] = _mm512_madd52lo_epu64(t[3], q, p[3]);
+            u[4] = _mm512_madd52hi_epu64(u[4], q, p[3]);
+            t[4] = _mm512_madd52lo_epu64(t[4], q, p[4]);
+            u[5] = _mm512_madd52hi_epu64(u[5], q, p[4]);
+            // Column 0 is a multiple of 2^52: pass its carry on and shift all columns down by one.
+            t[0] = _mm512_add_epi64(t[1], _mm512_srli_epi64::<52>(c0));
+            t[1] = t[2];
+            t[2] = t[3];
+            t[3] = t[4];
+            t[4] = zero;
+            u[0] = u[1];
+            u[1] = u[2];
+            u[2] = u[3];
+            u[3] = u[4];
+            u[4] = u[5];
+            u[5] = zero;
+        }
+        let f = |i: usize| _mm512_add_epi64(t[i], u[i]);
+        Self::from_limbs([f(0), f(1), f(2), f(3), f(4)]).carry()
+    }}
+
+    simd! {
+    /// `a²·2^−260 mod p`, bounds as [`V8::mul`].
+    pub(crate) fn square(self) -> Self {
+        self.mul(self)
+    }}
+}
+
+simd! {
+/// Eight elements of four words to four vectors, word j of element i in lane i of vector j.
+pub(crate) fn load_transposed(from: &[[u64; 4]; 8]) -> [__m512i; 4] {
+    // SAFETY: reads 8 × 32 bytes, the whole array, unaligned.
+    let v = unsafe {
+        let p = from.as_ptr().cast::<__m512i>();
+        [
+            _mm512_loadu_si512(p),
+            _mm512_loadu_si512(p.add(1)),
+            _mm512_loadu_si512(p.add(2)),
+            _mm512_loadu_si512(p.add(3)),
+        ]
+    };
+    // v0 = a0..a3 b0..b3, v1 = c d, v2 = e f, v3 = g h; collect the words pairwise, then join halves.
+    let lo = _mm512_set_epi64(13, 9, 5, 1, 12, 8, 4, 0);
+    let hi = _mm512_set_epi64(15, 11, 7, 3, 14, 10, 6, 2);
+    // a0 b0 c0 d0 | a1 b1 c1 d1
+    let x = _mm512_permutex2var_epi64(v[0], lo, v[1]);
+    let y = _mm512_permutex2var_epi64(v[2], lo, v[3]);
+    let z = _mm512_permutex2var_epi64(v[0], hi, v[1]);
+    let w = _mm512_permutex2var_epi64(v[2], hi, v[3]);
+    [
+        _mm512_shuffle_i64x2::<0x44>(x, y),
+        _mm512_shuffle_i64x2::<0xee>(x, y),
+        _mm512_shuffle_i64x2::<0x44>(z, w),
+        _mm512_shuffle_i64x2::<0xee>(z, w),
+    ]
+}}
+
+simd! {
+/// The inverse of [`load_transposed`].
+pub(crate) fn store_transposed(w: [__m512i; 4], to: &mut [[u64; 4]; 8]) {
+    let x = _mm512_shuffle_i64x2::<0x44>(w[0], w[1]);
+    let y = _mm512_shuffle_i64x2::<0xee>(w[0], w[1]);
+    let z = _mm512_shuffle_i64x2::<0x44>(w[2], w[3]);
+    let u = _mm512_shuffle_i64x2::<0xee>(w[2], w[3]);
+    // x = a0 b0 c0 d0 a1 b1 c1 d1, z = a2 b2 c2 d2 a3 b3 c3 d3
+    let first = _mm512_set_epi64(13, 9, 5, 1, 12, 8, 4, 0);
+    let second = _mm512_set_epi64(15, 11, 7, 3, 14, 10, 6, 2);
+    let v = [
+        _mm512_permutex2var_epi64(x, first, z),
+        _mm512_permutex2var_epi64(x, second, z),
+        _mm512_permutex2var_epi64(y, first, u),
+        _mm512_permutex2var_epi64(y, second, u),
+    ];
+    // SAFETY: writes 8 × 32 bytes, the whole array, unaligned.
+    unsafe {
+        let p = to.as_mut_ptr().cast::<__m512i>();
+        _mm512_storeu_si512(p, v[0]);
+        _mm512_storeu_si512(p.add(1), v[1]);
+        _mm512_storeu_si512(p.add(2), v[2]);
+        _mm512_storeu_si512(p.add(3), v[3]);
+    }
+}}
