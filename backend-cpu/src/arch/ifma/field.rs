@@ -233,6 +233,30 @@ impl<M: Modulus> V8<M> {
     }}
 
     simd! {
+    /// A representative below 2p of a normalised value below 2^260.
+    ///
+    /// The quotient is estimated from the top limb: with d = ⌊p / 2^208⌋ + 1 and ⌊2^97 / d⌋ in 52 bits, the estimate is the true quotient
+    /// or one less.
+    pub(crate) fn reduce(self) -> Self {
+        let zero = _mm512_setzero_si512();
+        let inv = const { ((1u128 << 97) / (M::P[4] as u128 + 1)) as u64 };
+        let q = _mm512_srli_epi64::<45>(_mm512_madd52hi_epu64(zero, self.l[4], _mm512_set1_epi64(inv as i64)));
+        let p = |i: usize| _mm512_set1_epi64(M::P[i] as i64);
+        // q < 2^7, so the high halves matter.
+        let lo = |i: usize| _mm512_madd52lo_epu64(zero, q, p(i));
+        let hi = |i: usize| _mm512_madd52hi_epu64(lo(i + 1), q, p(i));
+        let l = self.l;
+        Self::from_limbs([
+            _mm512_sub_epi64(l[0], lo(0)),
+            _mm512_sub_epi64(l[1], hi(0)),
+            _mm512_sub_epi64(l[2], hi(1)),
+            _mm512_sub_epi64(l[3], hi(2)),
+            _mm512_sub_epi64(l[4], hi(3)),
+        ])
+        .carry()
+    }}
+
+    simd! {
     /// The canonical representative of a normalised value below 2p.
     pub(crate) fn canonical(self) -> Self {
         self.reduce_once::<1>()
