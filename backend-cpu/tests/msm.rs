@@ -8,7 +8,7 @@ use group::{Curve, Group};
 use halo2_axiom::arithmetic::best_multiexp;
 use halo2curves::bn256::{Fr, G1, G1Affine};
 use parhelion_backend_api::hal::Ref;
-use parhelion_backend_api::{Error, Msm, Provider, Queue, Reuse, ScalarKind};
+use parhelion_backend_api::{Error, Provider, Queue, Reuse, ScalarKind};
 use rand_core::RngCore;
 
 fn formula(scalars: &[Fr], bases: &[G1Affine]) -> G1 {

@@ -1,5 +1,8 @@
 //! The instruction sets, and the choice between them.
 
+pub(crate) mod generic;
+pub(crate) mod points;
+
 use crate::IsaError;
 
 /// An instruction set that kernels are written for. A closed set: each value names one complete set of kernels.

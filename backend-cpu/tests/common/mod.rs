@@ -12,7 +12,7 @@ use rand_core::{RngCore, SeedableRng};
 use rayon::prelude::*;
 
 /// Runs a test once per instruction set.
-pub fn on_every_isa(test: impl Fn(&Provider<G1Affine>, &Queue)) {
+pub(crate) fn on_every_isa(test: impl Fn(&Provider<G1Affine>, &Queue)) {
     for isa in Isa::available() {
         let backend = CpuBackend::with_isa(isa).unwrap();
         let device = backend.probe().unwrap().remove(0);
@@ -24,12 +24,12 @@ pub fn on_every_isa(test: impl Fn(&Provider<G1Affine>, &Queue)) {
 }
 
 /// A reproducible source of operands.
-pub fn rng(seed: u64) -> ChaCha20Rng {
+pub(crate) fn rng(seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(seed)
 }
 
 /// Uniform field elements with the edge values sprinkled in.
-pub fn elements(rng: &mut impl RngCore, n: usize) -> Vec<Fr> {
+pub(crate) fn elements(rng: &mut impl RngCore, n: usize) -> Vec<Fr> {
     (0..n)
         .map(|_| match rng.next_u32() % 16 {
             0 => Fr::ZERO,
@@ -43,12 +43,12 @@ pub fn elements(rng: &mut impl RngCore, n: usize) -> Vec<Fr> {
 }
 
 /// Uniform field elements.
-pub fn uniform(rng: &mut impl RngCore, n: usize) -> Vec<Fr> {
+pub(crate) fn uniform(rng: &mut impl RngCore, n: usize) -> Vec<Fr> {
     (0..n).map(|_| Fr::random(&mut *rng)).collect()
 }
 
 /// `n` distinct points whose discrete logarithms form a geometric progression, fast to make.
-pub fn points(seed: u64, n: usize) -> Vec<G1Affine> {
+pub(crate) fn points(seed: u64, n: usize) -> Vec<G1Affine> {
     let base = G1::generator() * Fr::random(rng(seed));
     let step = 256;
     let giants: Vec<G1> = std::iter::successors(Some(base), |p| Some(p + p)).take(n.div_ceil(step)).collect();

@@ -1,0 +1,5 @@
+//! Portable kernels, on 64-bit words.
+
+mod points;
+
+pub(crate) use points::ScalarPoints;

@@ -1,0 +1,218 @@
+//! Scalars as signed magnitudes, sorted into classes by their size, and cut into signed digits.
+//!
+//! halo2 columns are mostly zeros, ones and small numbers, so a column is never treated as one kind: every scalar s becomes a
+//! magnitude min(s, r − s) with a sign, zeros are dropped, and the rest falls into classes that each get their own windows.
+//!
+//! Digits are signed without a carry chain: with K = Σ_w 2^(c−1)·2^(cw) over all windows but the top one, the w-th window of
+//! s + K, less 2^(c−1), is the w-th signed digit of s. The top one is not signed; one bit of room lets it take the carry.
+
+use halo2curves::bn256::Fr;
+
+use crate::arch::points::{NEGATE, Points};
+
+/// r, the order of the group.
+const MODULUS: [u64; 4] = [0x43e1_f593_f000_0001, 0x2833_e848_79b9_7091, 0xb850_45b6_8181_585d, 0x3064_4e72_e131_a029];
+
+/// Upper bounds of the classes in bits of magnitude.
+const CLASS_BITS: [u32; CLASSES] = [16, 64, 254];
+/// Number of classes.
+pub(crate) const CLASSES: usize = 3;
+
+/// The scalars of one class in one part of a column.
+#[derive(Debug, Default)]
+pub(crate) struct Part {
+    /// Index into the bases, with [`NEGATE`] for negative scalars.
+    pub(crate) index: Vec<u32>,
+    /// The magnitudes.
+    pub(crate) magnitude: Vec<[u64; 4]>,
+    /// The bitwise or of all magnitudes.
+    pub(crate) all: [u64; 4],
+}
+
+fn less(a: &[u64; 4], b: &[u64; 4]) -> bool {
+    a.iter().rev().lt(b.iter().rev())
+}
+
+fn sub(a: &[u64; 4], b: &[u64; 4]) -> [u64; 4] {
+    let mut borrow = false;
+    std::array::from_fn(|i| {
+        let (x, first) = a[i].overflowing_sub(b[i]);
+        let (x, second) = x.overflowing_sub(u64::from(borrow));
+        borrow = first | second;
+        x
+    })
+}
+
+fn add(a: &[u64; 4], b: &[u64; 4]) -> [u64; 4] {
+    let mut carry = false;
+    std::array::from_fn(|i| {
+        let (x, first) = a[i].overflowing_add(b[i]);
+        let (x, second) = x.overflowing_add(u64::from(carry));
+        carry = first | second;
+        x
+    })
+}
+
+/// Number of significant bits.
+pub(crate) fn bits(a: &[u64; 4]) -> u32 {
+    a.iter().rposition(|w| *w != 0).map_or(0, |i| 64 * i as u32 + 64 - a[i].leading_zeros())
+}
+
+/// The classes of `scalars`, the first of which has base `first`.
+pub(crate) fn classify<P: Points>(points: P, scalars: &[Fr], first: usize) -> [Part; CLASSES] {
+    const STRIP: usize = 256;
+    let mut parts: [Part; CLASSES] = Default::default();
+    let mut canonical = [[0; 4]; STRIP];
+    for (strip, scalars) in scalars.chunks(STRIP).enumerate() {
+        let canonical = &mut canonical[..scalars.len()];
+        points.canonical(scalars, canonical);
+        for (i, value) in canonical.iter().enumerate() {
+            let negated = sub(&MODULUS, value);
+            let negative = less(&negated, value);
+            let magnitude = if negative { negated } else { *value };
+            let class = match magnitude {
+                [0, 0, 0, 0] => continue,
+                [w, 0, 0, 0] => usize::from(w >> CLASS_BITS[0] != 0),
+                _ => 2,
+            };
+            let part = &mut parts[class];
+            let index = (first + strip * STRIP + i) as u32;
+            part.index.push(if negative { index | NEGATE } else { index });
+            part.magnitude.push(magnitude);
+            part.all.iter_mut().zip(&magnitude).for_each(|(all, w)| *all |= w);
+        }
+    }
+    parts
+}
+
+/// How the magnitudes of one class are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Windows {
+    /// Bits per window.
+    pub(crate) width: u32,
+    /// Number of windows.
+    pub(crate) count: u32,
+    /// Whether digits are signed. One window alone needs no sign.
+    pub(crate) signed: bool,
+}
+
+impl Windows {
+    /// Widest window: a digit is 16 bits.
+    const WIDEST: u32 = 16;
+
+    /// The cheapest windows for `len` magnitudes of `bits` bits, in additions: a window costs one per scalar with a non-zero digit
+    /// and two per bucket in use.
+    pub(crate) fn choose(len: usize, bits: u32, lanes: usize) -> Self {
+        let len = len as f64;
+        let overhead = lanes as f64;
+        let cost = |buckets: f64| len.min(buckets) * 2.0 + len + overhead;
+        let single = (bits <= Self::WIDEST)
+            .then(|| (cost(f64::from((1u32 << bits) - 1)), Windows { width: bits, count: 1, signed: false }));
+        (2..=Self::WIDEST)
+            .map(|width| {
+                // One more bit for the sign.
+                let count = (bits + 1).div_ceil(width);
+                let buckets = f64::from(1u32 << (width - 1));
+                // Every window also costs the doublings and the tail of its reduction.
+                let tail = 8.0 * f64::from(width);
+                (f64::from(count) * (cost(buckets) + tail), Windows { width, count, signed: true })
+            })
+            .chain(single)
+            .min_by(|a, b| a.0.total_cmp(&b.0))
+            .map_or(Windows { width: 2, count: 127, signed: true }, |(_, windows)| windows)
+    }
+
+    /// Buckets per window: bucket b − 1 holds the digits ±b.
+    pub(crate) fn buckets(&self) -> usize {
+        if self.signed { 1 << (self.width - 1) } else { (1 << self.width) - 1 }
+    }
+
+    /// The offset K of the module's documentation.
+    fn offset(&self) -> [u64; 4] {
+        let mut offset = [0; 4];
+        for window in 1..self.count {
+            let bit = window * self.width - 1;
+            offset[bit as usize / 64] |= 1 << (bit % 64);
+        }
+        offset
+    }
+
+    /// Writes the digits of `magnitudes`, biased to be non-negative, into one slice per window.
+    pub(crate) fn digits(&self, magnitudes: &[[u64; 4]], windows: &mut [&mut [u16]]) {
+        let offset = self.offset();
+        let mask = (1u64 << self.width) - 1;
+        for (i, magnitude) in magnitudes.iter().enumerate() {
+            let value = add(magnitude, &offset);
+            for (window, out) in windows.iter_mut().enumerate() {
+                let bit = window * self.width as usize;
+                let (word, shift) = (bit / 64, bit % 64);
+                let low = value.get(word).map_or(0, |w| w >> shift);
+                let high = if shift == 0 { 0 } else { value.get(word + 1).map_or(0, |w| w << (64 - shift)) };
+                out[i] = ((low | high) & mask) as u16;
+            }
+        }
+    }
+
+    /// What the digits of a window are biased by.
+    pub(crate) fn bias(&self, window: usize) -> i32 {
+        if window + 1 < self.count as usize { 1 << (self.width - 1) } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Σ digit·2^(width·window) as a sign and a magnitude modulo 2^320.
+    fn recompose(windows: &Windows, digits: &[u16]) -> [u64; 5] {
+        let mut sum = [0u64; 5];
+        for (w, digit) in digits.iter().enumerate().rev() {
+            let mut carry = 0u128;
+            for word in &mut sum {
+                carry += u128::from(*word) << windows.width;
+                *word = carry as u64;
+                carry >>= 64;
+            }
+            let digit = i128::from(i32::from(*digit) - windows.bias(w));
+            let mut carry = digit;
+            for word in &mut sum {
+                carry += i128::from(*word);
+                *word = carry as u64;
+                carry >>= 64;
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn digits_recompose() {
+        let half = sub(&MODULUS, &[1, 0, 0, 0]).map(|w| w >> 1);
+        let values = [
+            [1, 0, 0, 0],
+            [0xffff, 0, 0, 0],
+            [u64::MAX, 0, 0, 0],
+            [u64::MAX, u64::MAX, u64::MAX, 0],
+            half,
+            [0x8000_8000_8000_8000; 4].map(|w: u64| w >> 3),
+        ];
+        for value in values {
+            for width in 2..=16 {
+                let windows = Windows { width, count: (bits(&value) + 1).div_ceil(width), signed: true };
+                let mut columns = vec![vec![0u16; 1]; windows.count as usize];
+                let mut slices: Vec<_> = columns.iter_mut().map(|c| &mut c[..]).collect();
+                windows.digits(&[value], &mut slices);
+                let digits: Vec<_> = columns.iter().map(|c| c[0]).collect();
+                assert_eq!(recompose(&windows, &digits)[..4], value, "width {width}");
+                let limit = windows.buckets() as i32;
+                assert!(digits.iter().enumerate().all(|(w, d)| (i32::from(*d) - windows.bias(w)).abs() <= limit));
+            }
+        }
+    }
+
+    #[test]
+    fn small_scalars_take_one_window() {
+        assert_eq!(Windows::choose(1 << 16, 1, 8), Windows { width: 1, count: 1, signed: false });
+        assert_eq!(Windows::choose(1 << 20, 16, 8).count, 1);
+        assert!(Windows::choose(1 << 10, 254, 8).width < Windows::choose(1 << 20, 254, 8).width);
+    }
+}
