@@ -1,1 +1,111 @@
-//! Under construction.
+//! Every Parhelion backend behind one additive cargo feature each, and the default engine.
+//!
+//! This is the only crate that names backends, and [`default_engine`] holds the only static of the project: open devices, their prepared
+//! bases and compiled programs live from the first proof to the end of the process, usable from every thread.
+//!
+//! | feature | backend | needs at build time |
+//! |---|---|---|
+//! | `cpu` (default) | `cpu` | nothing |
+#![forbid(unsafe_code)]
+
+mod open;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use halo2curves::bn256::G1Affine;
+use parhelion_backend_api::{Backend, DeviceInfo, Unavailable};
+use parhelion_dispatch::{Engine, KnobError, Knobs, TableError};
+
+pub use open::{engine, open};
+
+/// Why there is no engine.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An environment variable does not parse.
+    #[error(transparent)]
+    Knob(#[from] KnobError),
+    /// A backend is named that this build does not have.
+    #[error("backend `{name}` is not in this build, which has: {known}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// The names that exist.
+        known: String,
+    },
+    /// A backend is named that has no device here.
+    #[error("backend `{}` cannot be used: {}", .0.backend, .0.why)]
+    Unavailable(Unavailable),
+    /// The cost table cannot be read.
+    #[error(transparent)]
+    Table(#[from] Arc<TableError>),
+    /// The trace file cannot be created.
+    #[error("trace file {path}: {source}")]
+    Trace {
+        /// The file.
+        path: String,
+        /// The cause.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// The engine refuses its settings.
+    #[error(transparent)]
+    Settings(Arc<parhelion_backend_api::Error>),
+    /// No backend has a device here.
+    #[error("no backend can be used: {0}")]
+    Nothing(String),
+}
+
+/// Every backend of this build, host first.
+pub fn all() -> Vec<Box<dyn Backend<G1Affine>>> {
+    vec![
+        #[cfg(feature = "cpu")]
+        Box::new(parhelion_backend_cpu::CpuBackend::new()),
+    ]
+}
+
+/// An engine over what is here, set up by the environment; see [`parhelion_dispatch::KNOBS`].
+///
+/// # Errors
+/// [`Error`]: a variable that does not parse, a backend that is named and cannot be used, a table or a trace file that cannot be
+/// opened.
+pub fn engine_from_env() -> Result<Engine<G1Affine>, Error> {
+    engine(&all(), &Knobs::from_env()?)
+}
+
+/// The engine of the process, opened from the environment at the first call. A failure is as permanent as a success.
+///
+/// # Errors
+/// As [`engine_from_env`].
+pub fn default_engine() -> Result<&'static Engine<G1Affine>, Error> {
+    static ENGINE: OnceLock<Result<Engine<G1Affine>, Error>> = OnceLock::new();
+    ENGINE.get_or_init(engine_from_env).as_ref().map_err(Error::clone)
+}
+
+/// What one backend found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Name of the backend.
+    pub backend: &'static str,
+    /// Its devices, or why it has none.
+    pub devices: Result<Vec<DeviceInfo>, Unavailable>,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.devices {
+            Ok(devices) => devices.iter().try_for_each(|device| {
+                let DeviceInfo { backend, space, name, driver, simulated, .. } = device;
+                let simulated = if *simulated { "; simulated" } else { "" };
+                writeln!(f, "{backend} ({space}): {name}; {driver}{simulated}")
+            }),
+            Err(unavailable) => writeln!(f, "{unavailable}"),
+        }
+    }
+}
+
+/// The devices of every backend of this build, without opening any.
+pub fn devices() -> Vec<Found> {
+    all().iter().map(|backend| Found { backend: backend.name(), devices: backend.probe() }).collect()
+}
