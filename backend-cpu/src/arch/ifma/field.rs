@@ -257,6 +257,16 @@ impl<M: Modulus> V8<M> {
     }}
 
     simd! {
+    /// `self`, with `other` in the lanes whose words are all zero.
+    pub(crate) fn nonzero_or(self, words: &[[u64; 4]; 8], other: Self) -> Self {
+        let w = load_transposed(words);
+        let any = _mm512_or_si512(_mm512_or_si512(w[0], w[1]), _mm512_or_si512(w[2], w[3]));
+        let zero = _mm512_testn_epi64_mask(any, any);
+        let f = |i: usize| _mm512_mask_mov_epi64(self.l[i], zero, other.l[i]);
+        Self::from_limbs([f(0), f(1), f(2), f(3), f(4)])
+    }}
+
+    simd! {
     /// The canonical representative of a normalised value below 2p.
     pub(crate) fn canonical(self) -> Self {
         self.reduce_once::<1>()

@@ -21,7 +21,7 @@ use rayon::prelude::*;
 use super::field::{FrModulus, V8, split};
 
 type V = V8<FrModulus>;
-type Words = [u64; 4];
+pub(crate) type Words = [u64; 4];
 
 /// Shortest transform that this file does: both factors are at least 8.
 pub(crate) const MIN_LOG_N: u32 = 6;
@@ -29,12 +29,12 @@ pub(crate) const MIN_LOG_N: u32 = 6;
 /// A twiddle in 2^260 form, in limbs.
 type Twiddle = [u64; 5];
 
-fn sixteen() -> Fr {
+pub(super) fn sixteen() -> Fr {
     Fr::from(16)
 }
 
 /// The boundary form: Montgomery words.
-fn words(x: Fr) -> Words {
+pub(super) fn words(x: Fr) -> Words {
     let mut out = [0; 4];
     for (word, bytes) in out.iter_mut().zip(as_bytes(&[x]).chunks_exact(8)) {
         *word = u64::from_le_bytes(std::array::from_fn(|i| bytes[i]));
@@ -140,7 +140,7 @@ impl Plan {
 
 /// A pointer that threads may write disjoint elements through.
 #[derive(Clone, Copy)]
-struct Target(*mut Words);
+pub(super) struct Target(pub(super) *mut Words);
 // SAFETY: only used to write disjoint elements from several threads, inside one call that owns the unique borrow.
 unsafe impl Send for Target {}
 // SAFETY: as above.
