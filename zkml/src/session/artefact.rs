@@ -1,0 +1,213 @@
+//! What the files of a proof hold.
+//!
+//! Real numbers appear as decimal strings, field elements as 64 hexadecimal digits of the canonical value, most significant first: one spelling
+//! per value, and no rounding on the way.
+
+use halo2curves::bn256::{Fr, G2Affine};
+use serde::{Deserialize, Serialize};
+
+use ff::PrimeField;
+
+use super::seal::{from_hex, to_hex};
+use crate::machine::Visibility;
+use crate::qir::{Program, TensorId};
+
+/// How far a reference string is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Security {
+    /// Its secret is known: proofs convince nobody.
+    Insecure,
+    /// It comes from a ceremony that its file names.
+    Ceremony,
+    /// Nothing is recorded.
+    Unrecorded,
+}
+
+/// Which reference string an artefact is under.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SrsMark {
+    /// How far it is trusted.
+    pub security: Security,
+    /// The ceremony's name, or why there is none.
+    pub origin: String,
+    /// Digest of the string at this k.
+    pub digest: String,
+    /// `[τ]G2`, uncompressed: all that a verifier needs of the string.
+    pub s_g2: String,
+}
+
+/// One input or output of the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// Name in the ONNX file.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Real value = element / 2^scale.
+    pub scale: i32,
+    /// Least element.
+    pub lo: i64,
+    /// Greatest element.
+    pub hi: i64,
+}
+
+impl Port {
+    pub(super) fn of(program: &Program, ids: &[TensorId]) -> Vec<Port> {
+        ids.iter()
+            .map(|&id| {
+                let t = program.tensor(id);
+                Port { name: t.name.clone(), shape: t.shape.clone(), scale: t.scale, lo: t.lo, hi: t.hi }
+            })
+            .collect()
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What is proven, and how: everything a verifier must know besides the key and the proof.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Version of this crate that wrote it.
+    pub version: String,
+    /// Digest of the ONNX file.
+    pub model_hash: String,
+    /// Digest of the quantised model: the statement.
+    pub program_hash: String,
+    /// Digest of the verifying key's payload.
+    pub vk_hash: String,
+    /// Who sees what.
+    pub visibility: Visibility,
+    /// The model's inputs.
+    pub inputs: Vec<Port>,
+    /// The model's outputs.
+    pub outputs: Vec<Port>,
+    /// log₂ of the number of rows.
+    pub k: u32,
+    /// The reference string.
+    pub srs: SrsMark,
+    /// The circuit's shape, as the machine reads it.
+    pub circuit: String,
+}
+
+/// A proof with its public values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProofFile {
+    /// Version of this crate that wrote it.
+    pub version: String,
+    /// Digest of the ONNX file.
+    pub model_hash: String,
+    /// Digest of the settings.
+    pub settings_hash: String,
+    /// How far the reference string is trusted.
+    pub srs: Security,
+    /// The proof.
+    pub proof: String,
+    /// The public values, one list per instance column.
+    pub instances: Vec<Vec<String>>,
+    /// The public outputs as real numbers; empty where outputs are not public.
+    pub outputs: Vec<Vec<String>>,
+}
+
+/// The integer values of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessFile {
+    /// Version of this crate that wrote it.
+    pub version: String,
+    /// Digest of the ONNX file.
+    pub model_hash: String,
+    /// Digest of the quantised model.
+    pub program_hash: String,
+    /// Every input's elements.
+    pub inputs: Vec<Vec<i64>>,
+    /// Every output's elements.
+    pub outputs: Vec<Vec<i64>>,
+    /// Outputs as real numbers.
+    pub output_values: Vec<Vec<String>>,
+}
+
+/// 64 hexadecimal digits, most significant first.
+pub fn scalar_to_hex(value: &Fr) -> String {
+    let mut bytes = value.to_repr();
+    bytes.as_mut().reverse();
+    to_hex(bytes.as_ref())
+}
+
+/// Reads [`scalar_to_hex`]; `None` for anything but a canonical value.
+pub fn scalar_from_hex(text: &str) -> Option<Fr> {
+    let mut bytes: [u8; 32] = from_hex(text)?.try_into().ok()?;
+    bytes.reverse();
+    Fr::from_repr(bytes.into()).into_option()
+}
+
+/// The real number that an element stands for, in the shortest spelling that reads back as the same `f64`.
+pub fn real_text(element: i64, scale: i32) -> String {
+    format!("{:?}", element as f64 * f64::from(-scale).exp2())
+}
+
+/// A point of G2 as its uncompressed bytes.
+pub(super) fn g2_to_hex(point: &G2Affine) -> String {
+    use halo2_axiom::SerdeCurveAffine;
+    let mut bytes = Vec::new();
+    // Writing to a vector does not fail.
+    let _ = point.write(&mut bytes, halo2_axiom::SerdeFormat::RawBytes);
+    to_hex(&bytes)
+}
+
+/// Reads [`g2_to_hex`]; `None` for anything but a point of the prime-order subgroup.
+pub(super) fn g2_from_hex(text: &str) -> Option<G2Affine> {
+    use group::cofactor::CofactorGroup;
+    use halo2_axiom::SerdeCurveAffine;
+    let bytes = from_hex(text)?;
+    let point = G2Affine::read(&mut bytes.as_slice(), halo2_axiom::SerdeFormat::RawBytes).ok()?;
+    let whole = g2_to_hex(&point) == text;
+    let in_subgroup: bool = halo2curves::bn256::G2::from(point).is_torsion_free().into();
+    (whole && in_subgroup).then_some(point)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ff::Field;
+    use group::prime::PrimeCurveAffine;
+
+    #[test]
+    fn scalars_have_one_spelling() {
+        let minus_one = scalar_to_hex(&-Fr::ONE);
+        assert_eq!(minus_one, "30644e72e131a029b85045b68181585d2833e84879b9709143e1f593f0000000");
+        assert_eq!(scalar_from_hex(&minus_one), Some(-Fr::ONE));
+        let modulus = "30644e72e131a029b85045b68181585d2833e84879b9709143e1f593f0000001";
+        assert_eq!(scalar_from_hex(modulus), None);
+        assert_eq!(scalar_from_hex("01"), None);
+    }
+
+    #[test]
+    fn g2_points_are_checked() {
+        let text = g2_to_hex(&G2Affine::generator());
+        assert_eq!(g2_from_hex(&text), Some(G2Affine::generator()));
+        let mut other = text.clone().into_bytes();
+        other[5] = if other[5] == b'0' { b'1' } else { b'0' };
+        assert_eq!(g2_from_hex(std::str::from_utf8(&other).unwrap()), None);
+        assert_eq!(g2_from_hex(&text[..text.len() - 2]), None);
+    }
+
+    #[test]
+    fn reals_are_exact() {
+        assert_eq!(real_text(3, 1), "1.5");
+        assert_eq!(real_text(-1, 13), "-0.0001220703125");
+        assert_eq!(real_text(5, -2), "20.0");
+    }
+}

@@ -1,0 +1,160 @@
+//! What can go wrong: with a file, and with a step.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use parhelion_prover::srs::SrsError;
+
+use super::artefact::Security;
+use super::seal::Kind;
+use crate::exec::ExecError;
+use crate::input::InputError;
+use crate::machine::MachineError;
+use crate::onnx::ImportError;
+use crate::quant::QuantError;
+
+/// A file that cannot be read, is not what it should be, or is damaged. Every variant names the file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The system's own reason: missing, no permission, disk full.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The first bytes are not those of any artefact.
+    #[error("{}: not a Parhelion {expected} file", path.display())]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for.
+        expected: Kind,
+    },
+    /// An artefact, but another one.
+    #[error("{}: holds a {found}, expected a {expected}", path.display())]
+    WrongKind {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for.
+        expected: Kind,
+        /// What it says it is.
+        found: String,
+    },
+    /// Written by another version of the format.
+    #[error("{}: format {found}, this version reads format {expected}", path.display())]
+    WrongFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format that this version writes and reads.
+        expected: u32,
+        /// The format of the file.
+        found: u64,
+    },
+    /// Shorter or longer than it says.
+    #[error("{}: {found} bytes where {expected} are needed: the file is truncated or has a tail", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Bytes announced.
+        expected: u64,
+        /// Bytes found.
+        found: u64,
+    },
+    /// Larger than anything that is sensible for this kind.
+    #[error("{}: {bytes} bytes are more than the limit of {limit}", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The contents do not match their checksum.
+    #[error("{}: the checksum does not match: the file is damaged or was edited", path.display())]
+    Checksum {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Well-sealed or not, the contents do not parse.
+    #[error("{}: {why}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The parser's reason.
+        why: String,
+    },
+}
+
+impl FileError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> FileError {
+        let path = path.to_owned();
+        move |source| FileError::Io { path, source }
+    }
+
+    pub(crate) fn malformed(path: &Path, why: impl ToString) -> FileError {
+        FileError::Malformed { path: path.to_owned(), why: why.to_string() }
+    }
+}
+
+/// Why a step of the pipeline failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// A file is missing, damaged or not what it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The model does not import.
+    #[error("{}: {source}", path.display())]
+    Import {
+        /// The model's file.
+        path: PathBuf,
+        /// The reason.
+        source: ImportError,
+    },
+    /// The input does not fit the model.
+    #[error("{}: {source}", path.display())]
+    Input {
+        /// The input's file.
+        path: PathBuf,
+        /// The reason.
+        source: InputError,
+    },
+    /// The model does not quantise.
+    #[error(transparent)]
+    Quant(#[from] QuantError),
+    /// The integer execution failed.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// The circuit cannot be planned, or its witness does not satisfy it.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// Proving or key generation failed.
+    #[error(transparent)]
+    Prover(#[from] parhelion_prover::Error),
+    /// A reference string is unusable.
+    #[error("{}{source}", path.as_ref().map(|p| format!("{}: ", p.display())).unwrap_or_default())]
+    Srs {
+        /// Its file, if it has one.
+        path: Option<PathBuf>,
+        /// The reason.
+        source: SrsError,
+    },
+    /// A key has a sound seal but is not the key that the settings are about.
+    #[error("the {what} does not belong to these settings: {why}")]
+    Mismatch {
+        /// Which artefact.
+        what: &'static str,
+        /// What differs.
+        why: String,
+    },
+    /// The proof is not valid.
+    #[error("the proof does not verify: {0}")]
+    Rejected(String),
+    /// The proof is under a reference string that the caller refuses.
+    #[error("the reference string is not secure ({0:?}): {1}")]
+    InsecureSrs(Security, String),
+}

@@ -1,0 +1,42 @@
+//! The pipeline from an ONNX file to a verified proof, and the files along it.
+//!
+//! ```text
+//! import ─► calibrate ─► plan ─► keys ─► witness ─► prove ─► verify ─► files
+//! ```
+//!
+//! A [`Session`] takes the steps, times them, and tells an observer where it is. Each step returns what the next one needs, so a caller stops where
+//! it likes: `inspect` after planning, `mock` after the witness. Keys and reference strings come from a [`Cache`] when they are there.
+//!
+//! # What binds what
+//!
+//! The *statement* is the quantised model. Its digest, the digest of the ONNX file, of the verifying key and of the reference string are in the [`Settings`]; a
+//! proof names the digest of its settings. [`verify()`] takes settings, key and proof, checks these digests against each other and then the
+//! proof against the key. Whoever verifies must have settings and key from a place they trust, or make them again: every step up to the keys is
+//! deterministic.
+//!
+//! # Nothing half-written
+//!
+//! A step that fails writes nothing. Files are written when everything has succeeded, each whole or not at all, the proof last.
+
+mod artefact;
+mod cache;
+mod error;
+mod pipeline;
+mod seal;
+mod srs;
+mod store;
+mod verify;
+
+pub use artefact::{
+    Port, ProofFile, Security, Settings, SrsMark, WitnessFile, real_text, scalar_from_hex, scalar_to_hex,
+};
+pub use cache::Cache;
+pub use error::{FileError, SessionError};
+pub use pipeline::{Imported, Keys, Options, Phase, Prepared, Proof, Session, Timings, Witness};
+pub use seal::{
+    FORMAT, Kind, digest, digest_hex, from_hex, read_binary, read_json, read_limited, seal_json, to_hex,
+    write_atomic, write_binary, write_json,
+};
+pub use srs::{believed, development_srs, load_srs, srs_mark};
+pub use store::{PROOF_JSON, SETTINGS_JSON, Setup, VK_BIN, WITNESS_JSON};
+pub use verify::{Verdict, verify};
