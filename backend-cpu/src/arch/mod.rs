@@ -1,6 +1,8 @@
 //! The instruction sets, and the choice between them.
 
 pub(crate) mod generic;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod ifma;
 pub(crate) mod points;
 
 use crate::IsaError;

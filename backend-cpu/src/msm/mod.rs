@@ -84,6 +84,9 @@ impl Msm<G1Affine> for CpuMsm {
         }
         match self.isa {
             Isa::Scalar => prepare(ScalarPoints, bases),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Ifma => prepare(crate::arch::ifma::IfmaPoints::new()?, bases),
+            #[cfg(not(target_arch = "x86_64"))]
             Isa::Ifma => prepare(ScalarPoints, bases),
         }
     }
@@ -100,6 +103,9 @@ impl Msm<G1Affine> for CpuMsm {
         let columns = scalars.iter().map(Ref::as_host).collect::<Result<Vec<_>, _>>()?;
         match self.isa {
             Isa::Scalar => msm_batch(ScalarPoints, bases, &columns, out),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Ifma => msm_batch(crate::arch::ifma::IfmaPoints::new()?, bases, &columns, out),
+            #[cfg(not(target_arch = "x86_64"))]
             Isa::Ifma => msm_batch(ScalarPoints, bases, &columns, out),
         }
     }

@@ -23,6 +23,8 @@ const MASK: i64 = (1 << 52) - 1;
 
 /// A prime modulus below 2^254.
 pub(crate) trait Modulus: Copy + 'static {
+    /// p in words of 64 bits.
+    const WORDS: [u64; 4];
     /// p in limbs of 52 bits.
     const P: [u64; 5];
     /// −p⁻¹ mod 2^52.
@@ -57,6 +59,7 @@ const fn neg_inv52(p0: u64) -> u64 {
 pub(crate) struct FrModulus;
 const FR: [u64; 4] = [0x43e1f593f0000001, 0x2833e84879b97091, 0xb85045b68181585d, 0x30644e72e131a029];
 impl Modulus for FrModulus {
+    const WORDS: [u64; 4] = FR;
     const P: [u64; 5] = split(FR);
     const N0: u64 = neg_inv52(FR[0]);
 }
@@ -66,6 +69,7 @@ impl Modulus for FrModulus {
 pub(crate) struct FqModulus;
 const FQ: [u64; 4] = [0x3c208c16d87cfd47, 0x97816a916871ca8d, 0xb85045b68181585d, 0x30644e72e131a029];
 impl Modulus for FqModulus {
+    const WORDS: [u64; 4] = FQ;
     const P: [u64; 5] = split(FQ);
     const N0: u64 = neg_inv52(FQ[0]);
 }
@@ -267,6 +271,13 @@ impl<M: Modulus> V8<M> {
     }}
 
     simd! {
+    /// `self`, with `other` in the lanes of `mask`.
+    pub(crate) fn or_in(self, mask: __mmask8, other: Self) -> Self {
+        let f = |i: usize| _mm512_mask_mov_epi64(self.l[i], mask, other.l[i]);
+        Self::from_limbs([f(0), f(1), f(2), f(3), f(4)])
+    }}
+
+    simd! {
     /// The canonical representative of a normalised value below 2p.
     pub(crate) fn canonical(self) -> Self {
         self.reduce_once::<1>()
@@ -352,6 +363,12 @@ pub(crate) fn load_transposed(from: &[[u64; 4]; 8]) -> [__m512i; 4] {
             _mm512_loadu_si512(p.add(3)),
         ]
     };
+    transpose_pairs(v)
+}}
+
+simd! {
+/// Four vectors of two elements each to vectors of words.
+pub(crate) fn transpose_pairs(v: [__m512i; 4]) -> [__m512i; 4] {
     // v0 = a0..a3 b0..b3, v1 = c d, v2 = e f, v3 = g h; collect the words pairwise, then join halves.
     let lo = _mm512_set_epi64(13, 9, 5, 1, 12, 8, 4, 0);
     let hi = _mm512_set_epi64(15, 11, 7, 3, 14, 10, 6, 2);
@@ -371,19 +388,7 @@ pub(crate) fn load_transposed(from: &[[u64; 4]; 8]) -> [__m512i; 4] {
 simd! {
 /// The inverse of [`load_transposed`].
 pub(crate) fn store_transposed(w: [__m512i; 4], to: &mut [[u64; 4]; 8]) {
-    let x = _mm512_shuffle_i64x2::<0x44>(w[0], w[1]);
-    let y = _mm512_shuffle_i64x2::<0xee>(w[0], w[1]);
-    let z = _mm512_shuffle_i64x2::<0x44>(w[2], w[3]);
-    let u = _mm512_shuffle_i64x2::<0xee>(w[2], w[3]);
-    // x = a0 b0 c0 d0 a1 b1 c1 d1, z = a2 b2 c2 d2 a3 b3 c3 d3
-    let first = _mm512_set_epi64(13, 9, 5, 1, 12, 8, 4, 0);
-    let second = _mm512_set_epi64(15, 11, 7, 3, 14, 10, 6, 2);
-    let v = [
-        _mm512_permutex2var_epi64(x, first, z),
-        _mm512_permutex2var_epi64(x, second, z),
-        _mm512_permutex2var_epi64(y, first, u),
-        _mm512_permutex2var_epi64(y, second, u),
-    ];
+    let v = untranspose_pairs(w);
     // SAFETY: writes 8 × 32 bytes, the whole array, unaligned.
     unsafe {
         let p = to.as_mut_ptr().cast::<__m512i>();
@@ -392,4 +397,22 @@ pub(crate) fn store_transposed(w: [__m512i; 4], to: &mut [[u64; 4]; 8]) {
         _mm512_storeu_si512(p.add(2), v[2]);
         _mm512_storeu_si512(p.add(3), v[3]);
     }
+}}
+
+simd! {
+/// The inverse of [`transpose_pairs`].
+pub(crate) fn untranspose_pairs(w: [__m512i; 4]) -> [__m512i; 4] {
+    let x = _mm512_shuffle_i64x2::<0x44>(w[0], w[1]);
+    let y = _mm512_shuffle_i64x2::<0xee>(w[0], w[1]);
+    let z = _mm512_shuffle_i64x2::<0x44>(w[2], w[3]);
+    let u = _mm512_shuffle_i64x2::<0xee>(w[2], w[3]);
+    // x = a0 b0 c0 d0 a1 b1 c1 d1, z = a2 b2 c2 d2 a3 b3 c3 d3
+    let first = _mm512_set_epi64(13, 9, 5, 1, 12, 8, 4, 0);
+    let second = _mm512_set_epi64(15, 11, 7, 3, 14, 10, 6, 2);
+    [
+        _mm512_permutex2var_epi64(x, first, z),
+        _mm512_permutex2var_epi64(x, second, z),
+        _mm512_permutex2var_epi64(y, first, u),
+        _mm512_permutex2var_epi64(y, second, u),
+    ]
 }}

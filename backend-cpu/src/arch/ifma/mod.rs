@@ -16,7 +16,10 @@
 //! for them ([`Token`]).
 
 mod field;
+pub(crate) mod ntt;
 mod points;
+pub(crate) mod poly;
+pub(crate) mod quotient;
 
 pub(crate) use points::IfmaPoints;
 

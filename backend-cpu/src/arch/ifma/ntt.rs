@@ -15,7 +15,7 @@
 
 use halo2curves::bn256::Fr;
 use halo2curves::ff::{Field, PrimeField};
-use parhelion_hal::as_bytes;
+use parhelion_backend_api::hal::as_bytes;
 use rayon::prelude::*;
 
 use super::field::{FrModulus, V8, split};

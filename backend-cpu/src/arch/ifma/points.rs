@@ -6,10 +6,7 @@ use ff::Field;
 use halo2curves::bn256::{Fq, Fr, G1Affine};
 
 use super::Token;
-use super::field::{
-    FqModulus, FrModulus, Modulus, V5, add_raw, broadcast, canonical, carry, from_words, gather_words,
-    load_words, mul, pack, redc, shrink, splat, square, store_words, sub, sub_raw, unpack, unpack_times_16,
-};
+use super::field::{FqModulus, FrModulus, Modulus, V8, transpose_pairs, untranspose_pairs};
 use crate::IsaError;
 use crate::arch::generic::ScalarPoints;
 use crate::arch::points::{NEGATE, Pair, Points};
@@ -38,10 +35,12 @@ pub(crate) struct Packed {
 
 const FLAG: u64 = 1 << 63;
 
+type V = V8<FqModulus>;
+
 /// Running products of denominators before each vector, and the lanes that need another formula.
 #[derive(Default)]
 pub(crate) struct Workspace {
-    prefix: Vec<V5>,
+    prefix: Vec<V>,
     masks: Vec<u8>,
     special: Vec<Special>,
 }
@@ -132,17 +131,17 @@ fn to_affine(point: &Packed) -> G1Affine {
     G1Affine { x: fq(point.x) * SIXTEENTH, y: fq(point.y) * SIXTEENTH }
 }
 
-/// # Safety
-/// The instructions exist; `out` is as long as `scalars`.
-#[target_feature(enable = "avx512ifma,avx512vbmi2,avx512dq,avx512vl")]
-unsafe fn canonical_scalars(scalars: &[Fr], out: &mut [[u64; 4]]) {
+/// Canonical values; `out` is as long as `scalars`.
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
+fn canonical_scalars(scalars: &[Fr], out: &mut [[u64; 4]]) {
     let whole = scalars.len() / 8 * 8;
+    // 16·(a·2^256)·1/2^260 = a; the result is at most p, and p only for a multiple of p other than zero: it is canonical.
+    let one = V8::<FrModulus>::splat([1, 0, 0, 0, 0]);
     for i in (0..whole).step_by(8) {
         // SAFETY: i + 8 is at most both lengths; `Fr` is one `[u64; 4]`.
-        unsafe {
-            let value = unpack_times_16(load_words(scalars.as_ptr().add(i).cast()));
-            store_words(out.as_mut_ptr().add(i), pack(redc::<FrModulus>(value)));
-        }
+        let (from, to) =
+            unsafe { (&*scalars.as_ptr().add(i).cast(), &mut *out.as_mut_ptr().add(i).cast()) };
+        V8::<FrModulus>::load_shifted(from).mul(one).store(to);
     }
     ScalarPoints.canonical(&scalars[whole..], &mut out[whole..]);
 }
@@ -158,7 +157,7 @@ struct Operands {
 /// # Safety
 /// Operands of `pairs` are in bounds of `src`; `pairs` holds one to eight.
 #[inline]
-#[target_feature(enable = "avx512ifma,avx512vbmi2,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
 unsafe fn operands(src: *const Packed, pairs: &[Pair]) -> Operands {
     let mut out =
         Operands { a: [std::ptr::null(); 8], b: [std::ptr::null(); 8], negate_a: 0, negate_b: 0 };
@@ -175,29 +174,33 @@ unsafe fn operands(src: *const Packed, pairs: &[Pair]) -> Operands {
     out
 }
 
+/// Elements of four words at eight places, as vectors of words.
+///
+/// # Safety
+/// 32 bytes are readable at each of `from`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
+unsafe fn gather(from: &[*const u64; 8]) -> [__m512i; 4] {
+    let mut z = [_mm512_setzero_si512(); 4];
+    for i in 0..4 {
+        // SAFETY: in bounds by the caller's contract; unaligned loads.
+        let (low, high) =
+            unsafe { (_mm256_loadu_si256(from[2 * i].cast()), _mm256_loadu_si256(from[2 * i + 1].cast())) };
+        z[i] = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+    }
+    transpose_pairs(z)
+}
+
+/// ±y, at most 2p; limbs are not normalised.
+///
 /// # Safety
 /// As [`operands`]: the pointers are to readable [`Packed`] points.
 #[inline]
-#[target_feature(enable = "avx512ifma,avx512vbmi2,avx512dq,avx512vl")]
-unsafe fn load_y(from: &[*const u64; 8], negate: __mmask8) -> V5 {
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
+unsafe fn load_y(from: &[*const u64; 8], negate: __mmask8) -> V {
     // SAFETY: y follows the four words of x.
-    let y = unpack(unsafe { gather_words(&from.map(|p| p.add(4))) });
-    let opposite = sub_raw(broadcast(&FqModulus::P2), y);
-    let mut out = y;
-    for i in 0..5 {
-        out.0[i] = _mm512_mask_mov_epi64(y.0[i], negate, opposite.0[i]);
-    }
-    out
-}
-
-/// Replaces the lanes of `mask` by one, as an integer: any non-zero element would do.
-#[inline]
-#[target_feature(enable = "avx512ifma,avx512vbmi2,avx512dq,avx512vl")]
-fn patch(mut a: V5, mask: __mmask8) -> V5 {
-    for i in 0..5 {
-        a.0[i] = _mm512_mask_mov_epi64(a.0[i], mask, splat(u64::from(i == 0)));
-    }
-    a
+    let y = V::from_words(unsafe { gather(&from.map(|p| p.add(4))) });
+    V::zero().sub_lazy::<2>(y).or_in(!negate, y)
 }
 
 /// Distance in vectors at which points are prefetched.
@@ -205,7 +208,7 @@ const AHEAD: usize = 4;
 
 /// # Safety
 /// The instructions exist; the contract of [`Points::add_pairs`].
-#[target_feature(enable = "avx512ifma,avx512vbmi2,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
 unsafe fn add_pairs(src: *const Packed, dst: *mut Packed, pairs: &[Pair], workspace: &mut Workspace) {
     if pairs.is_empty() {
         return;
@@ -214,7 +217,7 @@ unsafe fn add_pairs(src: *const Packed, dst: *mut Packed, pairs: &[Pair], worksp
     prefix.clear();
     masks.clear();
     special.clear();
-    let one = broadcast(&[1, 0, 0, 0, 0]);
+    let one = V::splat([1, 0, 0, 0, 0]);
     let mut product = one;
     for (i, chunk) in pairs.chunks(8).enumerate() {
         for pair in pairs.get((i + AHEAD) * 8..).unwrap_or(&[]).iter().take(8) {
@@ -227,13 +230,12 @@ unsafe fn add_pairs(src: *const Packed, dst: *mut Packed, pairs: &[Pair], worksp
         // SAFETY: in bounds by the caller's contract.
         let ops = unsafe { operands(src, chunk) };
         // SAFETY: as above.
-        let (xa, xb) = unsafe { (gather_words(&ops.a), gather_words(&ops.b)) };
+        let (xa, xb) = unsafe { (gather(&ops.a), gather(&ops.b)) };
         let identities = _mm512_movepi64_mask(_mm512_or_si512(xa[3], xb[3]));
-        let mut dx = sub(unpack(xb), unpack(xa), &FqModulus::P2);
+        let mut dx = V::from_words(xb).sub_lazy::<2>(V::from_words(xa)).carry();
         // In (0, 4p), so it is zero in the field only if it is p, 2p or 3p; the low limb alone decides with few false alarms.
-        let equal = _mm512_cmpeq_epi64_mask(dx.0[0], splat(FqModulus::P[0]))
-            | _mm512_cmpeq_epi64_mask(dx.0[0], splat(FqModulus::P2[0]))
-            | _mm512_cmpeq_epi64_mask(dx.0[0], splat(super::field::times(FqModulus::P, 3)[0]));
+        let low = |k: u64| _mm512_set1_epi64((FqModulus::P[0].wrapping_mul(k) & ((1 << 52) - 1)).cast_signed());
+        let equal = (1..=3).fold(0, |mask, k| mask | _mm512_cmpeq_epi64_mask(dx.l[0], low(k)));
         let mask = identities | equal;
         if mask != 0 {
             for (lane, pair) in chunk.iter().enumerate() {
@@ -246,11 +248,11 @@ unsafe fn add_pairs(src: *const Packed, dst: *mut Packed, pairs: &[Pair], worksp
                     special.push(Special { to: pair.to, a: operand(pair.a), b: operand(pair.b) });
                 }
             }
-            dx = patch(dx, mask);
+            dx = dx.or_in(mask, one);
         }
         prefix.push(product);
         masks.push(mask);
-        product = mul::<FqModulus>(product, dx);
+        product = product.mul(dx);
     }
     // Products are of non-zero elements: the lanes that could be zero are patched.
     let mut inverse = invert_lanes(product);
@@ -258,23 +260,21 @@ unsafe fn add_pairs(src: *const Packed, dst: *mut Packed, pairs: &[Pair], worksp
         // SAFETY: in bounds by the caller's contract.
         let ops = unsafe { operands(src, chunk) };
         // SAFETY: as above.
-        let (xa, xb) = unsafe { (unpack(gather_words(&ops.a)), unpack(gather_words(&ops.b))) };
-        let mut dx = sub(xb, xa, &FqModulus::P2);
+        let (xa, xb) = unsafe { (V::from_words(gather(&ops.a)), V::from_words(gather(&ops.b))) };
+        let mut dx = xb.sub_lazy::<2>(xa).carry();
         if masks[i] != 0 {
-            dx = patch(dx, masks[i]);
+            dx = dx.or_in(masks[i], one);
         }
-        let inverted = mul::<FqModulus>(inverse, prefix[i]);
-        inverse = mul::<FqModulus>(inverse, dx);
+        let inverted = inverse.mul(prefix[i]);
+        inverse = inverse.mul(dx);
         // SAFETY: as above.
         let (ya, yb) = unsafe { (load_y(&ops.a, ops.negate_a), load_y(&ops.b, ops.negate_b)) };
-        let slope = mul::<FqModulus>(sub(yb, ya, &FqModulus::P2), inverted);
-        // λ² + 4p − xa − xb, in (0.6p, 5.2p).
-        let x = sub_raw(add_raw(square::<FqModulus>(slope), broadcast(&FqModulus::P4)), add_raw(xa, xb));
-        let x = shrink::<FqModulus>(x);
-        // λ(xa − x) + 2p − ya, in (0, 3.2p).
-        let y = mul::<FqModulus>(slope, sub(xa, x, &FqModulus::P2));
-        let y = shrink::<FqModulus>(sub_raw(add_raw(y, broadcast(&FqModulus::P2)), ya));
-        let (x, y) = (from_words(pack(x)), from_words(pack(y)));
+        let slope = yb.sub_lazy::<2>(ya).carry().mul(inverted);
+        // λ² − xa − xb + 4p, below 6p.
+        let x = slope.square().sub_lazy::<2>(xa).sub_lazy::<2>(xb).carry().reduce();
+        // λ(xa − x) − ya + 2p, below 4p.
+        let y = slope.mul(xa.sub_lazy::<2>(x).carry()).sub_lazy::<2>(ya).carry().reduce();
+        let (x, y) = (untranspose_pairs(x.to_words()), untranspose_pairs(y.to_words()));
         for (lane, pair) in chunk.iter().enumerate() {
             let (x, y) = (x[lane / 2], y[lane / 2]);
             let point = if lane % 2 == 0 {
@@ -303,11 +303,10 @@ unsafe fn add_pairs(src: *const Packed, dst: *mut Packed, pairs: &[Pair], worksp
 }
 
 /// The inverses, in the same form, of eight elements none of which is zero.
-#[target_feature(enable = "avx512ifma,avx512vbmi2,avx512dq,avx512vl")]
-fn invert_lanes(a: V5) -> V5 {
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
+fn invert_lanes(a: V) -> V {
     let mut lanes = [[0u64; 4]; 8];
-    // SAFETY: eight elements of four words.
-    unsafe { store_words(lanes.as_mut_ptr(), pack(canonical::<FqModulus>(carry(a)))) };
+    a.canonical().store(&mut lanes);
     // Read with R = 2^256, these are 16·a; inverses get 256 = 16² to be 16·a⁻¹ again.
     let values = lanes.map(fq);
     let mut prefix = [Fq::ONE; 8];
@@ -319,6 +318,5 @@ fn invert_lanes(a: V5) -> V5 {
         lanes[i] = words(inverse * prefix[i]);
         inverse *= values[i];
     }
-    // SAFETY: eight elements of four words.
-    unpack(unsafe { load_words(lanes.as_ptr()) })
+    V::load(&lanes)
 }

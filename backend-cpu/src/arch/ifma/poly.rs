@@ -5,7 +5,7 @@
 
 use halo2curves::bn256::Fr;
 use halo2curves::ff::Field;
-use parhelion_hal::as_bytes_mut;
+use parhelion_backend_api::hal::as_bytes_mut;
 
 use super::field::{FrModulus, V8, split};
 use super::ntt::{Words, sixteen, words};

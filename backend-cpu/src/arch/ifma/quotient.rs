@@ -10,7 +10,7 @@
 
 use halo2curves::bn256::Fr;
 use halo2curves::ff::Field;
-use parhelion_quotient_trait::{Domain, Program, Source, Step};
+use parhelion_backend_api::{Domain, Program, Source, Step};
 use rayon::prelude::*;
 
 use super::field::{FrModulus, V8, split};
