@@ -1,0 +1,54 @@
+//! The bases of a structured reference string as the engine holds them, and commitments over them.
+
+use group::Curve;
+use halo2curves::bn256::{Fr, G1, G1Affine};
+use parhelion_backend_api::hal::Ref;
+use parhelion_backend_api::{Reuse, ScalarKind};
+use parhelion_dispatch::EngineBases;
+
+use crate::srs::Srs;
+use crate::{Engine, Result};
+
+/// Both bases, prepared by each backend when it first uses them. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct SrsBases {
+    k: u32,
+    monomial: EngineBases<G1Affine>,
+    lagrange: EngineBases<G1Affine>,
+}
+
+impl SrsBases {
+    pub(crate) fn new(engine: &Engine, srs: &Srs) -> Self {
+        SrsBases {
+            k: srs.k(),
+            monomial: engine.load_bases(srs.g().clone(), Reuse::Often),
+            lagrange: engine.load_bases(srs.g_lagrange().clone(), Reuse::Often),
+        }
+    }
+
+    pub(crate) fn k(&self) -> u32 {
+        self.k
+    }
+
+    /// Commitments to columns given by their values on the domain.
+    pub(crate) fn commit_lagrange(&self, engine: &Engine, columns: &[&[Fr]]) -> Result<Vec<G1Affine>> {
+        commit(engine, &self.lagrange, columns)
+    }
+
+    /// Commitments to polynomials given by their coefficients.
+    pub(crate) fn commit(&self, engine: &Engine, polys: &[&[Fr]]) -> Result<Vec<G1Affine>> {
+        commit(engine, &self.monomial, polys)
+    }
+}
+
+fn commit(engine: &Engine, bases: &EngineBases<G1Affine>, columns: &[&[Fr]]) -> Result<Vec<G1Affine>> {
+    let mut affine = vec![G1Affine::default(); columns.len()];
+    if columns.is_empty() {
+        return Ok(affine);
+    }
+    let scalars: Vec<_> = columns.iter().map(|c| Ref::host(c)).collect();
+    let mut points = vec![G1::default(); columns.len()];
+    engine.msm_batch(bases, &scalars, ScalarKind::Full, &mut points)?;
+    G1::batch_normalize(&points, &mut affine);
+    Ok(affine)
+}

@@ -1,0 +1,125 @@
+//! The programs of a proving key: everything that is evaluated row by row, over the original domain or over a part of the extended one.
+
+mod builder;
+mod constraints;
+mod factors;
+
+use halo2_axiom::plonk::{Any, Column, ConstraintSystem, Expression};
+use halo2curves::bn256::Fr;
+use parhelion_dispatch::EngineProgram;
+
+use self::builder::{Builder, Id};
+use crate::{Engine, Error, Result};
+
+/// A column that a program reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    Fixed(usize),
+    Advice(usize),
+    Instance(usize),
+    /// σ polynomial of the i-th column under the permutation argument.
+    Sigma(usize),
+    /// Running product of the i-th set of the permutation argument.
+    PermutationProduct(usize),
+    /// Compressed input and table of a lookup, before permuting.
+    CompressedInput(usize),
+    CompressedTable(usize),
+    /// a', s' and z of a lookup.
+    PermutedInput(usize),
+    PermutedTable(usize),
+    LookupProduct(usize),
+    /// 1 at the first row, at the last usable row, and at the active rows.
+    First,
+    Last,
+    Active,
+}
+
+impl From<Column<Any>> for Key {
+    fn from(column: Column<Any>) -> Self {
+        match column.column_type() {
+            Any::Advice(_) => Key::Advice(column.index()),
+            Any::Fixed => Key::Fixed(column.index()),
+            Any::Instance => Key::Instance(column.index()),
+        }
+    }
+}
+
+/// A program with the columns that a call passes, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyProgram {
+    pub(crate) program: EngineProgram<Fr>,
+    pub(crate) columns: Vec<Key>,
+}
+
+/// The programs of a constraint system. Challenges of each, in order: see the fields.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    /// The numerator of h(X): all terms, combined by powers of y. Challenges: the circuit's own, then y, β, γ, θ.
+    pub(crate) quotient: KeyProgram,
+    /// Number of those terms.
+    pub(crate) terms: usize,
+    /// Input and table of every lookup, compressed by powers of θ. Challenges: the circuit's own, then θ.
+    pub(crate) compress: Option<KeyProgram>,
+    /// Numerator and denominator of the factors of every permutation set. Challenges: β, γ.
+    pub(crate) permutation: Option<KeyProgram>,
+    /// Numerator and denominator of the factors of one lookup, whose index in its columns is 0. Challenges: β, γ.
+    pub(crate) lookup: Option<KeyProgram>,
+}
+
+impl Programs {
+    pub(crate) fn new(engine: &Engine, cs: &ConstraintSystem<Fr>) -> Result<Self> {
+        let load = |(program, columns)| KeyProgram { program: engine.load_program(program), columns };
+        let lookups = !cs.lookups().is_empty();
+        let (quotient, terms) = constraints::quotient(cs)?;
+        Ok(Programs {
+            quotient: load(quotient),
+            terms,
+            compress: lookups.then(|| factors::compress(cs)).transpose()?.map(load),
+            permutation: factors::permutation(cs).map(load),
+            lookup: lookups.then(|| load(factors::lookup())),
+        })
+    }
+}
+
+/// Number of columns that one set of the permutation argument holds.
+pub(crate) fn permutation_set(cs: &ConstraintSystem<Fr>) -> usize {
+    // `degree` is at least 3 for every constraint system: the permutation argument's own terms have it.
+    cs.degree().saturating_sub(2).max(1)
+}
+
+/// Rotation at which the running products end.
+pub(crate) fn last_rotation(cs: &ConstraintSystem<Fr>) -> i32 {
+    -((cs.blinding_factors() + 1) as i32)
+}
+
+impl Builder<Key> {
+    /// A halo2 expression; the circuit's challenges come first among the program's.
+    fn expression(&mut self, expression: &Expression<Fr>) -> Result<Id> {
+        Ok(match expression {
+            Expression::Constant(value) => self.constant(*value),
+            Expression::Selector(_) => {
+                return Err(Error::Unsupported("a constraint system with virtual selectors".into()));
+            }
+            Expression::Fixed(q) => self.column(Key::Fixed(q.column_index()), q.rotation().0),
+            Expression::Advice(q) => self.column(Key::Advice(q.column_index()), q.rotation().0),
+            Expression::Instance(q) => self.column(Key::Instance(q.column_index()), q.rotation().0),
+            Expression::Challenge(c) => self.challenge(c.index()),
+            Expression::Negated(a) => {
+                let a = self.expression(a)?;
+                self.negate(a)
+            }
+            Expression::Sum(a, b) => {
+                let (a, b) = (self.expression(a)?, self.expression(b)?);
+                self.add(a, b)
+            }
+            Expression::Product(a, b) => {
+                let (a, b) = (self.expression(a)?, self.expression(b)?);
+                self.mul(a, b)
+            }
+            Expression::Scaled(a, factor) => {
+                let (a, factor) = (self.expression(a)?, self.constant(*factor));
+                self.mul(a, factor)
+            }
+        })
+    }
+}
