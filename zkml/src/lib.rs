@@ -1,4 +1,8 @@
 //! ONNX in, verified zero-knowledge proof out.
 #![forbid(unsafe_code)]
 
+pub mod exec;
+pub mod float;
+pub mod input;
+pub mod onnx;
 pub mod qir;
