@@ -1,7 +1,10 @@
 //! One suite for every backend, oracles and test doubles.
 #![forbid(unsafe_code)]
 
-mod naive;
+mod doubles;
 
-pub use naive::{Naive, horner, points};
+pub use doubles::{
+    Checked, Fault, FaultKind, Faulty, FaultyControl, Mismatch, Naive, Null, Recording, Remote, horner,
+    points,
+};
 pub use parhelion_backend_api::Curve;

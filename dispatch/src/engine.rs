@@ -271,7 +271,7 @@ impl<C: Curve> Engine<C> {
                 Err(rejection) => rejected.push(candidate(Err(rejection))),
             }
         }
-        ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
+        ranked.sort_by_key(|(rank, _)| *rank);
         let forced = matches!(choice, Choice::Force(_));
         let alone = ranked.len() == 1;
         let some_demoted = ranked.iter().any(|((demoted, ..), _)| *demoted);

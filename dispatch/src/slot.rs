@@ -122,10 +122,13 @@ impl<C: Curve> Slot<C> {
     }
 }
 
+/// One slot's handle, locked while it is being made.
+type Cell<T> = Arc<Mutex<Option<T>>>;
+
 /// Handles that providers prepared from one thing, each made once.
 #[derive(Debug)]
 pub(crate) struct Handles<T> {
-    slots: Mutex<Vec<(Token, Arc<Mutex<Option<T>>>)>>,
+    slots: Mutex<Vec<(Token, Cell<T>)>>,
 }
 
 impl<T> Default for Handles<T> {

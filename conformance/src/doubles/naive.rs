@@ -18,7 +18,7 @@ use parhelion_backend_api::{
     Provider, Quotient, QuotientShape, Reuse, ScalarKind, Source, Unavailable, msm, ntt, quotient,
 };
 
-use crate::Curve;
+use parhelion_backend_api::Curve;
 
 /// The definition of every operation, computed literally.
 #[derive(Clone, Copy, Debug, Default)]
