@@ -95,6 +95,30 @@ impl Isa {
     }
 }
 
+/// An instruction set that is known to be there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kernels {
+    /// [`Isa::Scalar`].
+    Scalar,
+    /// [`Isa::Ifma`].
+    #[cfg(target_arch = "x86_64")]
+    Ifma(ifma::Token),
+}
+
+impl Kernels {
+    /// The kernels of an instruction set.
+    ///
+    /// # Errors
+    /// [`IsaError::Unavailable`].
+    pub(crate) fn new(isa: Isa) -> Result<Self, IsaError> {
+        match isa.check()? {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Ifma => ifma::Token::new().map(Kernels::Ifma),
+            _ => Ok(Kernels::Scalar),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,10 @@ use parhelion_backend_api::msm::check_batch;
 use parhelion_backend_api::{Bases, Error, Msm, MsmShape, Op, Queue, Reuse, ScalarKind, SpaceId, Support};
 use rayon::prelude::*;
 
+use crate::arch::Kernels;
 use crate::arch::generic::ScalarPoints;
+#[cfg(target_arch = "x86_64")]
+use crate::arch::ifma::IfmaPoints;
 use crate::arch::points::{NEGATE, Points};
 use crate::{Isa, IsaError, NAME};
 use buckets::{Workspace, sum_segments};
@@ -32,7 +35,7 @@ const TASK: usize = 1 << 16;
 /// Multi-scalar multiplication on the processor.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuMsm {
-    isa: Isa,
+    kernels: Kernels,
 }
 
 impl CpuMsm {
@@ -41,7 +44,7 @@ impl CpuMsm {
     /// # Errors
     /// [`IsaError::Unavailable`] when this machine cannot run it.
     pub fn new(isa: Isa) -> Result<Self, IsaError> {
-        Ok(CpuMsm { isa: isa.check()? })
+        Ok(CpuMsm { kernels: Kernels::new(isa)? })
     }
 }
 
@@ -82,12 +85,10 @@ impl Msm<G1Affine> for CpuMsm {
                 why: format!("{} bases exceed the limit of 2^31", bases.len()),
             });
         }
-        match self.isa {
-            Isa::Scalar => prepare(ScalarPoints, bases),
+        match self.kernels {
+            Kernels::Scalar => prepare(ScalarPoints, bases),
             #[cfg(target_arch = "x86_64")]
-            Isa::Ifma => prepare(crate::arch::ifma::IfmaPoints::new()?, bases),
-            #[cfg(not(target_arch = "x86_64"))]
-            Isa::Ifma => prepare(ScalarPoints, bases),
+            Kernels::Ifma(token) => prepare(IfmaPoints::new(token), bases),
         }
     }
 
@@ -101,12 +102,10 @@ impl Msm<G1Affine> for CpuMsm {
     ) -> Result<(), Error> {
         check_batch(bases.len(), scalars, out.len())?;
         let columns = scalars.iter().map(Ref::as_host).collect::<Result<Vec<_>, _>>()?;
-        match self.isa {
-            Isa::Scalar => msm_batch(ScalarPoints, bases, &columns, out),
+        match self.kernels {
+            Kernels::Scalar => msm_batch(ScalarPoints, bases, &columns, out),
             #[cfg(target_arch = "x86_64")]
-            Isa::Ifma => msm_batch(crate::arch::ifma::IfmaPoints::new()?, bases, &columns, out),
-            #[cfg(not(target_arch = "x86_64"))]
-            Isa::Ifma => msm_batch(ScalarPoints, bases, &columns, out),
+            Kernels::Ifma(token) => msm_batch(IfmaPoints::new(token), bases, &columns, out),
         }
     }
 }

@@ -1,18 +1,84 @@
 //! Number-theoretic transforms.
+//!
+//! Twiddle factors are computed once per size, direction and coset and kept by the provider, the oldest dropped first when they exceed
+//! a fixed share of memory.
 
-use ff::Field;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use halo2curves::bn256::Fr;
-use parhelion_backend_api::hal::RefMut;
-use parhelion_backend_api::ntt::{check_columns, root_of_unity};
+use parhelion_backend_api::hal::{Ref, RefMut};
+use parhelion_backend_api::ntt::{check_columns, check_plan};
 use parhelion_backend_api::{Direction, Error, Ntt, NttPlan, NttShape, Queue, Support};
 use rayon::prelude::*;
 
-use crate::{Isa, IsaError};
+use crate::arch::{Kernels, generic};
+use crate::arch::generic::field::{Words, as_words, as_words_mut};
+use crate::{Isa, IsaError, NAME};
+
+/// Bytes of twiddle factors that are kept.
+const BUDGET: usize = 192 << 20;
 
 /// Number-theoretic transforms on the processor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct CpuNtt {
-    _isa: Isa,
+    kernels: Kernels,
+    plans: Mutex<VecDeque<(Key, Arc<Plan>)>>,
+}
+
+type Key = (u32, bool, Option<Fr>);
+
+/// The twiddle factors of one size, direction and coset, for one instruction set.
+#[derive(Debug)]
+enum Plan {
+    Generic(generic::ntt::Plan),
+    #[cfg(target_arch = "x86_64")]
+    Ifma(crate::arch::ifma::ntt::Plan),
+}
+
+impl Plan {
+    fn new(kernels: Kernels, (log_n, inverse, coset): Key) -> Self {
+        match kernels {
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Ifma(token) if log_n >= crate::arch::ifma::ntt::MIN_LOG_N => {
+                Plan::Ifma(crate::arch::ifma::ntt::Plan::new(token, log_n, inverse, coset))
+            }
+            _ => Plan::Generic(generic::ntt::Plan::new(log_n, inverse, coset)),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Plan::Generic(plan) => plan.bytes(),
+            #[cfg(target_arch = "x86_64")]
+            Plan::Ifma(plan) => plan.bytes(),
+        }
+    }
+
+    /// Elements of scratch that a transform of n points needs.
+    fn scratch(&self, n: usize) -> usize {
+        match self {
+            Plan::Generic(_) => 0,
+            #[cfg(target_arch = "x86_64")]
+            Plan::Ifma(_) => n,
+        }
+    }
+
+    fn in_place(&self, column: &mut [Words], scratch: &mut [Words]) {
+        match self {
+            Plan::Generic(plan) => plan.transform(column),
+            #[cfg(target_arch = "x86_64")]
+            Plan::Ifma(plan) => plan.transform(column, scratch),
+        }
+    }
+
+    fn out_of_place(&self, from: &[Words], to: &mut [Words], scratch: &mut [Words]) {
+        match self {
+            Plan::Generic(plan) => plan.transform_into(from, to),
+            #[cfg(target_arch = "x86_64")]
+            Plan::Ifma(plan) => plan.transform_into(from, to, scratch),
+        }
+    }
 }
 
 impl CpuNtt {
@@ -21,74 +87,111 @@ impl CpuNtt {
     /// # Errors
     /// [`IsaError::Unavailable`] when this machine cannot run it.
     pub fn new(isa: Isa) -> Result<Self, IsaError> {
-        Ok(CpuNtt { _isa: isa.check()? })
+        Ok(CpuNtt { kernels: Kernels::new(isa)?, plans: Mutex::default() })
     }
-}
 
-fn scale(values: &mut [Fr], first: Fr, ratio: Fr) {
-    let mut power = first;
-    for v in values {
-        *v *= power;
-        power *= ratio;
-    }
-}
-
-fn fft(values: &mut [Fr], log_n: u32, omega: Fr) {
-    let n = values.len();
-    for i in 0..n {
-        let j = if log_n == 0 { 0 } else { i.reverse_bits() >> (usize::BITS - log_n) };
-        if i < j {
-            values.swap(i, j);
+    fn plan(&self, plan: &NttPlan<Fr>) -> Arc<Plan> {
+        let key = (plan.log_n, plan.direction == Direction::Inverse, plan.coset);
+        let find = |plans: &mut VecDeque<(Key, Arc<Plan>)>| {
+            let at = plans.iter().position(|(k, _)| *k == key)?;
+            let entry = plans.remove(at)?;
+            plans.push_back(entry.clone());
+            Some(entry.1)
+        };
+        // The cache is consistent between any two statements, so a poisoned one is still good.
+        if let Some(found) = find(&mut self.plans.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return found;
         }
+        // Outside the lock: it takes a while, and its own parallel loops may run other transforms on this thread.
+        let made = Arc::new(Plan::new(self.kernels, key));
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = find(&mut plans) {
+            return found;
+        }
+        plans.push_back((key, made.clone()));
+        while plans.len() > 1 && plans.iter().map(|(_, plan)| plan.bytes()).sum::<usize>() > BUDGET {
+            plans.pop_front();
+        }
+        made
     }
-    let mut half = 1;
-    while half < n {
-        let w = omega.pow_vartime([(n / (2 * half)) as u64]);
-        let mut twiddles = vec![Fr::ONE; half];
-        scale(&mut twiddles, Fr::ONE, w);
-        values.par_chunks_mut(2 * half).for_each(|chunk| {
-            let (lo, hi) = chunk.split_at_mut(half);
-            for ((a, b), t) in lo.iter_mut().zip(hi).zip(&twiddles) {
-                let u = *b * t;
-                *b = *a - u;
-                *a += u;
-            }
-        });
-        half *= 2;
+}
+
+/// Memory for one transform at a time.
+fn scratch(len: usize) -> Result<Vec<Words>, Error> {
+    let mut words = Vec::new();
+    words.try_reserve_exact(len).map_err(|_| Error::OutOfMemory {
+        backend: NAME,
+        what: "ntt scratch",
+        requested: (len * size_of::<Words>()) as u64,
+        free: None,
+    })?;
+    words.resize(len, [0; 4]);
+    Ok(words)
+}
+
+/// Columns from this size on are transformed one after the other, each by all threads: it saves scratch, and each fills them.
+const ONE_BY_ONE: u32 = 16;
+
+/// Runs `transform` on every item with scratch of its own.
+fn for_each<T: Send>(
+    log_n: u32,
+    plan: &Plan,
+    items: &mut [T],
+    transform: impl Fn(&mut T, &mut [Words]) + Sync,
+) -> Result<(), Error> {
+    let len = plan.scratch(1 << log_n);
+    if log_n >= ONE_BY_ONE || items.len() == 1 {
+        let mut scratch = scratch(len)?;
+        items.iter_mut().for_each(|item| transform(item, &mut scratch));
+    } else {
+        // Small: at most 2 MiB per thread.
+        items.par_iter_mut().for_each_init(|| vec![[0; 4]; len], |scratch, item| transform(item, scratch));
     }
+    Ok(())
 }
 
 impl Ntt<Fr> for CpuNtt {
     fn supports(&self, shape: &NttShape) -> Support {
-        if shape.log_n <= <Fr as ff::PrimeField>::S {
-            Support::Yes
-        } else {
-            Support::No(format!("log_n = {} exceeds the two-adicity", shape.log_n))
+        match check_plan(&NttPlan::<Fr>::forward(shape.log_n)) {
+            Ok(()) => Support::Yes,
+            Err(error) => Support::No(error.to_string()),
         }
     }
 
-    fn workspace(&self, _: &NttShape) -> u64 {
-        0
+    fn workspace(&self, shape: &NttShape) -> u64 {
+        let columns = if shape.log_n >= ONE_BY_ONE { 1 } else { rayon::current_num_threads().min(shape.batch) };
+        (columns as u64) << (shape.log_n + 5)
     }
 
     fn ntt_batch(&self, _: &Queue, plan: &NttPlan<Fr>, columns: &mut [RefMut<'_, Fr>]) -> Result<(), Error> {
         check_columns(plan, columns)?;
-        let omega: Fr = root_of_unity(plan.log_n)?;
-        let n_inv = Fr::from(1u64 << plan.log_n).invert().unwrap_or(Fr::ONE);
-        let mut columns = columns.iter_mut().map(RefMut::as_host).collect::<Result<Vec<_>, _>>()?;
-        columns.par_iter_mut().for_each(|column| match plan.direction {
-            Direction::Forward => {
-                if let Some(g) = plan.coset {
-                    scale(column, Fr::ONE, g);
-                }
-                fft(column, plan.log_n, omega);
-            }
-            Direction::Inverse => {
-                fft(column, plan.log_n, omega.invert().unwrap_or(Fr::ONE));
-                let g = plan.coset.and_then(|g| Option::from(g.invert())).unwrap_or(Fr::ONE);
-                scale(column, n_inv, g);
-            }
-        });
-        Ok(())
+        let mut columns = columns
+            .iter_mut()
+            .map(|column| column.as_host().map(as_words_mut))
+            .collect::<Result<Vec<_>, _>>()?;
+        let made = self.plan(plan);
+        for_each(plan.log_n, &made, &mut columns, |column, scratch| made.in_place(column, scratch))
+    }
+
+    fn ntt_batch_into(
+        &self,
+        _: &Queue,
+        plan: &NttPlan<Fr>,
+        from: &[Ref<'_, Fr>],
+        to: &mut [RefMut<'_, Fr>],
+    ) -> Result<(), Error> {
+        Error::check_len("ntt output columns", from.len(), to.len())?;
+        check_columns(plan, to)?;
+        let n = 1usize << plan.log_n;
+        if let Some(long) = from.iter().find(|from| from.len() > n) {
+            return Err(Error::Length { what: "ntt input column", expected: n, found: long.len() });
+        }
+        let mut pairs = from
+            .iter()
+            .zip(to)
+            .map(|(from, to)| Ok((as_words(from.as_host()?), as_words_mut(to.as_host()?))))
+            .collect::<Result<Vec<_>, Error>>()?;
+        let made = self.plan(plan);
+        for_each(plan.log_n, &made, &mut pairs, |(from, to), scratch| made.out_of_place(from, to, scratch))
     }
 }

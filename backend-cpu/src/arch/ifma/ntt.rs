@@ -15,13 +15,14 @@
 
 use halo2curves::bn256::Fr;
 use halo2curves::ff::{Field, PrimeField};
-use parhelion_backend_api::hal::as_bytes;
 use rayon::prelude::*;
 
+use super::Token;
 use super::field::{FrModulus, V8, split};
 
 type V = V8<FrModulus>;
-pub(crate) type Words = [u64; 4];
+use crate::arch::generic::field::words;
+pub(crate) use crate::arch::generic::field::Words;
 
 /// Shortest transform that this file does: both factors are at least 8.
 pub(crate) const MIN_LOG_N: u32 = 6;
@@ -31,15 +32,6 @@ type Twiddle = [u64; 5];
 
 pub(super) fn sixteen() -> Fr {
     Fr::from(16)
-}
-
-/// The boundary form: Montgomery words.
-pub(super) fn words(x: Fr) -> Words {
-    let mut out = [0; 4];
-    for (word, bytes) in out.iter_mut().zip(as_bytes(&[x]).chunks_exact(8)) {
-        *word = u64::from_le_bytes(std::array::from_fn(|i| bytes[i]));
-    }
-    out
 }
 
 /// Twiddles of a transform of 2^l points on the coset c·⟨ω⟩, level by level: the level that combines transforms of h points has its h
@@ -91,7 +83,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// A plan for 2^`log_n` points, `log_n` ≥ [`MIN_LOG_N`].
-    pub(crate) fn new(log_n: u32, inverse: bool, coset: Option<Fr>) -> Self {
+    pub(crate) fn new(_: Token, log_n: u32, inverse: bool, coset: Option<Fr>) -> Self {
         let root = (log_n..Fr::S).fold(Fr::ROOT_OF_UNITY, |w, _| w.square());
         let omega = if inverse { root.pow_vartime([(1u64 << log_n) - 1]) } else { root };
         let log_rows = log_n / 2;
@@ -138,6 +130,30 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        let twiddles = self.first.factors.len() + self.second.factors.len() + self.output.iter().flatten().count();
+        twiddles * size_of::<Twiddle>() + size_of_val(&self.between[..])
+    }
+
+    /// In place; `scratch` has at least n elements.
+    pub(crate) fn transform(&self, column: &mut [Words], scratch: &mut [Words]) {
+        assert!(column.len() == 1 << self.log_n && scratch.len() >= column.len(), "lengths are checked by the caller");
+        let (len, to) = (column.len(), column.as_mut_ptr());
+        // SAFETY: a plan proves that the instructions are there; `column` is n readable and writable elements, apart from `scratch`.
+        unsafe { transform(self, to, len, to, scratch) };
+    }
+
+    /// Out of place; `from` may be shorter: it is padded with zeros.
+    pub(crate) fn transform_into(&self, from: &[Words], to: &mut [Words], scratch: &mut [Words]) {
+        assert!(to.len() == 1 << self.log_n && from.len() <= to.len(), "lengths are checked by the caller");
+        assert!(scratch.len() >= to.len(), "scratch is as long as a column");
+        // SAFETY: a plan proves that the instructions are there; the borrows are disjoint and of these lengths.
+        unsafe { transform(self, from.as_ptr(), from.len(), to.as_mut_ptr(), scratch) };
+    }
+}
+
 /// A pointer that threads may write disjoint elements through.
 #[derive(Clone, Copy)]
 pub(super) struct Target(pub(super) *mut Words);
@@ -152,7 +168,7 @@ unsafe impl Sync for Target {}
 /// # Safety
 /// The CPU has the instruction set of [`super::field`]; `from` points to `len` readable elements and `to` to n writable ones; they are
 /// disjoint from `between`, and either equal or disjoint from each other.
-pub(crate) unsafe fn transform(plan: &Plan, from: *const Words, len: usize, to: *mut Words, between: &mut [Words]) {
+unsafe fn transform(plan: &Plan, from: *const Words, len: usize, to: *mut Words, between: &mut [Words]) {
     let (n1, n2) = (1usize << plan.log_rows, 1usize << (plan.log_n - plan.log_rows));
     debug_assert!(between.len() >= n1 * n2 && len <= n1 * n2);
     struct Source(*const Words);

@@ -7,7 +7,6 @@ use halo2curves::bn256::{Fq, Fr, G1Affine};
 
 use super::Token;
 use super::field::{FqModulus, FrModulus, Modulus, V8, transpose_pairs, untranspose_pairs};
-use crate::IsaError;
 use crate::arch::generic::ScalarPoints;
 use crate::arch::points::{NEGATE, Pair, Points};
 
@@ -17,11 +16,8 @@ pub(crate) struct IfmaPoints(Token);
 
 impl IfmaPoints {
     /// The kernels.
-    ///
-    /// # Errors
-    /// [`IsaError::Unavailable`].
-    pub(crate) fn new() -> Result<Self, IsaError> {
-        Token::new().map(IfmaPoints)
+    pub(crate) fn new(token: Token) -> Self {
+        IfmaPoints(token)
     }
 }
 

@@ -8,7 +8,8 @@ use halo2curves::ff::Field;
 use parhelion_backend_api::hal::as_bytes_mut;
 
 use super::field::{FrModulus, V8, split};
-use super::ntt::{Words, sixteen, words};
+use super::ntt::sixteen;
+use crate::arch::generic::field::{Words, words};
 
 type V = V8<FrModulus>;
 

@@ -14,7 +14,8 @@ use parhelion_backend_api::{Domain, Program, Source, Step};
 use rayon::prelude::*;
 
 use super::field::{FrModulus, V8, split};
-use super::ntt::{Target, Words, sixteen, words};
+use super::ntt::{Target, sixteen};
+use crate::arch::generic::field::{Words, words};
 
 type V = V8<FrModulus>;
 
