@@ -1,4 +1,7 @@
 //! The fused polynomial operations.
+//!
+//! Recurrences (running products, division, evaluation) are cut into segments that are walked side by side, by threads and, on vector
+//! instructions, by lanes; the segments' ends are joined by a short serial pass.
 
 use ff::Field;
 use halo2curves::bn256::Fr;
@@ -6,12 +9,15 @@ use parhelion_backend_api::hal::{Ref, RefMut};
 use parhelion_backend_api::{Error, PolyOps, Queue, Support};
 use rayon::prelude::*;
 
+use crate::arch::{Kernels, generic};
+#[cfg(target_arch = "x86_64")]
+use crate::arch::ifma;
 use crate::{Isa, IsaError};
 
 /// Polynomial operations on the processor.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuPoly {
-    _isa: Isa,
+    kernels: Kernels,
 }
 
 impl CpuPoly {
@@ -20,13 +26,67 @@ impl CpuPoly {
     /// # Errors
     /// [`IsaError::Unavailable`] when this machine cannot run it.
     pub fn new(isa: Isa) -> Result<Self, IsaError> {
-        Ok(CpuPoly { _isa: isa.check()? })
+        Ok(CpuPoly { kernels: Kernels::new(isa)? })
+    }
+
+    fn linear_combination_block(self, terms: &[(Fr, &[Fr])], out: &mut [Fr]) {
+        match self.kernels {
+            Kernels::Scalar => generic::poly::linear_combination(terms, out),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Ifma(token) => ifma::poly::linear_combination(token, terms, out),
+        }
+    }
+
+    fn multiply_block(self, a: &mut [Fr], b: &[Fr]) {
+        match self.kernels {
+            Kernels::Scalar => generic::poly::multiply(a, b),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Ifma(token) => ifma::poly::multiply(token, a, b),
+        }
+    }
+
+    fn evaluate_segment(self, p: &[Fr], x: Fr) -> Fr {
+        match self.kernels {
+            Kernels::Scalar => generic::poly::evaluate(p, x),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Ifma(token) => ifma::poly::evaluate(token, p, x),
+        }
+    }
+
+    fn invert_segment(self, values: &mut [Fr]) {
+        match self.kernels {
+            Kernels::Scalar => generic::poly::batch_invert(values),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Ifma(token) => ifma::poly::batch_invert(token, values),
+        }
+    }
+
+    /// Segments that one task walks side by side.
+    fn lanes(self) -> usize {
+        match self.kernels {
+            Kernels::Scalar => 1,
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Ifma(_) => ifma::poly::LANES,
+        }
+    }
+
+    /// How `n` elements of a recurrence are cut: the length of a segment, and the number of tasks of [`CpuPoly::lanes`] segments. What is
+    /// left over is fewer elements than there are segments. `None` when one plain walk is as good.
+    fn cut(self, n: usize) -> Option<(usize, usize)> {
+        let threads = rayon::current_num_threads();
+        // Two walks per element against one.
+        if self.lanes() * threads <= 2 {
+            return None;
+        }
+        let tasks = threads.min(n / (64 * self.lanes())).max(1);
+        let len = n / (tasks * self.lanes());
+        (len >= 16).then_some((len, tasks))
     }
 }
 
-/// Elements per parallel task.
-fn chunk_len(n: usize) -> usize {
-    n.div_ceil(4 * rayon::current_num_threads()).max(256)
+/// Elements per task of elementwise work.
+fn block_len(n: usize) -> usize {
+    n.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(32).max(256)
 }
 
 impl PolyOps<Fr> for CpuPoly {
@@ -47,18 +107,17 @@ impl PolyOps<Fr> for CpuPoly {
                 found: long.len(),
             });
         }
-        let terms =
-            terms.iter().map(|(c, p)| Ok((*c, p.as_host()?))).collect::<Result<Vec<_>, Error>>()?;
+        let terms = terms.iter().map(|(c, p)| Ok((*c, p.as_host()?))).collect::<Result<Vec<_>, Error>>()?;
         let out = out.as_host()?;
-        let chunk = chunk_len(out.len());
-        out.par_chunks_mut(chunk).enumerate().for_each(|(i, out)| {
-            out.fill(Fr::ZERO);
-            for (c, p) in &terms {
-                let from = p.get(i * chunk..).unwrap_or(&[]);
-                for (o, v) in out.iter_mut().zip(from) {
-                    *o += *c * v;
-                }
-            }
+        let block = block_len(out.len());
+        out.par_chunks_mut(block).enumerate().for_each(|(i, out)| {
+            let (start, end) = (i * block, i * block + out.len());
+            let terms: Vec<(Fr, &[Fr])> = terms
+                .iter()
+                .filter(|(_, p)| p.len() > start)
+                .map(|(c, p)| (*c, &p[start..end.min(p.len())]))
+                .collect();
+            self.linear_combination_block(&terms, out);
         });
         Ok(())
     }
@@ -78,14 +137,17 @@ impl PolyOps<Fr> for CpuPoly {
                 why: format!("polynomial {index} of {} is asked for", polys.len()),
             });
         }
+        // Enough segments to fill the threads whatever the number of queries.
+        let parts = (4 * rayon::current_num_threads()).div_ceil(queries.len().max(1));
         out.par_iter_mut().zip(queries).for_each(|(out, (index, x))| {
             let poly = polys[*index];
-            let chunk = chunk_len(poly.len());
-            let step = x.pow_vartime([chunk as u64]);
-            let parts: Vec<Fr> = poly
-                .par_chunks(chunk)
-                .map(|part| part.iter().rev().fold(Fr::ZERO, |acc, c| acc * x + c))
-                .collect();
+            let len = poly.len().div_ceil(parts).next_multiple_of(32).max(256);
+            if poly.len() <= len {
+                *out = self.evaluate_segment(poly, *x);
+                return;
+            }
+            let step = x.pow_vartime([len as u64]);
+            let parts: Vec<Fr> = poly.par_chunks(len).map(|part| self.evaluate_segment(part, *x)).collect();
             *out = parts.iter().rev().fold(Fr::ZERO, |acc, part| acc * step + part);
         });
         Ok(())
@@ -93,58 +155,84 @@ impl PolyOps<Fr> for CpuPoly {
 
     fn divide_by_linear(&self, _: &Queue, mut poly: RefMut<'_, Fr>, root: Fr) -> Result<(), Error> {
         let poly = poly.as_host()?;
-        let mut carry = Fr::ZERO;
-        for value in poly.iter_mut().rev() {
-            let next = carry * root + *value;
-            *value = carry;
-            carry = next;
+        let Some((len, tasks)) = self.cut(poly.len()) else {
+            generic::poly::divide(poly, root, Fr::ZERO);
+            return Ok(());
+        };
+        let (body, rest) = poly.split_at_mut(len * tasks * self.lanes());
+        let mut top = generic::poly::divide(rest, root, Fr::ZERO);
+        let values: Vec<Fr> = body.par_chunks(len).map(|part| self.evaluate_segment(part, root)).collect();
+        let step = root.pow_vartime([len as u64]);
+        // The quotient's coefficient above each segment.
+        let mut tops = vec![Fr::ZERO; values.len()];
+        for (slot, value) in tops.iter_mut().zip(&values).rev() {
+            *slot = top;
+            top = top * step + value;
         }
+        let lanes = self.lanes();
+        body.par_chunks_mut(len * lanes).zip(tops.par_chunks(lanes)).for_each(|(part, tops)| {
+            match self.kernels {
+                Kernels::Scalar => {
+                    for (part, top) in part.chunks_mut(len).zip(tops) {
+                        generic::poly::divide(part, root, *top);
+                    }
+                }
+                #[cfg(target_arch = "x86_64")]
+                Kernels::Ifma(token) => ifma::poly::divide(token, part, root, tops),
+            }
+        });
         Ok(())
     }
 
     fn batch_invert(&self, _: &Queue, mut values: RefMut<'_, Fr>) -> Result<(), Error> {
         let values = values.as_host()?;
-        let chunk = chunk_len(values.len());
-        values.par_chunks_mut(chunk).for_each(|values| {
-            let mut prefix = Vec::with_capacity(values.len());
-            let mut acc = Fr::ONE;
-            for v in values.iter() {
-                prefix.push(acc);
-                if !bool::from(v.is_zero()) {
-                    acc *= v;
-                }
-            }
-            // The accumulator is a product of non-zero elements.
-            let mut acc = acc.invert().unwrap_or(Fr::ZERO);
-            for (v, p) in values.iter_mut().zip(prefix).rev() {
-                if !bool::from(v.is_zero()) {
-                    let inverse = acc * p;
-                    acc *= *v;
-                    *v = inverse;
-                }
-            }
-        });
+        let block = block_len(values.len());
+        values.par_chunks_mut(block).for_each(|values| self.invert_segment(values));
         Ok(())
     }
 
     fn multiply(&self, _: &Queue, mut a: RefMut<'_, Fr>, b: Ref<'_, Fr>) -> Result<(), Error> {
         Error::check_len("product", a.len(), b.len())?;
         let (a, b) = (a.as_host()?, b.as_host()?);
-        let chunk = chunk_len(a.len());
-        a.par_chunks_mut(chunk)
-            .zip(b.par_chunks(chunk))
-            .for_each(|(a, b)| a.iter_mut().zip(b).for_each(|(a, b)| *a *= b));
+        let block = block_len(a.len());
+        a.par_chunks_mut(block).zip(b.par_chunks(block)).for_each(|(a, b)| self.multiply_block(a, b));
         Ok(())
     }
 
     fn running_product(&self, _: &Queue, mut values: RefMut<'_, Fr>, first: Fr) -> Result<Fr, Error> {
         let values = values.as_host()?;
-        let mut acc = first;
-        for v in values.iter_mut() {
-            let next = acc * *v;
-            *v = acc;
-            acc = next;
-        }
-        Ok(acc)
+        let Some((len, tasks)) = self.cut(values.len()) else {
+            return Ok(generic::poly::scan(values, first));
+        };
+        let lanes = self.lanes();
+        let (body, rest) = values.split_at_mut(len * tasks * lanes);
+        let products: Vec<Fr> = body
+            .par_chunks(len * lanes)
+            .flat_map_iter(|part| match self.kernels {
+                Kernels::Scalar => part.chunks(len).map(|part| part.iter().product()).collect::<Vec<Fr>>(),
+                #[cfg(target_arch = "x86_64")]
+                Kernels::Ifma(token) => ifma::poly::products(token, part).to_vec(),
+            })
+            .collect();
+        let mut product = first;
+        let starts: Vec<Fr> = products
+            .iter()
+            .map(|p| {
+                let next = product * p;
+                std::mem::replace(&mut product, next)
+            })
+            .collect();
+        body.par_chunks_mut(len * lanes).zip(starts.par_chunks(lanes)).for_each(|(part, starts)| {
+            match self.kernels {
+                Kernels::Scalar => {
+                    for (part, start) in part.chunks_mut(len).zip(starts) {
+                        generic::poly::scan(part, *start);
+                    }
+                }
+                #[cfg(target_arch = "x86_64")]
+                Kernels::Ifma(token) => ifma::poly::scan(token, part, starts),
+            }
+        });
+        Ok(generic::poly::scan(rest, product))
     }
 }

@@ -3,21 +3,19 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use ff::Field;
 use halo2curves::bn256::Fr;
 use parhelion_backend_api::hal::{Prepared, Ref, RefMut};
 use parhelion_backend_api::quotient::check_operands;
-use parhelion_backend_api::{
-    Compiled, Domain, Error, Program, Queue, Quotient, QuotientShape, Source, SpaceId, Support,
-};
-use rayon::prelude::*;
+use parhelion_backend_api::{Compiled, Domain, Error, Program, Queue, Quotient, QuotientShape, SpaceId, Support};
 
+use crate::arch::generic::field::{as_words, as_words_mut};
+use crate::arch::{Kernels, generic};
 use crate::{Isa, IsaError};
 
 /// Evaluation of programs on the processor.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuQuotient {
-    _isa: Isa,
+    kernels: Kernels,
 }
 
 impl CpuQuotient {
@@ -26,12 +24,17 @@ impl CpuQuotient {
     /// # Errors
     /// [`IsaError::Unavailable`] when this machine cannot run it.
     pub fn new(isa: Isa) -> Result<Self, IsaError> {
-        Ok(CpuQuotient { _isa: isa.check()? })
+        Ok(CpuQuotient { kernels: Kernels::new(isa)? })
     }
 }
 
+/// A checked program, with its form for vectors where there are any.
 #[derive(Debug)]
-struct CpuProgram(Program<Fr>);
+struct CpuProgram {
+    program: Program<Fr>,
+    #[cfg(target_arch = "x86_64")]
+    ifma: Option<crate::arch::ifma::quotient::CompiledProgram>,
+}
 
 impl Prepared for CpuProgram {
     fn space(&self) -> SpaceId {
@@ -47,13 +50,21 @@ impl Quotient<Fr> for CpuQuotient {
         Support::Yes
     }
 
-    fn workspace(&self, _: &QuotientShape) -> u64 {
-        0
+    fn workspace(&self, shape: &QuotientShape) -> u64 {
+        // Registers of one block per thread.
+        shape.registers as u64 * 40 * 256 * rayon::current_num_threads() as u64
     }
 
     fn compile(&self, _: &Queue, program: &Program<Fr>) -> Result<Compiled<Fr>, Error> {
         program.check().map_err(|error| Error::Invalid { what: "program", why: error.to_string() })?;
-        Ok(Compiled::new(Arc::new(CpuProgram(program.clone()))))
+        Ok(Compiled::new(Arc::new(CpuProgram {
+            program: program.clone(),
+            #[cfg(target_arch = "x86_64")]
+            ifma: match self.kernels {
+                Kernels::Scalar => None,
+                Kernels::Ifma(token) => Some(crate::arch::ifma::quotient::CompiledProgram::new(token, program)),
+            },
+        })))
     }
 
     fn evaluate(
@@ -65,40 +76,19 @@ impl Quotient<Fr> for CpuQuotient {
         challenges: &[Fr],
         out: &mut [RefMut<'_, Fr>],
     ) -> Result<(), Error> {
-        let CpuProgram(program) = program.downcast::<CpuProgram>(SpaceId::HOST)?;
+        let compiled = program.downcast::<CpuProgram>(SpaceId::HOST)?;
+        let program = &compiled.program;
         check_operands(program, domain, columns, challenges, out)?;
-        let columns = columns.iter().map(Ref::as_host).collect::<Result<Vec<_>, _>>()?;
-        let mut out = out.iter_mut().map(RefMut::as_host).collect::<Result<Vec<_>, _>>()?;
-        let uniforms = program.uniforms(challenges);
-        let n = 1usize << domain.log_n;
-        let rows: Vec<Vec<Fr>> = (0..n)
-            .into_par_iter()
-            .map(|i| {
-                let point = domain.shift * domain.omega.pow_vartime([i as u64]);
-                let mut registers = vec![Fr::ZERO; program.registers as usize];
-                let read = |registers: &[Fr], source: Source| match source {
-                    Source::Constant(c) => program.constants[c as usize],
-                    Source::Challenge(c) => challenges[c as usize],
-                    Source::Uniform(u) => uniforms[u as usize],
-                    Source::Register(r) => registers[r as usize],
-                    Source::Column { column, rotation } => {
-                        let r = i64::from(program.rotations[rotation as usize]);
-                        columns[column as usize][(i as i64 + r).rem_euclid(n as i64) as usize]
-                    }
-                    Source::Point => point,
-                };
-                for step in &program.steps {
-                    let v = step.value(|s| read(&registers, s));
-                    registers[step.dst() as usize] = v;
-                }
-                program.results.iter().map(|r| read(&registers, *r)).collect()
-            })
-            .collect();
-        for (o, out) in out.iter_mut().enumerate() {
-            for (v, row) in out.iter_mut().zip(&rows) {
-                *v = row[o];
-            }
+        let columns =
+            columns.iter().map(|column| column.as_host().map(as_words)).collect::<Result<Vec<_>, _>>()?;
+        let mut out =
+            out.iter_mut().map(|out| out.as_host().map(as_words_mut)).collect::<Result<Vec<_>, _>>()?;
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(ifma), 3..) = (&compiled.ifma, domain.log_n) {
+            ifma.evaluate(program, domain, &columns, challenges, &mut out);
+            return Ok(());
         }
+        generic::quotient::evaluate(program, domain, &columns, challenges, &mut out);
         Ok(())
     }
 }

@@ -1,25 +1,20 @@
 //! Polynomial operations, eight elements at a time.
 //!
-//! Recurrences (running products, division, evaluation) are cut into segments: each lane walks a segment of its own, then the segments
-//! are joined by a short scan on the host's scalars.
+//! In a recurrence each lane walks a segment of its own.
 
 use halo2curves::bn256::Fr;
 use halo2curves::ff::Field;
-use parhelion_backend_api::hal::as_bytes_mut;
 
+use super::Token;
 use super::field::{FrModulus, V8, split};
 use super::ntt::sixteen;
-use crate::arch::generic::field::{Words, words};
+use crate::arch::generic;
+use crate::arch::generic::field::{Words, as_words, as_words_mut, element, words};
 
 type V = V8<FrModulus>;
 
-fn from_words(w: &Words) -> Fr {
-    let mut out = [Fr::ZERO];
-    for (bytes, word) in as_bytes_mut(&mut out).chunks_exact_mut(8).zip(w) {
-        bytes.copy_from_slice(&word.to_le_bytes());
-    }
-    out[0]
-}
+/// Segments that a recurrence walks side by side.
+pub(crate) const LANES: usize = 8;
 
 macro_rules! simd {
     ($(#[$attr:meta])* $vis:vis fn $($rest:tt)*) => {
@@ -29,25 +24,69 @@ macro_rules! simd {
     };
 }
 
+/// As [`generic::poly::linear_combination`].
+pub(crate) fn linear_combination(_: Token, terms: &[(Fr, &[Fr])], out: &mut [Fr]) {
+    // SAFETY: a token proves that the instructions are there.
+    unsafe { linear_combination_inner(terms, out) }
+}
+
+/// As [`generic::poly::multiply`].
+pub(crate) fn multiply(_: Token, a: &mut [Fr], b: &[Fr]) {
+    // SAFETY: as above.
+    unsafe { multiply_inner(a, b) }
+}
+
+/// As [`generic::poly::evaluate`].
+pub(crate) fn evaluate(_: Token, p: &[Fr], x: Fr) -> Fr {
+    // SAFETY: as above.
+    unsafe { evaluate_inner(as_words(p), x) }
+}
+
+/// As [`generic::poly::batch_invert`].
+pub(crate) fn batch_invert(_: Token, values: &mut [Fr]) {
+    // SAFETY: as above.
+    unsafe { batch_invert_inner(values) }
+}
+
+/// Products of eight consecutive segments of equal length.
+pub(crate) fn products(_: Token, values: &[Fr]) -> [Fr; LANES] {
+    // SAFETY: as above.
+    unsafe { products_inner(as_words(values)) }
+}
+
+/// Exclusive running products of eight consecutive segments of equal length, each from its own start.
+pub(crate) fn scan(_: Token, values: &mut [Fr], starts: &[Fr]) {
+    // SAFETY: as above.
+    unsafe { scan_inner(as_words_mut(values), starts) }
+}
+
+/// [`generic::poly::divide`] of eight consecutive segments of equal length.
+pub(crate) fn divide(_: Token, values: &mut [Fr], root: Fr, tops: &[Fr]) {
+    // SAFETY: as above.
+    unsafe { divide_inner(as_words_mut(values), root, tops) }
+}
+
 simd! {
-/// `out[i] = Σ c_t·p_t[i]` over one block; a term may be shorter than the block (padded with zeros).
-pub(crate) fn linear_combination(terms: &[(Fr, &[Words])], out: &mut [Words]) {
+fn linear_combination_inner(terms: &[(Fr, &[Fr])], out: &mut [Fr]) {
     let factors: Vec<[u64; 5]> = terms.iter().map(|(c, _)| split(words(*c * sixteen()))).collect();
     let mut at = 0;
-    for rows in out.chunks_mut(8) {
+    for rows in as_words_mut(out).chunks_mut(8) {
         let mut acc = V::zero();
         let mut pending = 0;
-        for ((_, p), c) in terms.iter().zip(&factors) {
-            let x = match p.get(at..at + 8).and_then(|x| x.first_chunk::<8>()) {
-                Some(x) => V::load(x),
-                None if at >= p.len() => continue,
-                None => {
-                    let mut padded = [[0; 4]; 8];
-                    padded[..p.len() - at].copy_from_slice(&p[at..]);
-                    V::load(&padded)
-                }
+        for ((c, p), factor) in terms.iter().zip(&factors) {
+            let p = as_words(p);
+            let x = match p.get(at..).unwrap_or(&[]) {
+                [] => continue,
+                p => match p.first_chunk::<8>() {
+                    Some(x) => V::load(x),
+                    None => {
+                        let mut padded = [[0; 4]; 8];
+                        padded[..p.len()].copy_from_slice(p);
+                        V::load(&padded)
+                    }
+                },
             };
-            acc = acc.add_lazy(x.mul(V::splat(*c)));
+            acc = acc.add_lazy(if *c == Fr::ONE { x } else { x.mul(V::splat(*factor)) });
             pending += 1;
             // Each product is below 2p, the sum must stay below 84p.
             if pending == 40 {
@@ -70,21 +109,18 @@ pub(crate) fn linear_combination(terms: &[(Fr, &[Words])], out: &mut [Words]) {
 }}
 
 simd! {
-/// `a[i] ← a[i]·b[i]`, equal lengths.
-pub(crate) fn multiply(a: &mut [Words], b: &[Words]) {
-    let (a8, a_rest) = a.as_chunks_mut::<8>();
-    let (b8, b_rest) = b.as_chunks::<8>();
+fn multiply_inner(a: &mut [Fr], b: &[Fr]) {
+    let whole = a.len() / 8 * 8;
+    let (a8, _) = as_words_mut(a).as_chunks_mut::<8>();
+    let (b8, _) = as_words(b).as_chunks::<8>();
     for (a, b) in a8.iter_mut().zip(b8) {
         V::load(a).mul(V::load_shifted(b)).canonical().store(a);
     }
-    for (a, b) in a_rest.iter_mut().zip(b_rest) {
-        *a = words(from_words(a) * from_words(b));
-    }
+    generic::poly::multiply(&mut a[whole..], &b[whole..]);
 }}
 
 simd! {
-/// `Σ_j p[j]·x^j` over one segment.
-pub(crate) fn evaluate(p: &[Words], x: Fr) -> Fr {
+fn evaluate_inner(p: &[Words], x: Fr) -> Fr {
     // Four chains of eight lanes, so that the latency of a product hides.
     let (blocks, rest) = p.as_chunks::<32>();
     let x8 = x.square().square().square();
@@ -101,103 +137,92 @@ pub(crate) fn evaluate(p: &[Words], x: Fr) -> Fr {
     for acc in acc.iter().rev() {
         let mut lanes = [[0; 4]; 8];
         acc.reduce().canonical().store(&mut lanes);
-        heads = lanes.iter().rev().fold(heads, |t, w| t * x + from_words(w));
+        heads = lanes.iter().rev().fold(heads, |t, w| t * x + element(w));
     }
-    let tail = rest.iter().rev().fold(Fr::ZERO, |t, w| t * x + from_words(w));
-    heads + tail * x.pow_vartime([(blocks.len() * 32) as u64])
+    let tail = rest.iter().rev().fold(Fr::ZERO, |t, w| t * x + element(w));
+    if rest.is_empty() { heads } else { heads + tail * x.pow_vartime([(blocks.len() * 32) as u64]) }
 }}
 
 simd! {
-/// Inverses of one segment, zero staying zero. `scratch` is reused between calls.
-pub(crate) fn batch_invert(values: &mut [Words], scratch: &mut Vec<V>) {
-    let (eights, rest) = values.as_chunks_mut::<8>();
-    scratch.clear();
-    let one = V::splat(split(words(Fr::ONE * sixteen())));
-    let mut acc = one;
+fn batch_invert_inner(values: &mut [Fr]) {
+    let whole = values.len() / 8 * 8;
+    let (eights, _) = as_words_mut(&mut values[..whole]).as_chunks_mut::<8>();
+    let one = V::splat(split(words(sixteen())));
+    let mut prefix = Vec::with_capacity(eights.len());
+    let mut product = one;
     // In 2^260 form; zero lanes count as one.
     for eight in eights.iter() {
-        scratch.push(acc);
-        let x = V::load_shifted(eight).nonzero_or(eight, one);
-        acc = acc.mul(x);
+        prefix.push(product);
+        product = product.mul(V::load_shifted(eight).nonzero_or(eight, one));
     }
     let mut lanes = [[0; 4]; 8];
-    acc.canonical().store(&mut lanes);
-    for lane in &mut lanes {
-        // The lane holds 16·(boundary form of y) = boundary form of 16y; its inverse times 16² is the 2^260 form of y⁻¹.
-        let y = from_words(lane).invert().unwrap_or(Fr::ZERO) * Fr::from(256);
-        *lane = words(y);
-    }
+    product.canonical().store(&mut lanes);
+    // Lanes are 16·(boundary form of y), which reads as 16y; its inverse times 16² is the 2^260 form of y⁻¹.
+    let mut ends = lanes.map(|lane| element(&lane));
+    generic::poly::batch_invert(&mut ends);
+    let lanes = ends.map(|end| words(end * Fr::from(256)));
     let mut inverse = V::load(&lanes);
     let out_of = V::splat(split(words(Fr::ONE)));
-    for (eight, prefix) in eights.iter_mut().zip(scratch.iter()).rev() {
-        let zero = eight.map(|w| w == [0; 4]);
+    for (eight, prefix) in eights.iter_mut().zip(&prefix).rev() {
         let x = V::load_shifted(eight).nonzero_or(eight, one);
-        let value = inverse.mul(*prefix).mul(out_of).canonical();
+        let inverted = inverse.mul(*prefix).mul(out_of).canonical().nonzero_or(eight, V::zero());
         inverse = inverse.mul(x);
-        value.store(eight);
-        for (slot, zero) in eight.iter_mut().zip(zero) {
-            if zero {
-                *slot = [0; 4];
-            }
-        }
+        inverted.store(eight);
     }
-    for w in rest {
-        *w = words(from_words(w).invert().unwrap_or(Fr::ZERO));
-    }
+    generic::poly::batch_invert(&mut values[whole..]);
 }}
 
-/// Lanes of a recurrence: eight segments of equal length, side by side.
-fn segment(values: &[Words], len: usize, t: usize) -> [Words; 8] {
+/// The t-th elements of eight segments of `len` elements.
+fn across(values: &[Words], len: usize, t: usize) -> [Words; 8] {
     std::array::from_fn(|lane| values[lane * len + t])
 }
 
+fn put_across(values: &mut [Words], len: usize, t: usize, lanes: &[Words; 8]) {
+    for (lane, w) in lanes.iter().enumerate() {
+        values[lane * len + t] = *w;
+    }
+}
+
 simd! {
-/// Products of eight consecutive segments of `len` elements each.
-pub(crate) fn segment_products(values: &[Words], len: usize) -> [Fr; 8] {
-    let mut acc = V::splat(split(words(Fr::ONE * sixteen())));
+fn products_inner(values: &[Words]) -> [Fr; LANES] {
+    let len = values.len() / LANES;
+    // In 2^260 form, like the shifted loads.
+    let mut product = V::splat(split(words(sixteen())));
     for t in 0..len {
-        acc = V::load(&segment(values, len, t)).mul(acc);
-        // `acc` is in boundary form after the first product; times 16 it is in 2^260 form again.
-        acc = acc.add_lazy(acc).add_lazy(acc.add_lazy(acc));
-        acc = acc.add_lazy(acc).add_lazy(acc.add_lazy(acc)).carry();
+        product = product.mul(V::load_shifted(&across(values, len, t)));
     }
     let mut lanes = [[0; 4]; 8];
-    acc.mul(V::splat(split(words(Fr::ONE)))).canonical().store(&mut lanes);
-    std::array::from_fn(|i| from_words(&lanes[i]))
+    product.mul(V::splat(split(words(Fr::ONE)))).canonical().store(&mut lanes);
+    lanes.map(|lane| element(&lane))
 }}
 
 simd! {
-/// Exclusive running products of eight consecutive segments, each from its own start.
-pub(crate) fn segment_scan(values: &mut [Words], len: usize, starts: [Fr; 8]) {
+fn scan_inner(values: &mut [Words], starts: &[Fr]) {
+    let len = values.len() / LANES;
     let starts: [Words; 8] = std::array::from_fn(|i| words(starts[i]));
-    // Boundary form throughout: the running value is stored, and times 16 it is the second operand.
-    let mut acc = V::load(&starts);
+    // The running product stays in boundary form: its factors are in 2^260 form.
+    let mut product = V::load(&starts);
     for t in 0..len {
-        let x = V::load_shifted(&segment(values, len, t));
+        let x = V::load_shifted(&across(values, len, t));
         let mut lanes = [[0; 4]; 8];
-        acc.canonical().store(&mut lanes);
-        for (lane, w) in lanes.iter().enumerate() {
-            values[lane * len + t] = *w;
-        }
-        acc = acc.mul(x);
+        product.canonical().store(&mut lanes);
+        put_across(values, len, t, &lanes);
+        product = product.mul(x);
     }
 }}
 
 simd! {
-/// `q[i] = p[i+1] + root·q[i+1]` over eight consecutive segments, from the top of each; `tops[s]` is q at the segment's end. Replaces p by
-/// the values *below* each index, that is segment element i becomes q[i] as defined with q[len−1] = `tops`.
-pub(crate) fn segment_divide(values: &mut [Words], len: usize, root: Fr, tops: [Fr; 8]) {
+fn divide_inner(values: &mut [Words], root: Fr, tops: &[Fr]) {
+    let len = values.len() / LANES;
     let tops: [Words; 8] = std::array::from_fn(|i| words(tops[i]));
     let factor = V::splat(split(words(root * sixteen())));
     let mut q = V::load(&tops);
     for t in (0..len).rev() {
-        let p = V::load(&segment(values, len, t));
+        let p = V::load(&across(values, len, t));
         let mut lanes = [[0; 4]; 8];
         q.canonical().store(&mut lanes);
-        for (lane, w) in lanes.iter().enumerate() {
-            values[lane * len + t] = *w;
-        }
-        // Below 2p + p.
+        put_across(values, len, t, &lanes);
+        // Below 2p + p before the reduction.
         q = q.mul(factor).add_lazy(p).carry().reduce();
     }
 }}

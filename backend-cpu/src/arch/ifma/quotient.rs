@@ -13,6 +13,7 @@ use halo2curves::ff::Field;
 use parhelion_backend_api::{Domain, Program, Source, Step};
 use rayon::prelude::*;
 
+use super::Token;
 use super::field::{FrModulus, V8, split};
 use super::ntt::{Target, sixteen};
 use crate::arch::generic::field::{Words, words};
@@ -57,8 +58,6 @@ pub(crate) struct CompiledProgram {
     instructions: Vec<Instruction>,
     registers: usize,
     results: Vec<Operand>,
-    constants: usize,
-    challenges: usize,
     /// Index of a uniform zero, appended after all others.
     zero: u32,
     needs_point: bool,
@@ -66,7 +65,7 @@ pub(crate) struct CompiledProgram {
 
 impl CompiledProgram {
     /// Compiles a program that passed [`Program::check`].
-    pub(crate) fn new(program: &Program<Fr>) -> Self {
+    pub(crate) fn new(_: Token, program: &Program<Fr>) -> Self {
         let constants = program.constants.len();
         let challenges = program.challenges as usize;
         let zero = (constants + challenges + program.uniform_registers as usize) as u32;
@@ -133,35 +132,49 @@ impl CompiledProgram {
             instructions,
             registers: program.registers as usize,
             results,
-            constants,
-            challenges,
             zero,
             needs_point,
         }
     }
 }
 
-/// Evaluates over 2^`log_n` ≥ 8 rows. `uniforms` are the uniform registers for these challenges.
-///
+impl CompiledProgram {
+    /// Evaluates `program`, from which this was compiled, over 2^`log_n` ≥ 8 rows. Columns and outputs have that length, and their
+    /// numbers are the program's.
+    pub(crate) fn evaluate(
+        &self,
+        program: &Program<Fr>,
+        domain: &Domain<Fr>,
+        columns: &[&[Words]],
+        challenges: &[Fr],
+        out: &mut [&mut [Words]],
+    ) {
+        let n = 1usize << domain.log_n;
+        assert!(
+            n >= 8 && columns.iter().all(|c| c.len() == n) && out.iter().all(|o| o.len() == n),
+            "checked by the caller"
+        );
+        // SAFETY: a compiled program proves that the instructions are there; the lengths are asserted.
+        unsafe { evaluate(self, program, domain, columns, challenges, out) }
+    }
+}
+
 /// # Safety
-/// The CPU has the instruction set of [`super::field`]; every column and every output has 2^`log_n` elements, and their numbers are the
-/// program's.
-pub(crate) unsafe fn evaluate(
+/// The instructions exist; every column and every output has 2^`log_n` ≥ 8 elements.
+unsafe fn evaluate(
     compiled: &CompiledProgram,
-    constants: &[Fr],
-    challenges: &[Fr],
-    uniforms: &[Fr],
+    program: &Program<Fr>,
     domain: &Domain<Fr>,
     columns: &[&[Words]],
+    challenges: &[Fr],
     out: &mut [&mut [Words]],
 ) {
-    debug_assert_eq!(constants.len(), compiled.constants);
-    debug_assert_eq!(challenges.len(), compiled.challenges);
     let n = 1usize << domain.log_n;
-    let uniform: Vec<[u64; 5]> = constants
+    let uniform: Vec<[u64; 5]> = program
+        .constants
         .iter()
         .chain(challenges)
-        .chain(uniforms)
+        .chain(&program.uniforms(challenges))
         .chain(&[Fr::ZERO])
         .map(|x| split(words(*x * sixteen())))
         .collect();
