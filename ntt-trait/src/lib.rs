@@ -87,7 +87,10 @@ pub trait Ntt<F: PrimeField + DeviceRepr>: Debug + Send + Sync {
     fn ntt_batch(&self, queue: &Queue, plan: &NttPlan<F>, columns: &mut [RefMut<'_, F>]) -> Result<()>;
 
     /// **Mathematical description.** `to[c][i] = Σ_j from[c][j]·(g·ω^i)^j`: a forward transform out of place, so that
-    /// coefficients stay for the next coset. `from[c]` may be shorter than n: it is padded with zeros.
+    /// coefficients stay for the next coset. `from[c]` may be shorter than n: it is padded with zeros. `plan.direction` is
+    /// [`Direction::Forward`].
+    ///
+    /// The derived method works in host memory; a backend with a space of its own overrides it.
     ///
     /// # Errors
     /// As [`Ntt::ntt_batch`]; also [`Error::Length`] when the two batches differ.
@@ -99,14 +102,15 @@ pub trait Ntt<F: PrimeField + DeviceRepr>: Debug + Send + Sync {
         to: &mut [RefMut<'_, F>],
     ) -> Result<()> {
         Error::check_len("ntt output columns", from.len(), to.len())?;
-        check_plan(plan)?;
+        check_columns(plan, to)?;
         let n = 1usize << plan.log_n;
-        for (from, to) in from.iter().zip(to.iter_mut()) {
-            Error::check_len("ntt output column", n, to.len())?;
-            if from.len() > n {
-                return Err(Error::Length { what: "ntt input column", expected: n, found: from.len() });
-            }
-            let from = from.as_host()?;
+        if let Some(long) = from.iter().find(|column| column.len() > n) {
+            return Err(Error::Length { what: "ntt input column", expected: n, found: long.len() });
+        }
+        // Everything is looked at before anything is written.
+        let from = from.iter().map(parhelion_hal::Ref::as_host).collect::<Result<Vec<_>>>()?;
+        to.iter_mut().try_for_each(|column| column.as_host().map(|_| ()))?;
+        for (from, to) in from.into_iter().zip(to.iter_mut()) {
             let to = to.as_host()?;
             to[..from.len()].copy_from_slice(from);
             to[from.len()..].fill(F::ZERO);
@@ -136,10 +140,7 @@ pub fn check_plan<F: PrimeField>(plan: &NttPlan<F>) -> Result<()> {
 ///
 /// # Errors
 /// As [`check_plan`], or [`Error::Length`].
-pub fn check_columns<F: PrimeField + DeviceRepr>(
-    plan: &NttPlan<F>,
-    columns: &[RefMut<'_, F>],
-) -> Result<()> {
+pub fn check_columns<F: PrimeField + DeviceRepr>(plan: &NttPlan<F>, columns: &[RefMut<'_, F>]) -> Result<()> {
     check_plan(plan)?;
     columns.iter().try_for_each(|column| Error::check_len("ntt column", 1 << plan.log_n, column.len()))
 }
