@@ -108,7 +108,10 @@ impl Transcript<G1Affine, Recorded> for Replay<'_> {
     fn squeeze_challenge(&mut self) -> Recorded {
         match self.left.next() {
             Some(Message::Challenge(challenge)) => Recorded(*challenge),
-            _ => {
+            // After the last message a verifier may still squeeze randomness of its own (GWC batches its checks with it):
+            // any challenge that was unknown when the proof was made will do.
+            None => Recorded(ff::Field::random(rand_core::OsRng)),
+            Some(_) => {
                 self.out_of_step = true;
                 Recorded(Fr::zero())
             }
