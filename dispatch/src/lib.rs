@@ -30,6 +30,8 @@ mod policy;
 mod query;
 mod slot;
 mod trace;
+mod tune;
+mod workload;
 
 use parhelion_backend_api::hal::Error;
 
@@ -40,6 +42,8 @@ pub use ledger::{Ledger, Record, Total};
 pub use policy::{Checks, Choice, Name, Policy, Preference, Thresholds, Trust};
 pub use query::{Candidate, Decision, PolyCall, Query, Reason, Rejection, Shape};
 pub use trace::{Stage, Trace};
+pub use tune::{Progress, Regret, Sample, TunePlan, tune, tune_check};
+pub use workload::Workload;
 
 /// Result of an operation of the engine.
 pub type Result<T> = std::result::Result<T, Error>;
