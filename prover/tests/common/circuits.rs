@@ -51,7 +51,9 @@ impl Circuit<Fr> for Plonk {
         let q = [(); 5].map(|_| meta.fixed_column());
         let instance = meta.instance_column();
         meta.enable_equality(instance);
-        abc.map(|column| meta.enable_equality(column));
+        for column in abc {
+            meta.enable_equality(column);
+        }
         meta.create_gate("plonk", |meta| {
             let [a, b, c] = abc.map(|column| meta.query_advice(column, Rotation::cur()));
             let [qa, qb, qm, qc, q0] = q.map(|column| meta.query_fixed(column, Rotation::cur()));
