@@ -305,6 +305,25 @@ mod tests {
         assert!(close(ns(&table, ntt(12, 16)), 48e6));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn predictions_lie_between_their_neighbours_and_grow_with_the_work(
+            times in proptest::collection::vec(1u32..1_000_000, 4),
+            log_n in 10u32..=14,
+            batch in 1usize..=8,
+        ) {
+            let mut times: Vec<f64> = times.into_iter().map(f64::from).collect();
+            times.sort_by(f64::total_cmp);
+            let points = [(10, 1, times[0]), (14, 1, times[1]), (10, 8, times[2]), (14, 8, times[3])];
+            let table = CostTable::new(Provenance::default(), vec![series("ntt", "forward", false, &points)]);
+            let time = ns(&table, ntt(log_n, batch));
+            // A nanosecond is the resolution of a duration.
+            proptest::prop_assert!(time >= times[0] - 1.0 && time <= times[3] + 1.0);
+            proptest::prop_assert!(ns(&table, ntt(log_n + 1, batch)) >= time - 1.0);
+            proptest::prop_assert!(ns(&table, ntt(log_n, 2 * batch)) >= time - 1.0);
+        }
+    }
+
     #[test]
     fn the_narrowest_width_that_holds_the_promise_is_looked_up() {
         let table = CostTable::new(

@@ -130,7 +130,8 @@ pub struct Thresholds {
     pub min_k: Option<u32>,
     /// Least number of columns, for all operations.
     pub min_batch: Option<usize>,
-    per_op: BTreeMap<Op, u32>,
+    /// Least log₂ of the length for single operations, over [`Thresholds::min_k`].
+    pub per_op: BTreeMap<Op, u32>,
 }
 
 impl Thresholds {

@@ -63,6 +63,7 @@ impl Fault {
 pub struct FaultyControl {
     faults: Mutex<Vec<Fault>>,
     calls: [AtomicU64; 4],
+    prepared: AtomicU64,
     allocations: AtomicU64,
     failing_allocation: Mutex<Option<u64>>,
     injected: AtomicU64,
@@ -90,6 +91,11 @@ impl FaultyControl {
     /// Number of calls of an operation, failed ones included.
     pub fn calls(&self, op: Op) -> u64 {
         self.calls[slot(op)].load(Ordering::Relaxed)
+    }
+
+    /// Number of handles that were prepared.
+    pub fn prepared(&self) -> u64 {
+        self.prepared.load(Ordering::Relaxed)
     }
 
     /// Number of faults that have happened.
@@ -165,7 +171,10 @@ impl<C: Curve> Hook<C> for FaultHook {
                 }
                 return Ok(());
             }
-            Event::Prepare(op) => op,
+            Event::Prepare(op) => {
+                self.control.prepared.fetch_add(1, Ordering::Relaxed);
+                op
+            }
             Event::Run(shape) => shape.op(),
         };
         if self.control.lost.load(Ordering::Relaxed) {
