@@ -70,17 +70,17 @@ impl CpuPoly {
         }
     }
 
-    /// How `n` elements of a recurrence are cut: the length of a segment, and the number of tasks of [`CpuPoly::lanes`] segments. What is
-    /// left over is fewer elements than there are segments. `None` when one plain walk is as good.
-    fn cut(self, n: usize) -> Option<(usize, usize)> {
-        let threads = rayon::current_num_threads();
-        // Two walks per element against one.
-        if self.lanes() * threads <= 2 {
-            return None;
+    /// The length of the segments that `n` elements of a recurrence are cut into; what is left over is less than a task of
+    /// [`CpuPoly::lanes`] segments. `None` when one plain walk is as good.
+    fn segment(self, n: usize) -> Option<usize> {
+        match self.lanes() {
+            // Two walks per element against one.
+            1 => (rayon::current_num_threads() > 2 && n >= 1 << 12).then_some(1 << 10),
+            // Lengths that put the lanes on different cache sets.
+            _ if n >= 1 << 14 => Some(252),
+            _ if n >= 1 << 10 => Some(60),
+            _ => None,
         }
-        let tasks = threads.min(n / (64 * self.lanes())).max(1);
-        let len = n / (tasks * self.lanes());
-        (len >= 16).then_some((len, tasks))
     }
 }
 
@@ -155,13 +155,15 @@ impl PolyOps<Fr> for CpuPoly {
 
     fn divide_by_linear(&self, _: &Queue, mut poly: RefMut<'_, Fr>, root: Fr) -> Result<(), Error> {
         let poly = poly.as_host()?;
-        let Some((len, tasks)) = self.cut(poly.len()) else {
+        let Some(len) = self.segment(poly.len()) else {
             generic::poly::divide(poly, root, Fr::ZERO);
             return Ok(());
         };
-        let (body, rest) = poly.split_at_mut(len * tasks * self.lanes());
+        let task = len * self.lanes();
+        let (body, rest) = poly.split_at_mut(poly.len() / task * task);
         let mut top = generic::poly::divide(rest, root, Fr::ZERO);
-        let values: Vec<Fr> = body.par_chunks(len).map(|part| self.evaluate_segment(part, root)).collect();
+        let values: Vec<Fr> =
+            body.par_chunks(len).with_min_len(8).map(|part| self.evaluate_segment(part, root)).collect();
         let step = root.pow_vartime([len as u64]);
         // The quotient's coefficient above each segment.
         let mut tops = vec![Fr::ZERO; values.len()];
@@ -170,7 +172,7 @@ impl PolyOps<Fr> for CpuPoly {
             top = top * step + value;
         }
         let lanes = self.lanes();
-        body.par_chunks_mut(len * lanes).zip(tops.par_chunks(lanes)).for_each(|(part, tops)| {
+        body.par_chunks_mut(task).zip(tops.par_chunks(lanes)).for_each(|(part, tops)| {
             match self.kernels {
                 Kernels::Scalar => {
                     for (part, top) in part.chunks_mut(len).zip(tops) {
@@ -201,13 +203,14 @@ impl PolyOps<Fr> for CpuPoly {
 
     fn running_product(&self, _: &Queue, mut values: RefMut<'_, Fr>, first: Fr) -> Result<Fr, Error> {
         let values = values.as_host()?;
-        let Some((len, tasks)) = self.cut(values.len()) else {
+        let Some(len) = self.segment(values.len()) else {
             return Ok(generic::poly::scan(values, first));
         };
         let lanes = self.lanes();
-        let (body, rest) = values.split_at_mut(len * tasks * lanes);
+        let task = len * lanes;
+        let (body, rest) = values.split_at_mut(values.len() / task * task);
         let products: Vec<Fr> = body
-            .par_chunks(len * lanes)
+            .par_chunks(task)
             .flat_map_iter(|part| match self.kernels {
                 Kernels::Scalar => part.chunks(len).map(|part| part.iter().product()).collect::<Vec<Fr>>(),
                 #[cfg(target_arch = "x86_64")]
@@ -222,7 +225,7 @@ impl PolyOps<Fr> for CpuPoly {
                 std::mem::replace(&mut product, next)
             })
             .collect();
-        body.par_chunks_mut(len * lanes).zip(starts.par_chunks(lanes)).for_each(|(part, starts)| {
+        body.par_chunks_mut(task).zip(starts.par_chunks(lanes)).for_each(|(part, starts)| {
             match self.kernels {
                 Kernels::Scalar => {
                     for (part, start) in part.chunks_mut(len).zip(starts) {

@@ -1,5 +1,7 @@
 //! Number-theoretic transforms against the formula and against halo2-axiom.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{elements, on_every_isa, rng, uniform};

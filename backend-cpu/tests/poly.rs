@@ -1,5 +1,7 @@
 //! Polynomial operations against their definitions.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{elements, on_every_isa, rng};
@@ -7,7 +9,7 @@ use ff::Field;
 use halo2_axiom::arithmetic::{eval_polynomial, kate_division};
 use halo2curves::bn256::Fr;
 use parhelion_backend_api::hal::{Ref, RefMut};
-use parhelion_backend_api::{Error, PolyOps};
+use parhelion_backend_api::Error;
 
 const LENGTHS: [usize; 17] = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 63, 255, 1024, 1025, 4096, 5000, 20_000];
 

@@ -7,6 +7,7 @@ pub(crate) const NEGATE: u32 = 1 << 31;
 
 /// One addition: `dst[to] = src[a] + src[b]`, where [`NEGATE`] in `a` or `b` negates that operand.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(16))]
 pub(crate) struct Pair {
     pub(crate) a: u32,
     pub(crate) b: u32,

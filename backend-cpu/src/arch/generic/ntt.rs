@@ -203,6 +203,12 @@ unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
+impl Shared {
+    fn at(&self, i: usize) -> *mut Words {
+        self.0.wrapping_add(i)
+    }
+}
+
 fn reverse_in_place(a: &mut [Words], log_n: u32) {
     if log_n < 2 {
         return;
@@ -211,12 +217,11 @@ fn reverse_in_place(a: &mut [Words], log_n: u32) {
     assert_eq!(n, 1 << log_n, "a power of two, by the checks of the trait");
     let shared = Shared(a.as_mut_ptr());
     let run = |start: usize, end: usize| {
-        let shared = shared;
         for i in start..end {
             let j = i.reverse_bits() >> (usize::BITS - log_n);
             if i < j {
                 // SAFETY: i and j are below n. Each unordered pair {i, j} is visited for i < j alone, hence by one thread.
-                unsafe { std::ptr::swap(shared.0.add(i), shared.0.add(j)) };
+                unsafe { std::ptr::swap(shared.at(i), shared.at(j)) };
             }
         }
     };

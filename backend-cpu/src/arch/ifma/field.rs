@@ -181,6 +181,44 @@ impl<M: Modulus> V8<M> {
     }}
 
     simd! {
+    /// Eight elements of four words, `stride` elements apart.
+    ///
+    /// # Panics
+    /// When the last one is out of bounds.
+    pub(crate) fn load_strided(from: &[[u64; 4]], stride: usize) -> Self {
+        Self::from_words(load_strided(from, stride))
+    }}
+
+    simd! {
+    /// As [`V8::load_strided`], times 16.
+    ///
+    /// # Panics
+    /// When the last one is out of bounds.
+    pub(crate) fn load_strided_shifted(from: &[[u64; 4]], stride: usize) -> Self {
+        Self::from_words_shifted(load_strided(from, stride))
+    }}
+
+    simd! {
+    /// As [`V8::store`], to places `stride` elements apart.
+    ///
+    /// # Panics
+    /// When the last one is out of bounds.
+    pub(crate) fn store_strided(self, to: &mut [[u64; 4]], stride: usize) {
+        assert!(7 * stride < to.len(), "eight places");
+        for (i, pair) in untranspose_pairs(self.to_words()).into_iter().enumerate() {
+            // SAFETY: 7·stride is in bounds; unaligned stores of 32 bytes.
+            unsafe {
+                let to = to.as_mut_ptr();
+                _mm256_storeu_si256(to.add(2 * i * stride).cast(), _mm512_castsi512_si256(pair));
+                _mm256_storeu_si256(
+                    to.add((2 * i + 1) * stride).cast(),
+                    _mm512_extracti64x4_epi64::<1>(pair),
+                );
+            }
+        }
+    }}
+
+    simd! {
     /// Stores canonical elements; the value must be normalised and below 2^256, and canonical if the caller needs that: see
     /// [`V8::canonical`].
     pub(crate) fn store(self, to: &mut [[u64; 4]; 8]) {
@@ -286,67 +324,70 @@ impl<M: Modulus> V8<M> {
     simd! {
     /// `a·b·2^−260 mod p`: operands normalised, product of their values below 2^260·p; result normalised, below 2p.
     ///
-    /// Koç, Acar and Kaliski's finely integrated operand scanning, on limbs of 52 bits with unnormalised columns (Gueron and Krasnov).
+    /// All columns of the product first, low and high halves of the limb products in separate sums, so that the
+    /// multiply-adds form many short chains; then Montgomery's reduction, column by column (Gueron and Krasnov, "Software
+    /// implementation of modular exponentiation, using advanced vector instructions architectures").
     pub(crate) fn mul(self, o: Self) -> Self {
-        let (a, b) = (&self.l, &o.l);
         let zero = _mm512_setzero_si512();
-        let n0 = _mm512_set1_epi64(M::N0 as i64);
-        let m = _mm512_set1_epi64(MASK);
-        let p = [
-            _mm512_set1_epi64(M::P[0] as i64),
-            _mm512_set1_epi64(M::P[1] as i64),
-            _mm512_set1_epi64(M::P[2] as i64),
-            _mm512_set1_epi64(M::P[3] as i64),
-            _mm512_set1_epi64(M::P[4] as i64),
-        ];
-        // Columns in two sets so that two chains of multiply-adds run side by side.
-        let mut t = [zero; 6];
-        let mut u = [zero; 6];
+        let (mut low, mut high) = ([zero; 10], [zero; 10]);
         for i in 0..5 {
-            let bi = b[i];
-            t[0] = _mm512_madd52lo_epu64(t[0], a[0], bi);
-            u[1] = _mm512_madd52hi_epu64(u[1], a[0], bi);
-            t[1] = _mm512_madd52lo_epu64(t[1], a[1], bi);
-            u[2] = _mm512_madd52hi_epu64(u[2], a[1], bi);
-            t[2] = _mm512_madd52lo_epu64(t[2], a[2], bi);
-            u[3] = _mm512_madd52hi_epu64(u[3], a[2], bi);
-            t[3] = _mm512_madd52lo_epu64(t[3], a[3], bi);
-            u[4] = _mm512_madd52hi_epu64(u[4], a[3], bi);
-            t[4] = _mm512_madd52lo_epu64(t[4], a[4], bi);
-            u[5] = _mm512_madd52hi_epu64(u[5], a[4], bi);
-            let c0 = _mm512_add_epi64(t[0], u[0]);
-            let q = _mm512_and_si512(_mm512_madd52lo_epu64(zero, c0, n0), m);
-            let c0 = _mm512_madd52lo_epu64(c0, q, p[0]);
-            u[1] = _mm512_madd52hi_epu64(u[1], q, p[0]);
-            t[1] = _mm512_madd52lo_epu64(t[1], q, p[1]);
-            u[2] = _mm512_madd52hi_epu64(u[2], q, p[1]);
-            t[2] = _mm512_madd52lo_epu64(t[2], q, p[2]);
-            u[3] = _mm512_madd52hi_epu64(u[3], q, p[2]);
-            t[3] = _mm512_madd52lo_epu64(t[3], q, p[3]);
-            u[4] = _mm512_madd52hi_epu64(u[4], q, p[3]);
-            t[4] = _mm512_madd52lo_epu64(t[4], q, p[4]);
-            u[5] = _mm512_madd52hi_epu64(u[5], q, p[4]);
-            // Column 0 is a multiple of 2^52: pass its carry on and shift all columns down by one.
-            t[0] = _mm512_add_epi64(t[1], _mm512_srli_epi64::<52>(c0));
-            t[1] = t[2];
-            t[2] = t[3];
-            t[3] = t[4];
-            t[4] = zero;
-            u[0] = u[1];
-            u[1] = u[2];
-            u[2] = u[3];
-            u[3] = u[4];
-            u[4] = u[5];
-            u[5] = zero;
+            for j in 0..5 {
+                low[i + j] = _mm512_madd52lo_epu64(low[i + j], self.l[j], o.l[i]);
+                high[i + j + 1] = _mm512_madd52hi_epu64(high[i + j + 1], self.l[j], o.l[i]);
+            }
         }
-        let f = |i: usize| _mm512_add_epi64(t[i], u[i]);
-        Self::from_limbs([f(0), f(1), f(2), f(3), f(4)]).carry()
+        Self::reduce_columns(low, high)
     }}
 
     simd! {
     /// `a²·2^−260 mod p`, bounds as [`V8::mul`].
     pub(crate) fn square(self) -> Self {
-        self.mul(self)
+        let zero = _mm512_setzero_si512();
+        let (mut low, mut high) = ([zero; 10], [zero; 10]);
+        for i in 0..5 {
+            for j in i + 1..5 {
+                low[i + j] = _mm512_madd52lo_epu64(low[i + j], self.l[j], self.l[i]);
+                high[i + j + 1] = _mm512_madd52hi_epu64(high[i + j + 1], self.l[j], self.l[i]);
+            }
+        }
+        for i in 1..9 {
+            low[i] = _mm512_add_epi64(low[i], low[i]);
+            high[i] = _mm512_add_epi64(high[i], high[i]);
+        }
+        for i in 0..5 {
+            low[2 * i] = _mm512_madd52lo_epu64(low[2 * i], self.l[i], self.l[i]);
+            high[2 * i + 1] = _mm512_madd52hi_epu64(high[2 * i + 1], self.l[i], self.l[i]);
+        }
+        Self::reduce_columns(low, high)
+    }}
+
+    simd! {
+    /// Montgomery's reduction of `Σ (low[i] + high[i])·2^(52i)`.
+    fn reduce_columns(mut low: [__m512i; 10], mut high: [__m512i; 10]) -> Self {
+        let zero = _mm512_setzero_si512();
+        let mask = _mm512_set1_epi64(MASK);
+        let n0 = _mm512_set1_epi64(M::N0 as i64);
+        let mut carry = zero;
+        for i in 0..5 {
+            let column = _mm512_add_epi64(_mm512_add_epi64(low[i], high[i]), carry);
+            let q = _mm512_madd52lo_epu64(zero, column, n0);
+            // The low limb of column + q·p is zero, so what it passes on is ⌈column / 2^52⌉: no need to compute it.
+            carry = _mm512_srli_epi64::<52>(_mm512_add_epi64(column, mask));
+            for j in 0..5 {
+                let p = _mm512_set1_epi64(M::P[j] as i64);
+                if j > 0 {
+                    low[i + j] = _mm512_madd52lo_epu64(low[i + j], q, p);
+                }
+                high[i + j + 1] = _mm512_madd52hi_epu64(high[i + j + 1], q, p);
+            }
+        }
+        let mut l = [zero; 5];
+        for i in 0..5 {
+            let column = _mm512_add_epi64(_mm512_add_epi64(low[5 + i], high[5 + i]), carry);
+            carry = _mm512_srli_epi64::<52>(column);
+            l[i] = if i < 4 { _mm512_and_si512(column, mask) } else { column };
+        }
+        Self::from_limbs(l)
     }}
 }
 
@@ -364,6 +405,23 @@ pub(crate) fn load_transposed(from: &[[u64; 4]; 8]) -> [__m512i; 4] {
         ]
     };
     transpose_pairs(v)
+}}
+
+simd! {
+fn load_strided(from: &[[u64; 4]], stride: usize) -> [__m512i; 4] {
+    assert!(7 * stride < from.len(), "eight places");
+    let pair = |i: usize| {
+        // SAFETY: 7·stride is in bounds; unaligned loads of 32 bytes.
+        let (low, high) = unsafe {
+            let from = from.as_ptr();
+            (
+                _mm256_loadu_si256(from.add(2 * i * stride).cast()),
+                _mm256_loadu_si256(from.add((2 * i + 1) * stride).cast()),
+            )
+        };
+        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+    };
+    transpose_pairs([pair(0), pair(1), pair(2), pair(3)])
 }}
 
 simd! {

@@ -202,7 +202,14 @@ unsafe fn first_step(plan: &Plan, from: *const Words, len: usize, middle: *mut W
     let (n1, n2) = (1usize << plan.log_rows, 1usize << (plan.log_n - plan.log_rows));
     buffer.clear();
     buffer.reserve(n1);
-    for row in 0..n1 {
+    // Rows from some power of two on are padding. In bit-reversed order that leaves every 2^skip-th row, and the first levels
+    // only copy it.
+    let log_rows = plan.log_rows;
+    let used = len.div_ceil(n2).next_power_of_two().trailing_zeros();
+    let most = log_rows - used;
+    // What is left must be pairs of levels, unless nothing is skipped.
+    let skip = if (log_rows - most).is_multiple_of(2) { most } else { most.saturating_sub(1) };
+    for row in (0..n1).step_by(1 << skip) {
         let at = reverse(row, plan.log_rows) * n2 + j;
         let v = if at + 8 <= len {
             // SAFETY: at + 8 ≤ len elements are readable.
@@ -215,9 +222,9 @@ unsafe fn first_step(plan: &Plan, from: *const Words, len: usize, middle: *mut W
             }
             V::load(&padded)
         };
-        buffer.push(v);
+        buffer.extend(std::iter::repeat_n(v, 1 << skip));
     }
-    local(&plan.first, buffer);
+    local(&plan.first, buffer, 1 << skip);
 
     // Four chains of powers, so that their latency hides.
     let between = &plan.between[j / 8];
@@ -247,7 +254,7 @@ unsafe fn second_step(plan: &Plan, middle: *const Words, to: *mut Words, k: usiz
         // SAFETY: reverse(row) < n2 and k + 8 ≤ n1.
         buffer.push(V::load(unsafe { &*middle.add(reverse(row, log) * n1 + k).cast::<[Words; 8]>() }));
     }
-    local(&plan.second, buffer);
+    local(&plan.second, buffer, 1);
     for (row, value) in buffer.iter().enumerate() {
         let mut value = value.carry();
         value = match &plan.output {
@@ -263,13 +270,14 @@ fn reverse(i: usize, bits: u32) -> usize {
     if bits == 0 { i } else { i.reverse_bits() >> (usize::BITS - bits) }
 }
 
-/// Decimation in time, in place: bit-reversed input, natural output.
+/// Decimation in time, in place: bit-reversed input, natural output. Transforms of `done` points are already there: 1, or a power of
+/// two after which the number of levels left is even.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
-fn local(levels: &Levels, a: &mut [V]) {
-    let mut h = 1;
+fn local(levels: &Levels, a: &mut [V], done: usize) {
+    let mut h = done;
     let f = &levels.factors;
     // An odd level first, so that the rest pair up.
-    if levels.log % 2 == 1 {
+    if h == 1 && levels.log % 2 == 1 {
         for pair in a.chunks_exact_mut(2) {
             let b = if levels.shifted { pair[1].mul(V::splat(f[1])) } else { pair[1] };
             let a = pair[0];

@@ -142,65 +142,92 @@ fn canonical_scalars(scalars: &[Fr], out: &mut [[u64; 4]]) {
     ScalarPoints.canonical(&scalars[whole..], &mut out[whole..]);
 }
 
-/// The operands of eight pairs, the last pair standing in for those beyond the end.
+/// The operands of eight pairs: bytes from the first point, those of `a` first, and which are negated.
 struct Operands {
-    a: [*const u64; 8],
-    b: [*const u64; 8],
-    negate_a: __mmask8,
-    negate_b: __mmask8,
+    offsets: [u64; 16],
+    negate: __mmask16,
 }
 
-/// # Safety
-/// Operands of `pairs` are in bounds of `src`; `pairs` holds one to eight.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
-unsafe fn operands(src: *const Packed, pairs: &[Pair]) -> Operands {
-    let mut out =
-        Operands { a: [std::ptr::null(); 8], b: [std::ptr::null(); 8], negate_a: 0, negate_b: 0 };
-    for lane in 0..8 {
-        let pair = &pairs[lane.min(pairs.len() - 1)];
-        // SAFETY: in bounds by the caller's contract.
-        unsafe {
-            out.a[lane] = src.add((pair.a & !NEGATE) as usize).cast();
-            out.b[lane] = src.add((pair.b & !NEGATE) as usize).cast();
-        }
-        out.negate_a |= (((pair.a & NEGATE) >> 31) as u8) << lane;
-        out.negate_b |= (((pair.b & NEGATE) >> 31) as u8) << lane;
+fn operands(pairs: &[Pair; 8]) -> Operands {
+    // SAFETY: eight pairs of 16 bytes each, whose padding is not looked at.
+    let (first, second) =
+        unsafe { (_mm512_loadu_si512(pairs.as_ptr().cast()), _mm512_loadu_si512(pairs.as_ptr().add(4).cast())) };
+    // a0..a7 b0..b7.
+    let pick = _mm512_set_epi32(29, 25, 21, 17, 13, 9, 5, 1, 28, 24, 20, 16, 12, 8, 4, 0);
+    let all = _mm512_permutex2var_epi32(first, pick, second);
+    let negate = _mm512_movepi32_mask(all);
+    let index = _mm512_and_si512(all, _mm512_set1_epi32((!NEGATE).cast_signed()));
+    let offset = |half: __m256i| _mm512_slli_epi64::<6>(_mm512_cvtepu32_epi64(half));
+    let mut offsets = [0; 16];
+    // SAFETY: sixteen words of 64 bits.
+    unsafe {
+        let to = offsets.as_mut_ptr();
+        _mm512_storeu_si512(to.cast(), offset(_mm512_castsi512_si256(index)));
+        _mm512_storeu_si512(to.add(8).cast(), offset(_mm512_extracti64x4_epi64::<1>(index)));
     }
-    out
+    Operands { offsets, negate }
 }
 
-/// Elements of four words at eight places, as vectors of words.
+/// The words of x of eight points.
 ///
 /// # Safety
-/// 32 bytes are readable at each of `from`.
+/// A point is at each of `offsets` bytes from `src`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
-unsafe fn gather(from: &[*const u64; 8]) -> [__m512i; 4] {
+unsafe fn load_x(src: *const Packed, offsets: &[u64]) -> [__m512i; 4] {
     let mut z = [_mm512_setzero_si512(); 4];
     for i in 0..4 {
-        // SAFETY: in bounds by the caller's contract; unaligned loads.
-        let (low, high) =
-            unsafe { (_mm256_loadu_si256(from[2 * i].cast()), _mm256_loadu_si256(from[2 * i + 1].cast())) };
+        // SAFETY: in bounds by the caller's contract; points are aligned to 64 bytes.
+        let (low, high) = unsafe {
+            let base: *const u8 = src.cast();
+            let (low, high) = (base.add(offsets[2 * i] as usize), base.add(offsets[2 * i + 1] as usize));
+            (_mm256_load_si256(low.cast()), _mm256_load_si256(high.cast()))
+        };
         z[i] = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
     }
     transpose_pairs(z)
 }
 
-/// ±y, at most 2p; limbs are not normalised.
+/// x and ±y of eight points; limbs of ±y, at most 2p, are not normalised.
 ///
 /// # Safety
-/// As [`operands`]: the pointers are to readable [`Packed`] points.
+/// As [`load_x`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
-unsafe fn load_y(from: &[*const u64; 8], negate: __mmask8) -> V {
-    // SAFETY: y follows the four words of x.
-    let y = V::from_words(unsafe { gather(&from.map(|p| p.add(4))) });
-    V::zero().sub_lazy::<2>(y).or_in(!negate, y)
+unsafe fn load(src: *const Packed, offsets: &[u64], negate: __mmask8) -> (V, V) {
+    let (mut x, mut y) = ([_mm512_setzero_si512(); 4], [_mm512_setzero_si512(); 4]);
+    for i in 0..4 {
+        // SAFETY: in bounds by the caller's contract; points are 64 bytes, aligned to 64.
+        let (first, second) = unsafe {
+            let base: *const u8 = src.cast();
+            let (first, second) = (base.add(offsets[2 * i] as usize), base.add(offsets[2 * i + 1] as usize));
+            (_mm512_load_si512(first.cast()), _mm512_load_si512(second.cast()))
+        };
+        x[i] = _mm512_shuffle_i64x2::<0b01_00_01_00>(first, second);
+        y[i] = _mm512_shuffle_i64x2::<0b11_10_11_10>(first, second);
+    }
+    let y = V::from_words(transpose_pairs(y));
+    (V::from_words(transpose_pairs(x)), V::zero().sub_lazy::<2>(y).or_in(!negate, y))
 }
 
 /// Distance in vectors at which points are prefetched.
 const AHEAD: usize = 4;
+
+/// # Safety
+/// Operands of `pairs` are in bounds of `src`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
+unsafe fn prefetch(src: *const Packed, pairs: &[Pair; 8]) {
+    for pair in pairs {
+        // SAFETY: in bounds by the caller's contract.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(src.add((pair.a & !NEGATE) as usize).cast());
+            _mm_prefetch::<_MM_HINT_T0>(src.add((pair.b & !NEGATE) as usize).cast());
+        }
+    }
+}
 
 /// # Safety
 /// The instructions exist; the contract of [`Points::add_pairs`].
@@ -215,18 +242,22 @@ unsafe fn add_pairs(src: *const Packed, dst: *mut Packed, pairs: &[Pair], worksp
     special.clear();
     let one = V::splat([1, 0, 0, 0, 0]);
     let mut product = one;
-    for (i, chunk) in pairs.chunks(8).enumerate() {
-        for pair in pairs.get((i + AHEAD) * 8..).unwrap_or(&[]).iter().take(8) {
-            // SAFETY: in bounds by the caller's contract.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(src.add((pair.a & !NEGATE) as usize).cast());
-                _mm_prefetch::<_MM_HINT_T0>(src.add((pair.b & !NEGATE) as usize).cast());
-            }
-        }
+    // The last pair stands in for those beyond the end.
+    let (whole, rest) = pairs.as_chunks::<8>();
+    let mut last = [Pair::default(); 8];
+    if let Some(pair) = rest.last() {
+        last.fill(*pair);
+        last[..rest.len()].copy_from_slice(rest);
+    }
+    let vector = |i: usize| whole.get(i).unwrap_or(&last);
+    let vectors = pairs.len().div_ceil(8);
+    for i in 0..vectors {
         // SAFETY: in bounds by the caller's contract.
-        let ops = unsafe { operands(src, chunk) };
-        // SAFETY: as above.
-        let (xa, xb) = unsafe { (gather(&ops.a), gather(&ops.b)) };
+        let (xa, xb) = unsafe {
+            prefetch(src, whole.get(i + AHEAD).unwrap_or(&last));
+            let ops = operands(vector(i));
+            (load_x(src, &ops.offsets[..8]), load_x(src, &ops.offsets[8..]))
+        };
         let identities = _mm512_movepi64_mask(_mm512_or_si512(xa[3], xb[3]));
         let mut dx = V::from_words(xb).sub_lazy::<2>(V::from_words(xa)).carry();
         // In (0, 4p), so it is zero in the field only if it is p, 2p or 3p; the low limb alone decides with few false alarms.
@@ -234,7 +265,7 @@ unsafe fn add_pairs(src: *const Packed, dst: *mut Packed, pairs: &[Pair], worksp
         let equal = (1..=3).fold(0, |mask, k| mask | _mm512_cmpeq_epi64_mask(dx.l[0], low(k)));
         let mask = identities | equal;
         if mask != 0 {
-            for (lane, pair) in chunk.iter().enumerate() {
+            for (lane, pair) in pairs[i * 8..].iter().take(8).enumerate() {
                 if mask >> lane & 1 == 1 {
                     let operand = |o: u32| {
                         // SAFETY: in bounds by the caller's contract.
@@ -252,34 +283,11 @@ unsafe fn add_pairs(src: *const Packed, dst: *mut Packed, pairs: &[Pair], worksp
     }
     // Products are of non-zero elements: the lanes that could be zero are patched.
     let mut inverse = invert_lanes(product);
-    for (i, chunk) in pairs.chunks(8).enumerate().rev() {
+    for i in (0..vectors).rev() {
         // SAFETY: in bounds by the caller's contract.
-        let ops = unsafe { operands(src, chunk) };
-        // SAFETY: as above.
-        let (xa, xb) = unsafe { (V::from_words(gather(&ops.a)), V::from_words(gather(&ops.b))) };
-        let mut dx = xb.sub_lazy::<2>(xa).carry();
-        if masks[i] != 0 {
-            dx = dx.or_in(masks[i], one);
-        }
-        let inverted = inverse.mul(prefix[i]);
-        inverse = inverse.mul(dx);
-        // SAFETY: as above.
-        let (ya, yb) = unsafe { (load_y(&ops.a, ops.negate_a), load_y(&ops.b, ops.negate_b)) };
-        let slope = yb.sub_lazy::<2>(ya).carry().mul(inverted);
-        // λ² − xa − xb + 4p, below 6p.
-        let x = slope.square().sub_lazy::<2>(xa).sub_lazy::<2>(xb).carry().reduce();
-        // λ(xa − x) − ya + 2p, below 4p.
-        let y = slope.mul(xa.sub_lazy::<2>(x).carry()).sub_lazy::<2>(ya).carry().reduce();
-        let (x, y) = (untranspose_pairs(x.to_words()), untranspose_pairs(y.to_words()));
-        for (lane, pair) in chunk.iter().enumerate() {
-            let (x, y) = (x[lane / 2], y[lane / 2]);
-            let point = if lane % 2 == 0 {
-                _mm512_shuffle_i64x2::<0b01_00_01_00>(x, y)
-            } else {
-                _mm512_shuffle_i64x2::<0b11_10_11_10>(x, y)
-            };
-            // SAFETY: in bounds by the caller's contract; `Packed` is 64 bytes, aligned to 64.
-            unsafe { _mm512_store_si512(dst.add(pair.to as usize).cast(), point) };
+        unsafe {
+            prefetch(src, vector(i.saturating_sub(AHEAD)));
+            inverse = finish(src, dst, vector(i), (pairs.len() - i * 8).min(8), prefix[i], masks[i], inverse);
         }
     }
     if !special.is_empty() {
@@ -296,6 +304,53 @@ unsafe fn add_pairs(src: *const Packed, dst: *mut Packed, pairs: &[Pair], worksp
             unsafe { *dst.add(s.to as usize) = IfmaPoints::from_affine(IfmaPoints(Token(())), sum) };
         }
     }
+}
+
+/// The first `live` sums of a vector, given the inverse of the product of all denominators up to it; returns that of all before it.
+///
+/// # Safety
+/// As [`add_pairs`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
+unsafe fn finish(
+    src: *const Packed,
+    dst: *mut Packed,
+    pairs: &[Pair; 8],
+    live: usize,
+    prefix: V,
+    mask: u8,
+    inverse: V,
+) -> V {
+    let ops = operands(pairs);
+    // SAFETY: in bounds by the caller's contract.
+    let ((xa, ya), (xb, yb)) = unsafe {
+        (load(src, &ops.offsets[..8], ops.negate as u8), load(src, &ops.offsets[8..], (ops.negate >> 8) as u8))
+    };
+    let mut dx = xb.sub_lazy::<2>(xa).carry();
+    if mask != 0 {
+        dx = dx.or_in(mask, V::splat([1, 0, 0, 0, 0]));
+    }
+    let inverted = inverse.mul(prefix);
+    let slope = yb.sub_lazy::<2>(ya).carry().mul(inverted);
+    let square = slope.square();
+    // Here, so that it runs beside the chain that leads from one coordinate to the next.
+    let inverse = inverse.mul(dx);
+    // λ² − xa − xb + 4p, below 6p.
+    let x = square.sub_lazy::<2>(xa).sub_lazy::<2>(xb).carry().reduce();
+    // λ(xa − x) − ya + 2p, below 4p.
+    let y = slope.mul(xa.sub_lazy::<2>(x).carry()).sub_lazy::<2>(ya).carry().reduce();
+    let (x, y) = (untranspose_pairs(x.to_words()), untranspose_pairs(y.to_words()));
+    for (lane, pair) in pairs.iter().enumerate().take(live) {
+        let (x, y) = (x[lane / 2], y[lane / 2]);
+        let point = if lane % 2 == 0 {
+            _mm512_shuffle_i64x2::<0b01_00_01_00>(x, y)
+        } else {
+            _mm512_shuffle_i64x2::<0b11_10_11_10>(x, y)
+        };
+        // SAFETY: in bounds by the caller's contract; `Packed` is 64 bytes, aligned to 64.
+        unsafe { _mm512_store_si512(dst.add(pair.to as usize).cast(), point) };
+    }
+    inverse
 }
 
 /// The inverses, in the same form, of eight elements none of which is zero.

@@ -172,24 +172,13 @@ fn batch_invert_inner(values: &mut [Fr]) {
     generic::poly::batch_invert(&mut values[whole..]);
 }}
 
-/// The t-th elements of eight segments of `len` elements.
-fn across(values: &[Words], len: usize, t: usize) -> [Words; 8] {
-    std::array::from_fn(|lane| values[lane * len + t])
-}
-
-fn put_across(values: &mut [Words], len: usize, t: usize, lanes: &[Words; 8]) {
-    for (lane, w) in lanes.iter().enumerate() {
-        values[lane * len + t] = *w;
-    }
-}
-
 simd! {
 fn products_inner(values: &[Words]) -> [Fr; LANES] {
     let len = values.len() / LANES;
     // In 2^260 form, like the shifted loads.
     let mut product = V::splat(split(words(sixteen())));
     for t in 0..len {
-        product = product.mul(V::load_shifted(&across(values, len, t)));
+        product = product.mul(V::load_strided_shifted(&values[t..], len));
     }
     let mut lanes = [[0; 4]; 8];
     product.mul(V::splat(split(words(Fr::ONE)))).canonical().store(&mut lanes);
@@ -203,10 +192,9 @@ fn scan_inner(values: &mut [Words], starts: &[Fr]) {
     // The running product stays in boundary form: its factors are in 2^260 form.
     let mut product = V::load(&starts);
     for t in 0..len {
-        let x = V::load_shifted(&across(values, len, t));
-        let mut lanes = [[0; 4]; 8];
-        product.canonical().store(&mut lanes);
-        put_across(values, len, t, &lanes);
+        let values = &mut values[t..];
+        let x = V::load_strided_shifted(values, len);
+        product.canonical().store_strided(values, len);
         product = product.mul(x);
     }
 }}
@@ -218,10 +206,9 @@ fn divide_inner(values: &mut [Words], root: Fr, tops: &[Fr]) {
     let factor = V::splat(split(words(root * sixteen())));
     let mut q = V::load(&tops);
     for t in (0..len).rev() {
-        let p = V::load(&across(values, len, t));
-        let mut lanes = [[0; 4]; 8];
-        q.canonical().store(&mut lanes);
-        put_across(values, len, t, &lanes);
+        let values = &mut values[t..];
+        let p = V::load_strided(values, len);
+        q.canonical().store_strided(values, len);
         // Below 2p + p before the reduction.
         q = q.mul(factor).add_lazy(p).carry().reduce();
     }
