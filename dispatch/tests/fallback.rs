@@ -1,5 +1,7 @@
 //! What happens when a backend fails: the next candidate, quarantine, or an error, and never a wrong result.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
 //! Ten thousand injected faults, none of which reaches a caller.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "helpers of tests")]
 
 mod common;
 

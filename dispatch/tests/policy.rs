@@ -1,5 +1,7 @@
 //! Who is picked, and what is said about it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Calls of every operation on the same made-up operands, and engines to make them on.
-#![allow(dead_code, reason = "every test file uses another part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "helpers of tests; every test file uses another part")]
 
 use std::sync::Arc;
 
