@@ -1,0 +1,292 @@
+//! The halo2 circuit of a plan.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use ff::Field;
+use halo2_axiom::circuit::{Cell as HaloCell, Layouter, Region, SimpleFloorPlanner, Value};
+use halo2_axiom::halo2curves::bn256::Fr;
+use halo2_axiom::plonk::{Advice, Any, Circuit, Column, ConstraintSystem, Error, Fixed};
+
+use crate::qir::Program;
+
+use super::config::{MachineConfig, StoreColumn};
+use super::layout::{Cell, Col, Layout};
+use super::num::fr;
+use super::plan::{Plan, ProveError};
+use super::witness::{self, ChallengeValues, Columns};
+
+/// Parameters of the circuit's configuration: the layout.
+#[derive(Clone, Debug, Default)]
+pub struct MachineParams(pub(crate) Option<Arc<Layout>>);
+
+/// Changes to cells of the first phase, or of a later one, for tests of soundness: what a cheating prover might write.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides(pub(crate) BTreeMap<Cell, Fr>);
+
+impl Overrides {
+    /// Writes `value` to a cell in place of the honest one.
+    pub fn set(&mut self, cell: Cell, value: Fr) {
+        self.0.insert(cell, value);
+    }
+}
+
+/// A plan as a circuit, with or without a witness.
+#[derive(Clone, Debug)]
+pub struct ModelCircuit {
+    layout: Arc<Layout>,
+    program: Arc<Program>,
+    /// The first phase.
+    first: Option<Arc<Columns>>,
+    /// All columns so far.
+    state: Arc<Mutex<Option<Columns>>>,
+    overrides: Overrides,
+}
+
+impl ModelCircuit {
+    /// The circuit without a witness, for key generation.
+    pub fn new(plan: &Plan) -> Self {
+        ModelCircuit {
+            layout: Arc::clone(plan.layout()),
+            program: Arc::clone(plan.shared_program()),
+            first: None,
+            state: Arc::default(),
+            overrides: Overrides::default(),
+        }
+    }
+
+    /// The circuit with the witness that follows from the values of the program's tensors.
+    ///
+    /// # Errors
+    ///
+    /// [`ProveError`]: a tensor is missing, or a value is outside its range.
+    pub fn with_trace(plan: &Plan, trace: &[Option<Arc<[i64]>>]) -> Result<Self, ProveError> {
+        let mut circuit = Self::new(plan);
+        circuit.first = Some(Arc::new(witness::first(plan.program(), plan.layout(), trace)?));
+        Ok(circuit)
+    }
+
+    /// The same with changed cells, for tests of soundness.
+    #[doc(hidden)]
+    pub fn with_overrides(mut self, overrides: Overrides) -> Self {
+        self.overrides = overrides;
+        self
+    }
+
+    pub(crate) fn with_first(mut self, first: Columns) -> Self {
+        self.first = Some(Arc::new(first));
+        self
+    }
+
+    pub(crate) fn first(&self) -> Option<&Arc<Columns>> {
+        self.first.as_ref()
+    }
+
+    /// The instance.
+    pub fn instances(&self) -> Vec<Vec<Fr>> {
+        match &self.first {
+            Some(first) if self.layout.instance > 0 => vec![first.instance.clone()],
+            _ => Vec::new(),
+        }
+    }
+
+    fn apply(&self, columns: &mut Columns) {
+        for (&cell, &value) in &self.overrides.0 {
+            columns.set(cell, value);
+        }
+    }
+
+    fn fixed(&self, region: &mut Region<'_, Fr>, config: &MachineConfig) {
+        let layout = &self.layout;
+        let mut put = |column: Column<Fixed>, row: usize, value: Fr| {
+            if !bool::from(value.is_zero()) {
+                region.assign_fixed(column, row, value);
+            }
+        };
+        for (row, &kind) in layout.row_kinds.iter().enumerate() {
+            if let Some(values) = layout.unit_field.values.get(kind as usize) {
+                config.unit_fixed.iter().zip(values).for_each(|(&c, &v)| put(c, row, v));
+            }
+        }
+        for (row, &kind) in layout.bulk_kinds.iter().enumerate() {
+            let values = &layout.bulk_field.values[kind as usize];
+            config.bulk_fixed.iter().zip(values).for_each(|(&c, &v)| put(c, row, v));
+        }
+        for (row, &kind) in layout.scalar_kinds.iter().enumerate() {
+            let values = &layout.scalar_field.values[kind as usize];
+            config.scalar_fixed.iter().zip(values).for_each(|(&c, &v)| put(c, row, v));
+        }
+        let tables = &layout.sized.tables;
+        for (at, (section, position)) in layout.table_entries().enumerate() {
+            let (set, row) = layout.table_cell(at);
+            let (row, columns) = (row as usize, &config.tables[set as usize]);
+            let (out, second) = tables.entry(section, position);
+            put(columns.tag, row, Fr::from(tables.tag(section)));
+            put(columns.input, row, fr(i128::from(tables.first(section)) + position as i128));
+            columns.output.into_iter().for_each(|c| put(c, row, fr(out.into())));
+            columns.second.into_iter().for_each(|c| put(c, row, fr(second.into())));
+        }
+        for (row, &c) in layout.constants.iter().enumerate() {
+            config.constants.into_iter().for_each(|column| put(column, row, fr(c.into())));
+        }
+        let last = layout.usable() - 1;
+        (0..last).for_each(|row| put(config.active, row, Fr::ONE));
+        put(config.edge, 0, Fr::ONE);
+        put(config.edge, last, Fr::ONE);
+        if layout.lowered.store_fixed {
+            for (column, values) in config.store.iter().zip(witness::fixed_store(&self.program, layout)) {
+                if let StoreColumn::Fixed(column) = column {
+                    values.into_iter().enumerate().for_each(|(row, v)| put(*column, row, v));
+                }
+            }
+        }
+    }
+
+    fn copies(&self, region: &mut Region<'_, Fr>, config: &MachineConfig) {
+        let halo = |cell: Cell| -> Option<HaloCell> {
+            let column: Column<Any> = match cell.col {
+                Col::Const => config.constants?.into(),
+                Col::Instance => config.instance?.into(),
+                col => config.advice(col)?.into(),
+            };
+            Some(HaloCell { row_offset: cell.row as usize, column })
+        };
+        for &(x, y) in &self.layout.copies {
+            if let (Some(x), Some(y)) = (halo(x), halo(y)) {
+                region.constrain_equal(x, y);
+            }
+        }
+    }
+
+    fn advice(region: &mut Region<'_, Fr>, column: Option<Column<Advice>>, values: &[Fr]) {
+        if let Some(column) = column {
+            for (row, &value) in values.iter().enumerate() {
+                if !bool::from(value.is_zero()) {
+                    region.assign_advice(column, row, Value::known(value));
+                }
+            }
+        }
+    }
+
+    /// The second phase, and the third where there is one, from the columns before it.
+    pub(crate) fn second(&self, columns: &mut Columns, ch: &ChallengeValues) {
+        witness::lookups(&self.layout, columns, ch);
+        witness::junk(&self.program, &self.layout, columns, ch.tau);
+        if !self.layout.three_phases() {
+            witness::fold(&self.layout, columns, ch);
+        }
+        self.apply(columns);
+    }
+
+    pub(crate) fn third(&self, columns: &mut Columns, ch: &ChallengeValues) {
+        if self.layout.three_phases() {
+            witness::fold(&self.layout, columns, ch);
+            self.apply(columns);
+        }
+    }
+
+    pub(crate) fn start(&self) -> Option<Columns> {
+        let mut columns = self.first.as_deref()?.clone();
+        self.apply(&mut columns);
+        Some(columns)
+    }
+}
+
+fn known(value: Value<Fr>) -> Option<Fr> {
+    let mut out = None;
+    value.map(|v| out = Some(v));
+    out
+}
+
+impl Circuit<Fr> for ModelCircuit {
+    type Config = MachineConfig;
+    type FloorPlanner = SimpleFloorPlanner;
+    type Params = MachineParams;
+
+    fn without_witnesses(&self) -> Self {
+        ModelCircuit { first: None, state: Arc::default(), ..self.clone() }
+    }
+
+    fn params(&self) -> MachineParams {
+        MachineParams(Some(Arc::clone(&self.layout)))
+    }
+
+    fn configure_with_params(meta: &mut ConstraintSystem<Fr>, params: MachineParams) -> MachineConfig {
+        match params.0 {
+            Some(layout) => MachineConfig::new(meta, &layout),
+            None => Self::configure(meta),
+        }
+    }
+
+    #[expect(clippy::panic, reason = "halo2's trait has no error here, and every prover calls configure_with_params")]
+    fn configure(_: &mut ConstraintSystem<Fr>) -> MachineConfig {
+        panic!("ModelCircuit is configured by its parameters")
+    }
+
+    fn synthesize(&self, config: MachineConfig, mut layouter: impl Layouter<Fr>) -> Result<(), Error> {
+        layouter.assign_region(
+            || "machine",
+            |mut region| {
+                self.fixed(&mut region, &config);
+                self.copies(&mut region, &config);
+                let Some(columns) = self.start() else { return Ok(()) };
+                let mut state = self.state.lock().map_err(|_| Error::Synthesis)?;
+                let put = |region: &mut Region<'_, Fr>, columns: &Columns, chosen: &dyn Fn(Col) -> bool| {
+                    let all = (0..columns.unit.len() as u16)
+                        .map(Col::Unit)
+                        .chain((0..columns.store.len() as u16).map(Col::Store))
+                        .chain((0..columns.multiplicity.len() as u16).map(Col::Multiplicity))
+                        .chain((0..columns.phi.len() as u16).map(Col::Phi))
+                        .chain([Col::Junk, Col::Bulk, Col::Lane(0), Col::Lane(1), Col::A, Col::B, Col::Acc]);
+                    for col in all.filter(|&c| chosen(c)) {
+                        Self::advice(region, config.advice(col), columns.column(col));
+                    }
+                };
+                let first = |c: Col| matches!(c, Col::Unit(_) | Col::Store(_) | Col::Multiplicity(_));
+                let middle = |c: Col| matches!(c, Col::Phi(_) | Col::Junk);
+                let Some(challenges) = &config.challenges else {
+                    put(&mut region, &columns, &first);
+                    return Ok(());
+                };
+                let read = |region: &Region<'_, Fr>| {
+                    let get = |c| known(region.get_challenge(c));
+                    Some(ChallengeValues {
+                        alpha: get(challenges.alpha)?,
+                        beta: get(challenges.beta)?,
+                        gamma: get(challenges.gamma)?,
+                        tau: get(challenges.tau)?,
+                        rho: get(challenges.rho).unwrap_or(Fr::ZERO),
+                    })
+                };
+                let third = self.layout.three_phases();
+                // A prover that commits phase by phase within one synthesis gives the challenges at once; others call again.
+                if read(&region).is_none() {
+                    put(&mut region, &columns, &first);
+                    region.next_phase();
+                    *state = Some(columns.clone());
+                    if read(&region).is_none() {
+                        return Ok(());
+                    }
+                }
+                let mut columns = state.take().unwrap_or(columns);
+                if columns.phi.is_empty() && columns.acc.is_empty() || known(region.get_challenge(challenges.rho)).is_none() {
+                    let ch = read(&region).ok_or(Error::Synthesis)?;
+                    self.second(&mut columns, &ch);
+                    put(&mut region, &columns, &|c| middle(c) || (!third && !first(c)));
+                    if !third {
+                        return Ok(());
+                    }
+                    region.next_phase();
+                    if known(region.get_challenge(challenges.rho)).is_none() {
+                        *state = Some(columns);
+                        return Ok(());
+                    }
+                }
+                let ch = read(&region).ok_or(Error::Synthesis)?;
+                self.third(&mut columns, &ch);
+                put(&mut region, &columns, &|c| !first(c) && !middle(c));
+                Ok(())
+            },
+        )
+    }
+}

@@ -1,0 +1,459 @@
+//! Columns and gates.
+//!
+//! All gates look at a row and the next one, so every column is opened at no more than two points. With `q` = 1 on every usable row but the
+//! last:
+//!
+//! - units: each equation, a combination of fixed columns and monomials of the unit's cells, is zero;
+//! - sweeps: `q·(u' − multiplier·u − Σ_unit base^(step·unit)·port)`;
+//! - store and junk: `q·(s' − multiplier·s − [store]·Σ_j τ^j·weight_j − [junk]·J)`;
+//! - scalar rows: `q·(acc' − multiplier·acc − product·a·b − linear·a − constant)` and `zero·acc'`;
+//! - lookups: for each three lanes `q·((φ' − φ)·d₁d₂d₃ − n₁d₂d₃ − n₂d₁d₃ − n₃d₁d₂)` with `d = α + γ·tag + in + β·out + β²·second`,
+//!   `n` = 1 on a use, −m on an entry; the φ sum to zero on the first and the last usable row.
+
+use halo2_axiom::halo2curves::bn256::Fr;
+use halo2_axiom::plonk::{
+    Advice, Challenge, Column, ConstraintSystem, Expression, FirstPhase, Fixed, Instance, SecondPhase, ThirdPhase,
+    VirtualCells,
+};
+use halo2_axiom::poly::Rotation;
+
+use super::factor::Factored;
+use super::layout::{BulkSlot, Col, LANES, Layout, LookupLane, Mono, ScalarSlot, UnitSlot};
+use super::lowered::Base;
+use super::pack::UnitShape;
+
+/// Challenges, in the order in which they are declared.
+#[derive(Clone, Debug)]
+pub struct Challenges {
+    pub(crate) alpha: Challenge,
+    pub(crate) beta: Challenge,
+    pub(crate) gamma: Challenge,
+    pub(crate) tau: Challenge,
+    pub(crate) rho: Challenge,
+}
+
+/// Columns of a set of table sections.
+#[derive(Clone, Debug)]
+pub(crate) struct TableColumns {
+    pub(crate) tag: Column<Fixed>,
+    pub(crate) input: Column<Fixed>,
+    pub(crate) output: Option<Column<Fixed>>,
+    pub(crate) second: Option<Column<Fixed>>,
+    pub(crate) multiplicity: Column<Advice>,
+}
+
+/// A store column.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum StoreColumn {
+    Private(Column<Advice>),
+    Fixed(Column<Fixed>),
+}
+
+/// Columns of a circuit.
+#[derive(Clone, Debug)]
+pub struct MachineConfig {
+    pub(crate) unit: Vec<Column<Advice>>,
+    pub(crate) store: Vec<StoreColumn>,
+    pub(crate) tables: Vec<TableColumns>,
+    pub(crate) junk: Option<Column<Advice>>,
+    pub(crate) bulk: Option<Column<Advice>>,
+    pub(crate) lanes: [Option<Column<Advice>>; 2],
+    pub(crate) a: Option<Column<Advice>>,
+    pub(crate) b: Option<Column<Advice>>,
+    pub(crate) acc: Option<Column<Advice>>,
+    pub(crate) phi: Vec<Column<Advice>>,
+    pub(crate) constants: Option<Column<Fixed>>,
+    pub(crate) instance: Option<Column<Instance>>,
+    pub(crate) unit_fixed: Vec<Column<Fixed>>,
+    pub(crate) bulk_fixed: Vec<Column<Fixed>>,
+    pub(crate) scalar_fixed: Vec<Column<Fixed>>,
+    pub(crate) active: Column<Fixed>,
+    pub(crate) edge: Column<Fixed>,
+    pub(crate) challenges: Option<Challenges>,
+}
+
+type Ex = Expression<Fr>;
+
+fn constant(x: Fr) -> Ex {
+    Expression::Constant(x)
+}
+
+fn scaled(e: Ex, x: Fr) -> Ex {
+    if x == Fr::one() {
+        e
+    } else if x == -Fr::one() {
+        -e
+    } else {
+        e * x
+    }
+}
+
+fn sum(parts: impl IntoIterator<Item = Ex>) -> Option<Ex> {
+    parts.into_iter().reduce(|x, y| x + y)
+}
+
+fn power(base: &Ex, exponent: u32) -> Ex {
+    match exponent {
+        0 => constant(Fr::one()),
+        1 => base.clone(),
+        e if e % 2 == 0 => {
+            let half = power(base, e / 2);
+            half.clone() * half
+        }
+        e => power(base, e - 1) * base.clone(),
+    }
+}
+
+impl MachineConfig {
+    /// Declares the columns and gates of a layout.
+    pub(crate) fn new(meta: &mut ConstraintSystem<Fr>, layout: &Layout) -> Self {
+        let third = layout.three_phases();
+        let cells = layout.sized.shape.cells() * layout.units() as u16;
+        let unit: Vec<_> = (0..cells).map(|_| meta.advice_column_in(FirstPhase)).collect();
+        let store = (0..layout.sized.choice.store)
+            .map(|_| {
+                if layout.lowered.store_fixed {
+                    StoreColumn::Fixed(meta.fixed_column())
+                } else {
+                    StoreColumn::Private(meta.advice_column_in(FirstPhase))
+                }
+            })
+            .collect();
+        let tables = (0..layout.sized.table_sets)
+            .map(|_| TableColumns {
+                tag: meta.fixed_column(),
+                input: meta.fixed_column(),
+                output: layout.sized.shape.function.then(|| meta.fixed_column()),
+                second: layout.sized.shape.second.then(|| meta.fixed_column()),
+                multiplicity: meta.advice_column_in(FirstPhase),
+            })
+            .collect();
+        let phi: Vec<_> = (0..layout.phis()).map(|_| meta.advice_column_in(SecondPhase)).collect();
+        let junk = third.then(|| meta.advice_column_in(SecondPhase));
+        let mut late = |needed: bool| {
+            needed.then(|| if third { meta.advice_column_in(ThirdPhase) } else { meta.advice_column_in(SecondPhase) })
+        };
+        let bulk = late(layout.bulking());
+        let lanes = [late(layout.sweeping(0)), late(layout.sweeping(1))];
+        let scalars = !layout.lowered.scalars.is_empty();
+        let (a, b, acc) = (late(scalars), late(layout.has_b), late(scalars));
+        let challenges = (!phi.is_empty() || bulk.is_some() || scalars || lanes[0].is_some()).then(|| Challenges {
+            alpha: meta.challenge_usable_after(FirstPhase),
+            beta: meta.challenge_usable_after(FirstPhase),
+            gamma: meta.challenge_usable_after(FirstPhase),
+            tau: meta.challenge_usable_after(FirstPhase),
+            rho: if third {
+                meta.challenge_usable_after(SecondPhase)
+            } else {
+                meta.challenge_usable_after(FirstPhase)
+            },
+        });
+        let mut fixed = |n: usize| (0..n).map(|_| meta.fixed_column()).collect::<Vec<_>>();
+        let unit_fixed = fixed(layout.unit_field.columns);
+        let bulk_fixed = fixed(layout.bulk_field.columns);
+        let scalar_fixed = fixed(layout.scalar_field.columns);
+        let constants = (!layout.constants.is_empty()).then(|| meta.fixed_column());
+        let (active, edge) = (meta.fixed_column(), meta.fixed_column());
+        let instance = (layout.instance > 0).then(|| meta.instance_column());
+        let config = MachineConfig {
+            unit,
+            store,
+            tables,
+            junk,
+            bulk,
+            lanes,
+            a,
+            b,
+            acc,
+            phi,
+            constants,
+            instance,
+            unit_fixed,
+            bulk_fixed,
+            scalar_fixed,
+            active,
+            edge,
+            challenges,
+        };
+        for &col in &layout.equal {
+            match col {
+                Col::Const => config.constants.into_iter().for_each(|c| meta.enable_equality(c)),
+                Col::Instance => config.instance.into_iter().for_each(|c| meta.enable_equality(c)),
+                col => config.advice(col).into_iter().for_each(|c| meta.enable_equality(c)),
+            }
+        }
+        config.unit_gates(meta, layout);
+        config.sweep_gates(meta, layout);
+        config.bulk_gate(meta, layout);
+        config.scalar_gates(meta, layout);
+        config.lookup_gates(meta, layout);
+        config
+    }
+
+    /// The advice column of a machine column.
+    pub(crate) fn advice(&self, col: Col) -> Option<Column<Advice>> {
+        match col {
+            Col::Unit(i) => self.unit.get(i as usize).copied(),
+            Col::Store(i) => match self.store.get(i as usize) {
+                Some(StoreColumn::Private(c)) => Some(*c),
+                _ => None,
+            },
+            Col::Multiplicity(i) => self.tables.get(i as usize).map(|t| t.multiplicity),
+            Col::Junk => self.junk,
+            Col::Bulk => self.bulk,
+            Col::Lane(i) => self.lanes.get(i as usize).copied().flatten(),
+            Col::A => self.a,
+            Col::B => self.b,
+            Col::Acc => self.acc,
+            Col::Phi(i) => self.phi.get(i as usize).copied(),
+            Col::Const | Col::Instance => None,
+        }
+    }
+
+    fn unit_gates(&self, meta: &mut ConstraintSystem<Fr>, layout: &Layout) {
+        let cells = layout.sized.shape.cells();
+        for unit in 0..layout.units() as u16 {
+            for eq in 0..2u8 {
+                let chosen = |slot: &UnitSlot| match slot {
+                    UnitSlot::Eq(e, mono) if *e == eq => Some(*mono),
+                    _ => None,
+                };
+                if !layout.unit_field.slots.keys().any(|slot| chosen(slot).is_some()) {
+                    continue;
+                }
+                meta.create_gate("unit equation", |meta| {
+                    let sum = self.combination(meta, &layout.unit_field, &self.unit_fixed, |meta, slot| {
+                        chosen(slot).map(|mono| self.mono(meta, unit * cells, mono))
+                    });
+                    sum.into_iter().collect::<Vec<_>>()
+                });
+            }
+        }
+    }
+
+    fn mono(&self, meta: &mut VirtualCells<'_, Fr>, first: u16, mono: Mono) -> Ex {
+        let mut cell = |p: u16| meta.query_advice(self.unit[(first + p) as usize], Rotation::cur());
+        match mono {
+            Mono::One => constant(Fr::one()),
+            Mono::Lin(p) => cell(p),
+            Mono::Quad(p, r) => cell(p) * cell(r),
+        }
+    }
+
+    /// `Σ_slot coefficient(slot) · value(slot)` over the slots that have a value, grouped by fixed column.
+    fn combination<K: Ord>(
+        &self,
+        meta: &mut VirtualCells<'_, Fr>,
+        field: &Factored<K>,
+        columns: &[Column<Fixed>],
+        value: impl Fn(&mut VirtualCells<'_, Fr>, &K) -> Option<Ex>,
+    ) -> Option<Ex> {
+        let mut groups: Vec<Vec<Ex>> = vec![Vec::new(); columns.len()];
+        for (slot, combo) in &field.slots {
+            let Some(v) = value(meta, slot) else { continue };
+            for &(column, factor) in combo {
+                groups[column].push(scaled(v.clone(), factor));
+            }
+        }
+        sum(groups.into_iter().enumerate().filter_map(|(i, parts)| {
+            let total = sum(parts)?;
+            Some(meta.query_fixed(columns[i], Rotation::cur()) * total)
+        }))
+    }
+
+    fn base(&self, meta: &mut VirtualCells<'_, Fr>, base: Base) -> Ex {
+        match (&self.challenges, base) {
+            (Some(c), Base::Rho) => meta.query_challenge(c.rho),
+            (Some(c), Base::Tau) => meta.query_challenge(c.tau),
+            _ => constant(Fr::one()),
+        }
+    }
+
+    fn sweep_gates(&self, meta: &mut ConstraintSystem<Fr>, layout: &Layout) {
+        let cells = layout.sized.shape.cells();
+        for lane in 0..2u8 {
+            let Some(column) = self.lanes[lane as usize] else { continue };
+            meta.create_gate("sweep", |meta| {
+                let q = meta.query_fixed(self.active, Rotation::cur());
+                let (cur, next) = (
+                    meta.query_advice(column, Rotation::cur()),
+                    meta.query_advice(column, Rotation::next()),
+                );
+                let step = self.combination(meta, &layout.unit_field, &self.unit_fixed, |meta, slot| match *slot {
+                    UnitSlot::Mul(l, base, jump) if l == lane => {
+                        let base = self.base(meta, base);
+                        Some(power(&base, jump) * cur.clone())
+                    }
+                    UnitSlot::Port(l, base, step, mono) if l == lane => {
+                        let weight = power(&self.base(meta, base), step);
+                        let mut total = self.mono(meta, (layout.units() as u16 - 1) * cells, mono);
+                        for unit in (0..layout.units() as u16 - 1).rev() {
+                            total = total * weight.clone() + self.mono(meta, unit * cells, mono);
+                        }
+                        Some(total)
+                    }
+                    _ => None,
+                });
+                vec![q * (next - step.unwrap_or(constant(Fr::zero())))]
+            });
+        }
+    }
+
+    fn bulk_gate(&self, meta: &mut ConstraintSystem<Fr>, layout: &Layout) {
+        let Some(column) = self.bulk else { return };
+        meta.create_gate("store sweep", |meta| {
+            let q = meta.query_fixed(self.active, Rotation::cur());
+            let (cur, next) =
+                (meta.query_advice(column, Rotation::cur()), meta.query_advice(column, Rotation::next()));
+            let tau = self.base(meta, Base::Tau);
+            let rho = self.base(meta, Base::Rho);
+            let per_row = layout.sized.per_row();
+            let limbs = layout.sized.store_limbs as usize;
+            let shift = Fr::from(1u64 << layout.sized.choice.store_limb.min(63));
+            let mut weights: Option<Ex> = None;
+            if !self.store.is_empty() {
+                for j in (0..per_row).rev() {
+                    let mut weight: Option<Ex> = None;
+                    for i in (0..limbs).rev() {
+                        let cell = match self.store[j * limbs + i] {
+                            StoreColumn::Private(c) => meta.query_advice(c, Rotation::cur()),
+                            StoreColumn::Fixed(c) => meta.query_fixed(c, Rotation::cur()),
+                        };
+                        weight = Some(weight.map_or(cell.clone(), |w| w * shift + cell));
+                    }
+                    let weight = weight.unwrap_or(constant(Fr::zero()));
+                    weights = Some(weights.map_or(weight.clone(), |w| w * tau.clone() + weight));
+                }
+            }
+            let step = self.combination(meta, &layout.bulk_field, &self.bulk_fixed, |meta, slot| match slot {
+                BulkSlot::Store => weights.clone(),
+                BulkSlot::Junk => self.junk.map(|j| meta.query_advice(j, Rotation::cur())),
+                BulkSlot::Tau => Some(power(&tau, per_row as u32) * cur.clone()),
+                BulkSlot::Rho => Some(rho.clone() * cur.clone()),
+            });
+            vec![q * (next - step.unwrap_or(constant(Fr::zero())))]
+        });
+    }
+
+    fn scalar_gates(&self, meta: &mut ConstraintSystem<Fr>, layout: &Layout) {
+        let (Some(a), Some(acc)) = (self.a, self.acc) else { return };
+        meta.create_gate("scalar", |meta| {
+            let q = meta.query_fixed(self.active, Rotation::cur());
+            let (cur, next) = (meta.query_advice(acc, Rotation::cur()), meta.query_advice(acc, Rotation::next()));
+            let x = meta.query_advice(a, Rotation::cur());
+            let y = self.b.map(|b| meta.query_advice(b, Rotation::cur()));
+            let (rho, tau) = (self.base(meta, Base::Rho), self.base(meta, Base::Tau));
+            let step = self.combination(meta, &layout.scalar_field, &self.scalar_fixed, |_, slot| match slot {
+                ScalarSlot::One => Some(cur.clone()),
+                ScalarSlot::Rho => Some(rho.clone() * cur.clone()),
+                ScalarSlot::Tau => Some(tau.clone() * cur.clone()),
+                ScalarSlot::Product => y.clone().map(|y| x.clone() * y),
+                ScalarSlot::Linear => Some(x.clone()),
+                ScalarSlot::Constant => Some(constant(Fr::one())),
+                ScalarSlot::ConstantRho => Some(rho.clone()),
+                ScalarSlot::ConstantTau => Some(tau.clone()),
+                ScalarSlot::Zero => None,
+            });
+            let zero = self.combination(meta, &layout.scalar_field, &self.scalar_fixed, |_, slot| match slot {
+                ScalarSlot::Zero => Some(next.clone()),
+                _ => None,
+            });
+            let mut gates = vec![q * (next - step.unwrap_or(constant(Fr::zero())))];
+            gates.extend(zero);
+            gates
+        });
+    }
+
+    fn lookup_gates(&self, meta: &mut ConstraintSystem<Fr>, layout: &Layout) {
+        let Some(challenges) = &self.challenges else { return };
+        let cells = layout.sized.shape.cells();
+        let shape = layout.sized.shape;
+        for (group, lanes) in layout.lanes.chunks(LANES).enumerate() {
+            meta.create_gate("lookup", |meta| {
+                let q = meta.query_fixed(self.active, Rotation::cur());
+                let (cur, next) = (
+                    meta.query_advice(self.phi[group], Rotation::cur()),
+                    meta.query_advice(self.phi[group], Rotation::next()),
+                );
+                let [alpha, beta, gamma] =
+                    [challenges.alpha, challenges.beta, challenges.gamma].map(|c| meta.query_challenge(c));
+                let coefficient = |meta: &mut VirtualCells<'_, Fr>, wanted: UnitSlot| {
+                    self.combination(meta, &layout.unit_field, &self.unit_fixed, |_, slot| {
+                        (*slot == wanted).then(|| constant(Fr::one()))
+                    })
+                };
+                let mut parts: Vec<(Option<Ex>, Ex)> = Vec::new();
+                for lane in lanes {
+                    parts.push(match *lane {
+                        LookupLane::Range { unit, index } => {
+                            let on = coefficient(meta, UnitSlot::RangeOn(index));
+                            let tag = coefficient(meta, UnitSlot::RangeTag(index));
+                            let cell = self.mono(meta, unit * cells, Mono::Lin(shape.range_at() + index));
+                            let d = alpha.clone() + cell;
+                            (on, tag.map_or(d.clone(), |tag| d + gamma.clone() * tag))
+                        }
+                        LookupLane::Function { unit } => {
+                            let mut on = coefficient(meta, UnitSlot::FnOn);
+                            if let Some(provides) = coefficient(meta, UnitSlot::FnProvides) {
+                                let count = self.mono(meta, unit * cells, Mono::Lin(shape.count_at()));
+                                let given = -(provides * count);
+                                on = Some(on.map_or(given.clone(), |on| on + given));
+                            }
+                            let tag = coefficient(meta, UnitSlot::FnTag);
+                            let key = self.mono(meta, unit * cells, Mono::Lin(UnitShape::KEY));
+                            let value = self.mono(meta, unit * cells, Mono::Lin(UnitShape::VALUE));
+                            let mut d = alpha.clone() + key + beta.clone() * value;
+                            if shape.second {
+                                let second = self.mono(meta, unit * cells, Mono::Lin(UnitShape::SECOND));
+                                d = d + beta.clone() * beta.clone() * second;
+                            }
+                            (on, tag.map_or(d.clone(), |tag| d + gamma.clone() * tag))
+                        }
+                        LookupLane::Store { column } => {
+                            let limbs = layout.sized.store_limbs as u16;
+                            let top = column % limbs == limbs - 1;
+                            let tag = layout.sized.store_section.map_or(0, |(low, high)| {
+                                layout.sized.tables.tag(if top { high } else { low })
+                            });
+                            let cell = match self.store[column as usize] {
+                                StoreColumn::Private(c) => meta.query_advice(c, Rotation::cur()),
+                                StoreColumn::Fixed(c) => meta.query_fixed(c, Rotation::cur()),
+                            };
+                            let d = alpha.clone() + cell + scaled(gamma.clone(), Fr::from(tag));
+                            (Some(constant(Fr::one())), d)
+                        }
+                        LookupLane::Table { set } => {
+                            let t = &self.tables[set as usize];
+                            let mut fixed = |c: Column<Fixed>| meta.query_fixed(c, Rotation::cur());
+                            let mut d = alpha.clone() + gamma.clone() * fixed(t.tag) + fixed(t.input);
+                            if let Some(output) = t.output {
+                                d = d + beta.clone() * fixed(output);
+                            }
+                            if let Some(second) = t.second {
+                                d = d + beta.clone() * beta.clone() * fixed(second);
+                            }
+                            (Some(-meta.query_advice(t.multiplicity, Rotation::cur())), d)
+                        }
+                    });
+                }
+                let product = |skip: Option<usize>| {
+                    let chosen = parts.iter().enumerate().filter(|(i, _)| Some(*i) != skip).map(|(_, p)| p.1.clone());
+                    chosen.reduce(|x, y| x * y)
+                };
+                let mut total = (next - cur) * product(None).unwrap_or(constant(Fr::one()));
+                for (i, (n, _)) in parts.iter().enumerate() {
+                    let Some(n) = n else { continue };
+                    total = total - product(Some(i)).map_or(n.clone(), |p| p * n.clone());
+                }
+                vec![q * total]
+            });
+        }
+        if !self.phi.is_empty() {
+            meta.create_gate("lookup sum", |meta| {
+                let edge = meta.query_fixed(self.edge, Rotation::cur());
+                let total = sum(self.phi.iter().map(|&c| meta.query_advice(c, Rotation::cur())));
+                vec![edge * total.unwrap_or(constant(Fr::zero()))]
+            });
+        }
+    }
+}

@@ -1,0 +1,747 @@
+//! Columns, rows, fixed values and copies of a lowered program.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use ff::Field;
+use halo2_axiom::halo2curves::bn256::Fr;
+use serde::{Deserialize, Serialize};
+
+use super::factor::{Factored, factor};
+use super::lowered::{Base, Home, Lowered, Mul, Operand, Ref, Src};
+use super::num::{fr, hull};
+use super::pack::{Packed, UnitShape, pack};
+use super::plan::PlanError;
+use super::table::{Section, Tables};
+use super::template::{Def, Quad, Spec, Template, build};
+
+/// The numbers that the planner chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Choice {
+    /// log₂ of the number of rows.
+    pub k: u32,
+    /// Width of a limb.
+    pub limb: u32,
+    /// Work units per row.
+    pub units: u32,
+    /// Range-checked cells of a unit.
+    pub ranges: u16,
+    /// Plain cells of a unit.
+    pub plain: u16,
+    /// Store columns.
+    pub store: u32,
+    /// Width of a limb of a stored weight.
+    pub store_limb: u32,
+}
+
+/// A column of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Col {
+    /// Cell `position` of unit `unit` is column `unit · cells + position`.
+    Unit(u16),
+    /// Weights.
+    Store(u16),
+    /// Multiplicities of a set of table columns.
+    Multiplicity(u16),
+    /// Unwanted coefficients of convolutions.
+    Junk,
+    /// Running sum over the store and the junk.
+    Bulk,
+    /// Running sum over ports and cells of units.
+    Lane(u8),
+    /// Operands and result of scalar rows.
+    A,
+    /// Second operand.
+    B,
+    /// Result.
+    Acc,
+    /// Running sum of lookups.
+    Phi(u16),
+    /// Constants.
+    Const,
+    /// Public values.
+    Instance,
+}
+
+/// A cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Cell {
+    /// Column.
+    pub col: Col,
+    /// Row.
+    pub row: u32,
+}
+
+/// A monomial in the cells of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Mono {
+    One,
+    Lin(u16),
+    Quad(u16, u16),
+}
+
+/// A coefficient of a unit row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum UnitSlot {
+    Eq(u8, Mono),
+    Port(u8, Base, u32, Mono),
+    Mul(u8, Base, u32),
+    RangeOn(u16),
+    RangeTag(u16),
+    FnOn,
+    FnTag,
+    FnProvides,
+}
+
+/// A coefficient of a row of the store or the junk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum BulkSlot {
+    Store,
+    Junk,
+    Tau,
+    Rho,
+}
+
+/// A coefficient of a scalar row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ScalarSlot {
+    One,
+    Rho,
+    Tau,
+    Product,
+    Linear,
+    Constant,
+    ConstantRho,
+    ConstantTau,
+    Zero,
+}
+
+/// What a sweep does at a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SweepRow {
+    /// Position of the cell that is summed; none for the port.
+    pub(crate) cell: Option<u16>,
+    pub(crate) base: Base,
+    pub(crate) step: u32,
+    pub(crate) mul: Option<(Base, u32)>,
+}
+
+/// What the units of a row do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RowKind {
+    pub(crate) spec: u32,
+    pub(crate) unit: u16,
+    pub(crate) sweeps: [Option<SweepRow>; 2],
+}
+
+/// A template on units.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) template: Template,
+    pub(crate) packed: Packed,
+}
+
+/// Counts of a candidate, before anything is laid out.
+#[derive(Clone, Debug)]
+pub(crate) struct Sized {
+    pub(crate) choice: Choice,
+    pub(crate) shape: UnitShape,
+    pub(crate) placed: Arc<Vec<Placed>>,
+    pub(crate) spec_of: Arc<Vec<u32>>,
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) store_section: Option<(Section, Section)>,
+    pub(crate) store_limbs: u32,
+    pub(crate) unit_rows: usize,
+    pub(crate) bulk_rows: usize,
+    pub(crate) table_entries: usize,
+    pub(crate) table_sets: usize,
+}
+
+/// A lane of the lookup argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LookupLane {
+    Range { unit: u16, index: u16 },
+    Function { unit: u16 },
+    Store { column: u16 },
+    Table { set: u16 },
+}
+
+/// Rows at the end that carry blinding: no column is queried at more than three points.
+const BLINDED: usize = 6;
+
+/// Number of lookup lanes of one running sum: with denominators of degree 1 the argument has degree 5.
+pub(crate) const LANES: usize = 3;
+
+impl Sized {
+    /// Rows that may hold cells.
+    pub(crate) fn usable(&self) -> usize {
+        (1usize << self.choice.k) - BLINDED
+    }
+
+    pub(crate) fn lanes(&self, fixed_store: bool) -> Vec<LookupLane> {
+        let mut lanes = Vec::new();
+        for unit in 0..self.choice.units as u16 {
+            if self.shape.function {
+                lanes.push(LookupLane::Function { unit });
+            }
+            let used = |i: u16| {
+                self.placed.iter().any(|p| p.packed.codes.iter().any(|c| c.ranges[i as usize].is_some()))
+            };
+            lanes.extend((0..self.shape.ranges).filter(|&i| used(i)).map(|index| LookupLane::Range { unit, index }));
+        }
+        if !fixed_store {
+            lanes.extend((0..self.choice.store as u16).map(|column| LookupLane::Store { column }));
+        }
+        lanes.extend((0..self.table_sets as u16).map(|set| LookupLane::Table { set }));
+        lanes
+    }
+
+    /// Weights per store row.
+    pub(crate) fn per_row(&self) -> usize {
+        (self.choice.store / self.store_limbs.max(1)).max(1) as usize
+    }
+}
+
+/// Templates on units of a shape, for a limb width.
+#[derive(Clone, Debug)]
+pub(crate) struct Templates {
+    shape: UnitShape,
+    placed: Arc<Vec<Placed>>,
+    spec_of: Arc<Vec<u32>>,
+    tables: Tables,
+}
+
+/// Builds and packs all templates; `None` where one does not fit on units of this shape.
+pub(crate) fn place(l: &Lowered, limb: u32, ranges: u16, plain: u16) -> Option<Templates> {
+    let mut specs: Vec<&Spec> = Vec::new();
+    let mut index: HashMap<&Spec, u32> = HashMap::new();
+    let mut spec_of = Vec::with_capacity(l.strips.len());
+    for strip in &l.strips {
+        let at = *index.entry(&strip.spec).or_insert_with(|| {
+            specs.push(&strip.spec);
+            specs.len() as u32 - 1
+        });
+        spec_of.push(at);
+    }
+    let mut tables = Tables::new(Arc::clone(&l.functions));
+    for spec in &specs {
+        build(spec, limb, 64, &mut tables);
+    }
+    (0..l.dynamics.len() as u32).for_each(|id| tables.need(Section::Dynamic { id }));
+    let shape = UnitShape {
+        function: tables.has_output(),
+        second: tables.has_second(),
+        count: tables.has_dynamic(),
+        ranges,
+        plain,
+    };
+    let mut placed = Vec::with_capacity(specs.len());
+    for spec in &specs {
+        let template = build(spec, limb, shape.cells().into(), &mut tables);
+        let packed = pack(&template, shape)?;
+        placed.push(Placed { template, packed });
+    }
+    Some(Templates { shape, placed: Arc::new(placed), spec_of: Arc::new(spec_of), tables })
+}
+
+/// Sizes a candidate, at the least k that fits (never below `choice.k`); `None` where none does.
+pub(crate) fn size(l: &Lowered, t: &Templates, mut choice: Choice, max_k: u32) -> Option<Sized> {
+    let mut tables = t.tables.clone();
+    let mut store_section = None;
+    let mut store_limbs = 1;
+    if l.bulks.is_empty() {
+        choice.store = 0;
+    } else if !l.store_fixed {
+        let (signed, bits) = hull(l.store_bounds.0.into(), l.store_bounds.1.into());
+        store_limbs = bits.div_ceil(choice.store_limb);
+        let low = Section::Range { signed: false, bits: choice.store_limb };
+        let top = if store_limbs == 1 { bits } else { choice.store_limb };
+        let top = Section::Range { signed, bits: top };
+        tables.need(top);
+        if store_limbs > 1 {
+            tables.need(low);
+        }
+        store_section = Some((low, top));
+        if choice.store % store_limbs != 0 {
+            return None;
+        }
+    }
+    let rows_of = |s: &super::lowered::Strip, spec: u32| {
+        (s.span / l.units) as usize * t.placed[spec as usize].packed.codes.len()
+    };
+    let unit_rows = l.strips.iter().zip(t.spec_of.iter()).map(|(s, &spec)| rows_of(s, spec)).sum();
+    let per_row = (choice.store / store_limbs).max(1) as usize;
+    let bulk_rows = l.bulks.iter().map(|b| b.elements.len().div_ceil(per_row)).sum::<usize>()
+        + l.junks.iter().map(|j| j.positions as usize).sum::<usize>();
+    let table_entries: usize = tables.sections().map(|s| tables.rows(s)).sum();
+    let needed = 1 + usize::max(unit_rows, bulk_rows).max(l.scalars.len()).max(l.public.len());
+    let mut k = choice.k.max(4);
+    while (1usize << k) < needed + BLINDED {
+        k += 1;
+    }
+    if k > max_k {
+        return None;
+    }
+    choice.k = k;
+    let per_set = (1usize << k) - BLINDED - 1;
+    Some(Sized {
+        choice,
+        shape: t.shape,
+        placed: Arc::clone(&t.placed),
+        spec_of: Arc::clone(&t.spec_of),
+        tables: Arc::new(tables),
+        store_section,
+        store_limbs,
+        unit_rows,
+        bulk_rows,
+        table_entries,
+        table_sets: table_entries.div_ceil(per_set),
+    })
+}
+
+/// Columns, rows, fixed values and copies.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) sized: Sized,
+    pub(crate) lowered: Lowered,
+    pub(crate) lanes: Vec<LookupLane>,
+    /// First row of each strip.
+    pub(crate) strip_rows: Vec<u32>,
+    pub(crate) bulk_rows: Vec<u32>,
+    pub(crate) junk_rows: Vec<u32>,
+    pub(crate) kinds: Vec<RowKind>,
+    /// Kind of each row of units.
+    pub(crate) row_kinds: Vec<u32>,
+    pub(crate) unit_field: Factored<UnitSlot>,
+    pub(crate) bulk_field: Factored<BulkSlot>,
+    pub(crate) bulk_kinds: Vec<u8>,
+    pub(crate) scalar_field: Factored<ScalarSlot>,
+    pub(crate) scalar_kinds: Vec<u32>,
+    pub(crate) constants: Vec<i64>,
+    pub(crate) copies: Vec<(Cell, Cell)>,
+    /// Columns that take part in copies.
+    pub(crate) equal: Vec<Col>,
+    /// Slots of each strip that no element has.
+    pub(crate) idle: Vec<Vec<u32>>,
+    pub(crate) has_b: bool,
+    /// Instance rows.
+    pub(crate) instance: usize,
+    /// Bulk segment and position of stored weights that convolutions use.
+    stored: HashMap<(u32, u32), (u32, u32)>,
+}
+
+impl Layout {
+    pub(crate) fn usable(&self) -> usize {
+        self.sized.usable()
+    }
+
+    pub(crate) fn units(&self) -> u32 {
+        self.sized.choice.units
+    }
+
+    pub(crate) fn placed(&self, strip: usize) -> &Placed {
+        &self.sized.placed[self.sized.spec_of[strip] as usize]
+    }
+
+    /// Rows of one unit of a strip's template.
+    pub(crate) fn depth(&self, strip: usize) -> u32 {
+        self.lowered.strips[strip].span / self.units()
+    }
+
+    pub(crate) fn slot_row(&self, strip: usize, slot: u32, unit: u16) -> u32 {
+        let depth = self.depth(strip);
+        self.strip_rows[strip] + u32::from(unit) * depth + (depth - 1 - slot / self.units())
+    }
+
+    pub(crate) fn slot_cell(&self, strip: usize, slot: u32, unit: u16, position: u16) -> Cell {
+        let lane = (slot % self.units()) as u16;
+        Cell { col: Col::Unit(lane * self.sized.shape.cells() + position), row: self.slot_row(strip, slot, unit) }
+    }
+
+    /// The cell of an element.
+    pub(crate) fn home(&self, tensor: u32, index: u32) -> Option<Cell> {
+        let Home::Strip { strip, out } = self.lowered.homes.get(tensor as usize)? else { return None };
+        let placed = self.placed(*strip as usize);
+        let var = *placed.template.outs.get(*out as usize)?;
+        let (unit, position) = placed.packed.homes[var as usize]?;
+        let slot = *self.lowered.strips[*strip as usize].slots.get(index as usize)?;
+        Some(self.slot_cell(*strip as usize, slot, unit, position))
+    }
+
+    /// The cell of a scalar operand.
+    pub(crate) fn reference(&self, r: Ref) -> Option<Cell> {
+        match r {
+            Ref::Value(Src::Cell { tensor, index }) => self.home(tensor, index),
+            Ref::Value(Src::Const(_)) => None,
+            Ref::Sweep(s) => {
+                let sweep = &self.lowered.sweeps[s as usize];
+                let unit = self.sweep_unit(sweep.strip as usize, sweep.out);
+                let row = self.slot_row(sweep.strip as usize, sweep.from, unit) + 1;
+                Some(Cell { col: Col::Lane(sweep.lane), row })
+            }
+            Ref::Bulk(b) => {
+                let rows = self.lowered.bulks[b as usize].elements.len().div_ceil(self.sized.per_row()) as u32;
+                Some(Cell { col: Col::Bulk, row: self.bulk_rows[b as usize] + rows })
+            }
+            Ref::Junk(j) => {
+                let rows = self.lowered.junks[j as usize].positions;
+                Some(Cell { col: Col::Bulk, row: self.junk_rows[j as usize] + rows })
+            }
+            Ref::Row(r) => Some(Cell { col: Col::Acc, row: r + 1 }),
+        }
+    }
+
+    fn sweep_unit(&self, strip: usize, out: Option<u16>) -> u16 {
+        let placed = self.placed(strip);
+        match out {
+            None => placed.packed.port_unit.unwrap_or(0),
+            Some(out) => placed.packed.homes[placed.template.outs[out as usize] as usize].map_or(0, |h| h.0),
+        }
+    }
+
+    /// Where element `j` of a bulk segment stands: row, and first column.
+    pub(crate) fn bulk_cell(&self, bulk: usize, j: usize) -> (u32, u16) {
+        let per_row = self.sized.per_row();
+        let rows = self.lowered.bulks[bulk].elements.len().div_ceil(per_row) as u32;
+        let row = self.bulk_rows[bulk] + rows - 1 - (j / per_row) as u32;
+        (row, ((j % per_row) as u32 * self.sized.store_limbs) as u16)
+    }
+
+    pub(crate) fn junk_row(&self, junk: usize, position: u32) -> u32 {
+        self.junk_rows[junk] + self.lowered.junks[junk].positions - 1 - position
+    }
+
+    /// Row and first column of a stored weight, known where the circuit has convolutions.
+    pub(crate) fn stored(&self, tensor: u32, index: u32) -> Option<(u32, u16)> {
+        self.stored.get(&(tensor, index)).map(|&(bulk, j)| self.bulk_cell(bulk as usize, j as usize))
+    }
+
+    /// Follows aliases.
+    pub(crate) fn resolve(&self, src: Src) -> Src {
+        match src {
+            Src::Cell { tensor, index } => match self.lowered.homes.get(tensor as usize) {
+                Some(Home::Alias(sources)) => sources.get(index as usize).copied().unwrap_or(src),
+                _ => src,
+            },
+            constant => constant,
+        }
+    }
+
+    pub(crate) fn three_phases(&self) -> bool {
+        !self.lowered.junks.is_empty()
+    }
+
+    pub(crate) fn phis(&self) -> usize {
+        self.lanes.len().div_ceil(LANES)
+    }
+
+    pub(crate) fn sweeping(&self, lane: u8) -> bool {
+        self.lowered.sweeps.iter().any(|s| s.lane == lane)
+    }
+
+    pub(crate) fn bulking(&self) -> bool {
+        !self.lowered.bulks.is_empty() || !self.lowered.junks.is_empty()
+    }
+
+    /// The `at`-th entry of all tables: section and position.
+    pub(crate) fn table_entries(&self) -> impl Iterator<Item = (Section, usize)> + '_ {
+        let tables = &self.sized.tables;
+        tables.sections().flat_map(|s| (0..tables.rows(s)).map(move |i| (s, i)))
+    }
+
+    /// Set and row of the `at`-th table entry.
+    pub(crate) fn table_cell(&self, at: usize) -> (u16, u32) {
+        let per_set = self.usable() - 1;
+        ((at / per_set) as u16, (at % per_set) as u32)
+    }
+}
+
+/// Lays a candidate out.
+pub(crate) fn lay_out(lowered: Lowered, sized: Sized) -> Result<Layout, PlanError> {
+    let lanes = sized.lanes(lowered.store_fixed);
+    let mut layout = Layout {
+        lanes,
+        strip_rows: Vec::new(),
+        bulk_rows: Vec::new(),
+        junk_rows: Vec::new(),
+        kinds: Vec::new(),
+        row_kinds: vec![u32::MAX; sized.unit_rows],
+        unit_field: factor(&[]),
+        bulk_field: factor(&[]),
+        bulk_kinds: Vec::new(),
+        scalar_field: factor(&[]),
+        scalar_kinds: Vec::new(),
+        constants: Vec::new(),
+        copies: Vec::new(),
+        equal: Vec::new(),
+        idle: Vec::new(),
+        has_b: lowered.scalars.iter().any(|r| r.b.is_some()),
+        instance: lowered.public.len(),
+        stored: HashMap::new(),
+        sized,
+        lowered,
+    };
+    let mut row = 0;
+    for strip in 0..layout.lowered.strips.len() {
+        layout.strip_rows.push(row);
+        row += layout.depth(strip) * layout.placed(strip).packed.codes.len() as u32;
+        let s = &layout.lowered.strips[strip];
+        let mut taken = vec![false; s.span as usize];
+        s.slots.iter().for_each(|&slot| taken[slot as usize] = true);
+        layout.idle.push((0..s.span).filter(|&slot| !taken[slot as usize]).collect());
+    }
+    let per_row = layout.sized.per_row();
+    let mut row = 0;
+    for bulk in &layout.lowered.bulks {
+        layout.bulk_rows.push(row);
+        row += bulk.elements.len().div_ceil(per_row) as u32;
+    }
+    for junk in &layout.lowered.junks {
+        layout.junk_rows.push(row);
+        row += junk.positions;
+    }
+    if layout.three_phases() {
+        for (at, bulk) in layout.lowered.bulks.iter().enumerate() {
+            for (j, &element) in bulk.elements.iter().enumerate() {
+                layout.stored.insert(element, (at as u32, j as u32));
+            }
+        }
+    }
+    unit_rows(&mut layout);
+    bulk_rows(&mut layout);
+    scalar_rows(&mut layout);
+    copies(&mut layout)?;
+    Ok(layout)
+}
+
+fn unit_rows(layout: &mut Layout) {
+    let units = layout.units();
+    let mut sweeps: HashMap<u32, [Option<SweepRow>; 2]> = HashMap::new();
+    for sweep in &layout.lowered.sweeps {
+        let strip = sweep.strip as usize;
+        let unit = layout.sweep_unit(strip, sweep.out);
+        let placed = layout.placed(strip);
+        let cell = sweep.out.and_then(|out| placed.packed.homes[placed.template.outs[out as usize] as usize]);
+        let rows = (sweep.to / units - sweep.from / units) as usize + 1;
+        for r in 0..rows {
+            let row = layout.slot_row(strip, sweep.from + r as u32 * units, unit);
+            let mul = if r + 1 == rows { None } else { Some((sweep.base, sweep.jumps[r])) };
+            let mul = mul.map(|(base, jump)| if jump == 0 { (Base::One, 0) } else { (base, jump) });
+            let (base, step) = if units == 1 { (Base::One, 0) } else { (sweep.base, sweep.step) };
+            sweeps.entry(row).or_default()[sweep.lane as usize] =
+                Some(SweepRow { cell: cell.map(|c| c.1), base, step, mul });
+        }
+    }
+    let mut known: HashMap<RowKind, u32> = HashMap::new();
+    for strip in 0..layout.lowered.strips.len() {
+        let spec = layout.sized.spec_of[strip];
+        let codes = layout.placed(strip).packed.codes.len();
+        for unit in 0..codes as u16 {
+            for depth in 0..layout.depth(strip) {
+                let row = layout.strip_rows[strip] + u32::from(unit) * layout.depth(strip) + depth;
+                let kind = RowKind { spec, unit, sweeps: sweeps.get(&row).copied().unwrap_or_default() };
+                let at = *known.entry(kind.clone()).or_insert_with(|| {
+                    layout.kinds.push(kind);
+                    layout.kinds.len() as u32 - 1
+                });
+                layout.row_kinds[row as usize] = at;
+            }
+        }
+    }
+    let vectors: Vec<BTreeMap<UnitSlot, Fr>> = layout.kinds.iter().map(|k| unit_vector(layout, k)).collect();
+    layout.unit_field = factor(&vectors);
+}
+
+fn terms(q: &Quad) -> Vec<(Mono, Fr)> {
+    let mut out = vec![(Mono::One, fr(q.constant))];
+    out.extend(q.lin.iter().map(|&(c, v)| (Mono::Lin(v), fr(c))));
+    out.extend(q.quad.iter().map(|&(c, a, b)| (Mono::Quad(a, b), fr(c))));
+    out
+}
+
+fn unit_vector(layout: &Layout, kind: &RowKind) -> BTreeMap<UnitSlot, Fr> {
+    let code = &layout.sized.placed[kind.spec as usize].packed.codes[kind.unit as usize];
+    let tables = &layout.sized.tables;
+    let mut v = BTreeMap::new();
+    for (i, eq) in code.eqs.iter().enumerate() {
+        v.extend(terms(eq).into_iter().map(|(m, c)| (UnitSlot::Eq(i as u8, m), c)));
+    }
+    for (lane, sweep) in kind.sweeps.iter().enumerate() {
+        let Some(s) = sweep else { continue };
+        let lane = lane as u8;
+        match (s.cell, &code.port) {
+            (Some(cell), _) => {
+                v.insert(UnitSlot::Port(lane, s.base, s.step, Mono::Lin(cell)), Fr::ONE);
+            }
+            (None, Some(port)) => {
+                v.extend(terms(port).into_iter().map(|(m, c)| (UnitSlot::Port(lane, s.base, s.step, m), c)));
+            }
+            (None, None) => {}
+        }
+        if let Some((base, jump)) = s.mul {
+            v.insert(UnitSlot::Mul(lane, base, jump), Fr::ONE);
+        }
+    }
+    for (i, range) in code.ranges.iter().enumerate() {
+        if let Some(section) = range {
+            v.insert(UnitSlot::RangeOn(i as u16), Fr::ONE);
+            v.insert(UnitSlot::RangeTag(i as u16), Fr::from(tables.tag(*section)));
+        }
+    }
+    if let Some(lane) = code.function {
+        v.insert(UnitSlot::FnTag, Fr::from(tables.tag(lane.section)));
+        v.insert(if lane.provides { UnitSlot::FnProvides } else { UnitSlot::FnOn }, Fr::ONE);
+    }
+    v
+}
+
+fn bulk_rows(layout: &mut Layout) {
+    let one = Fr::ONE;
+    // Store start, store, junk start, junk, and their unused kin.
+    let kinds: [BTreeMap<BulkSlot, Fr>; 6] = [
+        [(BulkSlot::Store, one)].into(),
+        [(BulkSlot::Store, one), (BulkSlot::Tau, one)].into(),
+        [(BulkSlot::Junk, one)].into(),
+        [(BulkSlot::Junk, one), (BulkSlot::Rho, one)].into(),
+        [].into(),
+        [(BulkSlot::Rho, one)].into(),
+    ];
+    let mut rows: Vec<u8> = Vec::with_capacity(layout.sized.bulk_rows);
+    for bulk in &layout.lowered.bulks {
+        let count = bulk.elements.len().div_ceil(layout.sized.per_row());
+        rows.extend((0..count).map(|r| u8::from(r > 0)));
+    }
+    for junk in &layout.lowered.junks {
+        for position in (0..junk.positions as usize).rev() {
+            let first = position + 1 == junk.positions as usize;
+            rows.push(match (junk.wanted[position], first) {
+                (false, true) => 2,
+                (false, false) => 3,
+                (true, true) => 4,
+                (true, false) => 5,
+            });
+        }
+    }
+    let used: Vec<BTreeMap<BulkSlot, Fr>> = (0..6u8)
+        .map(|kind| if rows.contains(&kind) { kinds[kind as usize].clone() } else { BTreeMap::new() })
+        .collect();
+    layout.bulk_field = factor(&used);
+    layout.bulk_kinds = rows;
+}
+
+fn scalar_rows(layout: &mut Layout) {
+    let mut known: BTreeMap<Vec<(ScalarSlot, i128)>, u32> = BTreeMap::new();
+    let mut vectors = Vec::new();
+    for row in &layout.lowered.scalars {
+        let mut v: Vec<(ScalarSlot, i128)> = Vec::new();
+        match row.mul {
+            Mul::Zero => {}
+            Mul::One => v.push((ScalarSlot::One, 1)),
+            Mul::Rho => v.push((ScalarSlot::Rho, 1)),
+            Mul::Tau => v.push((ScalarSlot::Tau, 1)),
+        }
+        for (slot, value) in [
+            (ScalarSlot::Product, row.product),
+            (ScalarSlot::Linear, row.linear),
+            (ScalarSlot::Constant, row.constant),
+            (ScalarSlot::ConstantRho, row.rho),
+            (ScalarSlot::ConstantTau, row.tau),
+            (ScalarSlot::Zero, row.zero.into()),
+        ] {
+            if value != 0 {
+                v.push((slot, value));
+            }
+        }
+        let at = *known.entry(v.clone()).or_insert_with(|| {
+            vectors.push(v.into_iter().map(|(slot, c)| (slot, fr(c))).collect::<BTreeMap<_, _>>());
+            vectors.len() as u32 - 1
+        });
+        layout.scalar_kinds.push(at);
+    }
+    layout.scalar_field = factor(&vectors);
+}
+
+fn copies(layout: &mut Layout) -> Result<(), PlanError> {
+    let mut copies: Vec<(Cell, Cell)> = Vec::new();
+    let mut constants: Vec<i64> = Vec::new();
+    let mut constant_rows: HashMap<i64, u32> = HashMap::new();
+    let mut constant = |c: i64| -> Cell {
+        let row = *constant_rows.entry(c).or_insert_with(|| {
+            constants.push(c);
+            constants.len() as u32 - 1
+        });
+        Cell { col: Col::Const, row }
+    };
+    for (strip, s) in layout.lowered.strips.iter().enumerate() {
+        let placed = layout.placed(strip);
+        let mut plan: Vec<(u16, u16, Option<u16>, Option<(u16, u16)>)> = Vec::new();
+        for (unit, places) in placed.packed.places.iter().enumerate() {
+            for place in places {
+                let home = placed.packed.homes[place.var as usize];
+                let here = (unit as u16, place.position);
+                match placed.template.defs[place.var as usize] {
+                    Def::Wire(w) => plan.push((here.0, here.1, Some(w), None)),
+                    _ if home != Some(here) => plan.push((here.0, here.1, None, home)),
+                    _ => {}
+                }
+            }
+        }
+        let source = |w: u16, element: u32| s.operands.get(w as usize).map_or(Src::Const(0), |o| o.at(element));
+        let mut connect = |slot: u32, element: Option<u32>| -> Result<(), PlanError> {
+            for &(unit, position, wire, home) in &plan {
+                let cell = layout.slot_cell(strip, slot, unit, position);
+                let other = match (wire, home, element) {
+                    (Some(w), _, Some(e)) => match source(w, e) {
+                        Src::Const(c) => constant(c),
+                        Src::Cell { tensor, index } => layout
+                            .home(tensor, index)
+                            .ok_or_else(|| PlanError::Internal(format!("no cell for an operand of {}", s.name)))?,
+                    },
+                    (None, Some((unit, position)), _) => layout.slot_cell(strip, slot, unit, position),
+                    _ => continue,
+                };
+                copies.push((cell, other));
+            }
+            Ok(())
+        };
+        for (element, &slot) in s.slots.iter().enumerate() {
+            connect(slot, Some(element as u32))?;
+        }
+        for &slot in &layout.idle[strip] {
+            // Idle units of a folded strip have an accumulator of zero and no operands; others repeat the first element.
+            connect(slot, if s.accumulate.is_some() { None } else { Some(0) })?;
+        }
+    }
+    for (at, row) in layout.lowered.scalars.iter().enumerate() {
+        for (r, col) in [(row.a, Col::A), (row.b, Col::B)] {
+            let Some(r) = r else { continue };
+            let other = match r {
+                Ref::Value(Src::Const(c)) => constant(c),
+                r => layout.reference(r).ok_or_else(|| PlanError::Internal("a scalar without a cell".into()))?,
+            };
+            copies.push((Cell { col, row: at as u32 }, other));
+        }
+    }
+    for (at, &src) in layout.lowered.public.iter().enumerate() {
+        let cell = match src {
+            Src::Const(c) => constant(c),
+            Src::Cell { tensor, index } => layout
+                .home(tensor, index)
+                .ok_or_else(|| PlanError::Internal("a public value without a cell".into()))?,
+        };
+        copies.push((Cell { col: Col::Instance, row: at as u32 }, cell));
+    }
+    if constants.len() + 1 > layout.sized.usable() {
+        return Err(PlanError::TooManyConstants { constants: constants.len(), rows: layout.sized.usable() });
+    }
+    let mut equal: Vec<Col> = copies.iter().flat_map(|(x, y)| [x.col, y.col]).collect();
+    equal.sort_unstable();
+    equal.dedup();
+    (layout.copies, layout.equal, layout.constants) = (copies, equal, constants);
+    Ok(())
+}
+
+/// Operand values of an element: `None` where it is idle.
+pub(crate) fn operand_source(operands: &[Operand], w: u16, element: u32) -> Src {
+    operands.get(w as usize).map_or(Src::Const(0), |o| o.at(element))
+}

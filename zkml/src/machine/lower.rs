@@ -1,0 +1,863 @@
+//! From a program to strips, sweeps and scalar rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::qir::{Activation, OpKind, Pick, Program, Role, TensorId, Term};
+
+use super::contraction::{Axis, Segments, pick, positions, roles, segments, strides};
+use super::fold::{Chain, Exps, Folder};
+use super::lowered::{
+    Accumulate, Base, Bulk, Dynamic, Home, Junk, Lowered, Mul, Operand, Ref, Src, Strip, Virtual,
+};
+use super::plan::{PlanError, Vis, Visibility};
+use super::table::Function;
+use super::template::Spec;
+
+/// A Linear whose accumulators are folded.
+struct Task {
+    op: u32,
+    terms: Vec<u32>,
+    strip: u32,
+    out: u32,
+}
+
+struct Lowerer<'a> {
+    p: &'a Program,
+    visibility: Visibility,
+    units: u32,
+    strips: Vec<Strip>,
+    homes: Vec<Home>,
+    virtuals: Vec<Virtual>,
+    lens: Vec<usize>,
+    functions: Vec<Function>,
+    dynamics: Vec<Dynamic>,
+    tasks: Vec<Task>,
+    claimed: BTreeSet<u32>,
+}
+
+/// Index into `x` of every element of `out`, by NumPy's broadcasting.
+pub(crate) fn broadcast(out: &[usize], x: &[usize]) -> Vec<u32> {
+    let steps = strides(x);
+    let missing = out.len() - x.len().min(out.len());
+    let aligned: Vec<[usize; 1]> = (0..out.len())
+        .map(|d| match d.checked_sub(missing) {
+            Some(d) if x[d] != 1 => [steps[d]],
+            _ => [0],
+        })
+        .collect();
+    super::contraction::offsets(out, &aligned).into_iter().map(|[i]| i as u32).collect()
+}
+
+impl<'a> Lowerer<'a> {
+    fn len(&self, tensor: u32) -> usize {
+        self.lens[tensor as usize]
+    }
+
+    fn sources(&self, id: TensorId) -> Vec<Src> {
+        self.sources_of(id.0)
+    }
+
+    fn sources_of(&self, tensor: u32) -> Vec<Src> {
+        match &self.homes[tensor as usize] {
+            Home::Alias(sources) => sources.to_vec(),
+            _ => (0..self.len(tensor) as u32).map(|index| Src::Cell { tensor, index }).collect(),
+        }
+    }
+
+    fn spread(&self, id: TensorId, shape: &[usize]) -> Operand {
+        let all = self.sources(id);
+        let map = broadcast(shape, &self.p.tensor(id).shape);
+        Operand::Each(map.into_iter().map(|i| all[i as usize]).collect())
+    }
+
+    fn virtual_tensor(&mut self, v: Virtual, len: usize) -> u32 {
+        self.virtuals.push(v);
+        self.homes.push(Home::None);
+        self.lens.push(len);
+        (self.homes.len() - 1) as u32
+    }
+
+    fn strip(&mut self, op: Option<u32>, name: &str, spec: Spec, operands: Vec<Operand>, outs: Vec<u32>, n: usize) -> u32 {
+        let id = self.strips.len() as u32;
+        for (i, &out) in outs.iter().enumerate() {
+            self.homes[out as usize] = Home::Strip { strip: id, out: i as u16 };
+        }
+        self.strips.push(Strip {
+            op,
+            name: name.into(),
+            spec,
+            operands,
+            outs,
+            elements: n as u32,
+            slots: (0..n as u32).collect(),
+            span: n.next_multiple_of(self.units as usize) as u32,
+            accumulate: None,
+        });
+        id
+    }
+
+    fn import(&mut self, tensor: u32) {
+        let t = &self.p.tensors[tensor as usize];
+        let name = t.name.clone();
+        let spec = Spec::Import { lo: t.lo, hi: t.hi };
+        let n = t.len();
+        self.strip(None, &name, spec, vec![Operand::Own(tensor)], vec![tensor], n);
+    }
+
+    fn op(&mut self, at: u32) -> Result<(), PlanError> {
+        let op = &self.p.ops[at as usize];
+        let out = op.outputs[0].0;
+        let t = &self.p.tensors[out as usize];
+        let (n, shape) = (t.len(), t.shape.clone());
+        match &op.kind {
+            OpKind::View { sources, picks } => {
+                let all: Vec<Vec<Src>> = sources.iter().map(|&s| self.sources(s)).collect();
+                let picked = picks.iter().map(|pick| match *pick {
+                    Pick::Of { source, index } => all[source as usize][index as usize],
+                    Pick::Const(c) => Src::Const(c),
+                });
+                self.homes[out as usize] = Home::Alias(picked.collect());
+            }
+            OpKind::Linear { terms, constant, shift, pre_lo, pre_hi, activation } => {
+                let folded = |t: &Term| !matches!(t, Term::Scale { .. } | Term::Product { .. });
+                let mut big: Vec<u32> = (0..terms.len() as u32).filter(|&i| folded(&terms[i as usize])).collect();
+                let moves = |i: &u32| matches!(terms[*i as usize], Term::Conv { .. } | Term::SumPool { .. });
+                let mut operands = Vec::new();
+                let mut scales = Vec::new();
+                if big.len() > 1 && big.iter().any(moves) {
+                    // Convolutions have monomials of their own: all but the first term become tensors.
+                    for term in big.split_off(1) {
+                        let part = self.virtual_tensor(Virtual::Term { op: at, term }, n);
+                        let spec = Spec::Linear {
+                            swept: true,
+                            scales: vec![],
+                            products: vec![],
+                            constant: 0,
+                            shift: 0,
+                            pre_lo: 0,
+                            pre_hi: 0,
+                            relu: false,
+                        };
+                        let strip = self.strip(Some(at), &op.name, spec, vec![], vec![part], n);
+                        self.strips[strip as usize].accumulate = Some(Accumulate { op: at, terms: vec![term] });
+                        self.tasks.push(Task { op: at, terms: vec![term], strip, out });
+                        operands.push(Operand::Own(part));
+                        scales.push(1);
+                    }
+                }
+                for term in terms {
+                    if let Term::Scale { x, coeff } = term {
+                        operands.push(self.spread(*x, &shape));
+                        scales.push(*coeff);
+                    }
+                }
+                let mut products = Vec::new();
+                for term in terms {
+                    if let Term::Product { a, b, coeff } = term {
+                        operands.push(self.spread(*a, &shape));
+                        operands.push(self.spread(*b, &shape));
+                        products.push(*coeff);
+                    }
+                }
+                let spec = Spec::Linear {
+                    swept: !big.is_empty(),
+                    scales,
+                    products,
+                    constant: *constant,
+                    shift: *shift,
+                    pre_lo: *pre_lo,
+                    pre_hi: *pre_hi,
+                    relu: *activation == Activation::Relu,
+                };
+                let strip = self.strip(Some(at), &op.name, spec, operands, vec![out], n);
+                if !big.is_empty() {
+                    self.strips[strip as usize].accumulate = Some(Accumulate { op: at, terms: big.clone() });
+                    self.tasks.push(Task { op: at, terms: big, strip, out });
+                }
+            }
+            OpKind::Lookup { x, table } => {
+                let first = self.p.tensor(*x).lo;
+                let table = self.function(Function { first, values: table.clone(), second: None });
+                let operand = Operand::Each(self.sources(*x).into());
+                self.strip(Some(at), &op.name, Spec::Lookup { table }, vec![operand], vec![out], n);
+            }
+            OpKind::Interpolate { x, step, guard, first_key, values, slopes } => {
+                let table = self.function(Function {
+                    first: *first_key,
+                    values: values.clone(),
+                    second: Some(slopes.clone()),
+                });
+                let operand = Operand::Each(self.sources(*x).into());
+                let spec = Spec::Interpolate { table, step: *step, guard: *guard, lo: t.lo, hi: t.hi };
+                self.strip(Some(at), &op.name, spec, vec![operand], vec![out], n);
+            }
+            OpKind::Step { x } => {
+                let (lo, hi) = (self.p.tensor(*x).lo, self.p.tensor(*x).hi);
+                let operand = Operand::Each(self.sources(*x).into());
+                self.strip(Some(at), &op.name, Spec::Step { lo, hi }, vec![operand], vec![out], n);
+            }
+            OpKind::Div { num, den } => {
+                let spec = Spec::Div { q_lo: t.lo, q_hi: t.hi, den_hi: self.p.tensor(*den).hi };
+                let operands = vec![self.spread(*num, &shape), self.spread(*den, &shape)];
+                self.strip(Some(at), &op.name, spec, operands, vec![out], n);
+            }
+            OpKind::Sqrt { x } => {
+                let operand = Operand::Each(self.sources(*x).into());
+                let spec = Spec::Sqrt { hi: self.p.tensor(*x).hi };
+                self.strip(Some(at), &op.name, spec, vec![operand], vec![out], n);
+            }
+            OpKind::Max { x } => self.maximum(at, *x, None),
+            OpKind::ArgMax { x, last } => self.maximum(at, *x, Some(*last)),
+            OpKind::Sort { x, descending } => self.sort(at, *x, *descending)?,
+            OpKind::Gather { data, index } => self.gather(at, *data, *index)?,
+        }
+        Ok(())
+    }
+
+    fn function(&mut self, f: Function) -> u32 {
+        let at = self.functions.iter().position(|known| *known == f).unwrap_or_else(|| {
+            self.functions.push(f);
+            self.functions.len() - 1
+        });
+        at as u32
+    }
+
+    /// A running maximum along each row; `index` asks for the index of it, and tells whether ties go to the last.
+    fn maximum(&mut self, at: u32, x: TensorId, index: Option<bool>) {
+        let op = &self.p.ops[at as usize];
+        let out = op.outputs[0].0;
+        let t = self.p.tensor(x);
+        let n = t.shape.last().copied().unwrap_or(1);
+        let rows = t.len() / n.max(1);
+        let all: Arc<[Src]> = self.sources(x).into();
+        if n == 1 {
+            self.homes[out as usize] = Home::Alias(match index {
+                None => all,
+                Some(_) => vec![Src::Const(0); rows].into(),
+            });
+            return;
+        }
+        let steps = rows * (n - 1);
+        let best = self.virtual_tensor(Virtual::PrefixMax { x: Arc::clone(&all), n: n as u32 }, steps);
+        let cell = |tensor: u32, row: usize, j: usize| Src::Cell { tensor, index: (row * (n - 1) + j) as u32 };
+        let chain = |first: &dyn Fn(usize) -> Src, tensor: u32| -> Operand {
+            let each = (0..rows).flat_map(|row| (0..n - 1).map(move |j| (row, j)));
+            Operand::Each(each.map(|(row, j)| if j == 0 { first(row) } else { cell(tensor, row, j - 1) }).collect())
+        };
+        let next: Arc<[Src]> =
+            (0..rows).flat_map(|row| (1..n).map(move |j| (row, j))).map(|(row, j)| all[row * n + j]).collect();
+        let mut operands = vec![chain(&|row| all[row * n], best), Operand::Each(next)];
+        let mut outs = vec![best];
+        let result = match index {
+            None => best,
+            Some(last) => {
+                let v = Virtual::PrefixArg { x: Arc::clone(&all), n: n as u32, last };
+                let arg = self.virtual_tensor(v, steps);
+                operands.push(chain(&|_| Src::Const(0), arg));
+                let counted = (0..rows).flat_map(|_| 1..n).map(|j| Src::Const(j as i64));
+                operands.push(Operand::Each(counted.collect()));
+                outs.push(arg);
+                arg
+            }
+        };
+        let spec = Spec::Max {
+            spread: t.hi.saturating_sub(t.lo),
+            index: index.is_some(),
+            last: index.unwrap_or(false),
+        };
+        let name = op.name.clone();
+        self.strip(Some(at), &name, spec, operands, outs, steps);
+        self.homes[out as usize] = Home::Alias((0..rows).map(|row| cell(result, row, n - 2)).collect());
+    }
+
+    /// Rows in strictly ascending order of `±value·2^bits + index`, which makes the sort stable; that they are a permutation of the
+    /// input is an identity of products at a random point.
+    fn sort(&mut self, at: u32, x: TensorId, descending: bool) -> Result<(), PlanError> {
+        let op = &self.p.ops[at as usize];
+        let (values, indices) = (op.outputs[0].0, op.outputs[1].0);
+        let t = self.p.tensor(x);
+        let n = t.shape.last().copied().unwrap_or(1);
+        let rows = t.len() / n.max(1);
+        let bits = usize::BITS - (n.max(2) - 1).leading_zeros();
+        let keys = self.virtual_tensor(Virtual::SortKey { values, indices, bits, descending }, rows * n);
+        let spec = |ordered| Spec::Sorted { bits, descending, lo: t.lo, hi: t.hi, ordered };
+        // All but the first of a row follow another; the first of every row is a strip of its own kind.
+        let name = op.name.clone();
+        let id = self.strips.len() as u32;
+        let own = [Operand::Own(values), Operand::Own(indices)];
+        let element = |row: usize, j: usize| (row * n + j) as u32;
+        let _ = (id, own, element, spec(true), name, keys);
+        Err(PlanError::Unsupported("sort".into()))
+    }
+
+    fn gather(&mut self, at: u32, data: TensorId, index: TensorId) -> Result<(), PlanError> {
+        let op = &self.p.ops[at as usize];
+        let out = op.outputs[0].0;
+        let t = self.p.tensor(data);
+        let rows = t.shape.first().copied().unwrap_or(1);
+        let width = t.len() / rows.max(1);
+        let entries: Arc<[Src]> = self.sources(data).into();
+        let which: Arc<[Src]> = self.sources(index).into();
+        let id = self.dynamics.len() as u32;
+        self.dynamics.push(Dynamic { index: Arc::clone(&which), width: width as u32 });
+        let keys = (0..entries.len() as i64).map(Src::Const).collect();
+        let count = entries.len();
+        let provided = vec![Operand::Each(keys), Operand::Each(entries)];
+        self.strip(Some(at), &op.name, Spec::Provide { dynamic: id }, provided, vec![], count);
+        let n = which.len() * width;
+        let operands = vec![
+            Operand::Each((0..n).map(|e| which[e / width.max(1)]).collect()),
+            Operand::Each((0..n).map(|e| Src::Const((e % width.max(1)) as i64)).collect()),
+            Operand::Own(out),
+        ];
+        self.strip(Some(at), &op.name, Spec::Read { dynamic: id, width: width as i64 }, operands, vec![out], n);
+        Ok(())
+    }
+
+    fn weights(&self, id: TensorId) -> bool {
+        let mut sources = self.sources(id).into_iter();
+        sources.all(|s| match s {
+            Src::Cell { tensor, .. } => {
+                self.p.tensors.get(tensor as usize).is_some_and(|t| matches!(t.role, Role::Param | Role::Constant))
+            }
+            Src::Const(_) => false,
+        })
+    }
+
+    fn resolve(&self, src: Src) -> Src {
+        match src {
+            Src::Cell { tensor, index } => match &self.homes[tensor as usize] {
+                Home::Alias(sources) => sources[index as usize],
+                _ => src,
+            },
+            constant => constant,
+        }
+    }
+
+    fn resolved(&self, id: TensorId) -> Vec<Src> {
+        self.sources(id).into_iter().map(|s| self.resolve(s)).collect()
+    }
+
+    fn frame(&self, task: &Task) -> (Vec<Axis>, Vec<&'a Term>) {
+        let OpKind::Linear { terms, .. } = &self.p.ops[task.op as usize].kind else { return (vec![], vec![]) };
+        let chosen: Vec<&Term> = task.terms.iter().map(|&i| &terms[i as usize]).collect();
+        let shape = &self.p.tensors[task.out as usize].shape;
+        (roles(&chosen, shape, |id| self.weights(id)), chosen)
+    }
+
+    fn einsum_segments(&self, axes: &[Axis], id: TensorId, labels: &[u8], out: &[u8]) -> Segments {
+        let role = |label: u8| out.iter().position(|&l| l == label).map(|i| axes[i]);
+        segments(labels, &self.p.tensor(id).shape, role)
+    }
+
+    /// Polynomials that each task needs: lists of sources with their monomials.
+    fn wanted(&self, task: &Task) -> Vec<(Vec<Src>, Vec<Exps>)> {
+        let (axes, terms) = self.frame(task);
+        let mut out = Vec::new();
+        for term in terms {
+            match term {
+                Term::Einsum { a, b, a_axes, b_axes, out_axes, .. } => {
+                    for (id, labels) in [(a, a_axes), (b, b_axes)] {
+                        let all = self.sources(*id);
+                        let s = self.einsum_segments(&axes, *id, labels, out_axes);
+                        out.extend(s.elements.iter().map(|e| (pick(&all, e), s.exps.clone())));
+                    }
+                }
+                Term::Conv { x, w, groups, .. } => {
+                    let all = self.sources(*x);
+                    let spatial: usize = self.p.tensor(*x).shape[2..].iter().product();
+                    out.extend(all.chunks(spatial.max(1)).map(|c| (c.to_vec(), vec![])));
+                    let all = self.sources(*w);
+                    out.extend(kernel_segments(&self.p.tensor(*w).shape, *groups).into_iter().map(|s| {
+                        let exps = (0..s.len() as u32).map(|a| (a, 0)).collect();
+                        (pick(&all, &s), exps)
+                    }));
+                }
+                Term::SumPool { x, .. } => {
+                    let all = self.sources(*x);
+                    let spatial: usize = self.p.tensor(*x).shape[2..].iter().product();
+                    out.extend(all.chunks(spatial.max(1)).map(|c| (c.to_vec(), vec![])));
+                }
+                Term::Sum { .. } | Term::Scale { .. } | Term::Product { .. } => {}
+            }
+        }
+        out
+    }
+
+    /// Decides which weights live in the store, and imports or fixes the others.
+    fn place_weights(&mut self) -> Result<(Vec<Bulk>, (i64, i64)), PlanError> {
+        let mut wired: BTreeSet<u32> = BTreeSet::new();
+        let is_weight = |tensor: u32| {
+            self.p.tensors.get(tensor as usize).is_some_and(|t| matches!(t.role, Role::Param | Role::Constant))
+        };
+        let mut wire = |src: Src| {
+            if let Src::Cell { tensor, .. } = src {
+                if is_weight(tensor) {
+                    wired.insert(tensor);
+                }
+            }
+        };
+        for strip in &self.strips {
+            for operand in &strip.operands {
+                match operand {
+                    Operand::Own(tensor) => wire(Src::Cell { tensor: *tensor, index: 0 }),
+                    Operand::Each(sources) => sources.iter().copied().for_each(&mut wire),
+                }
+            }
+        }
+        for dynamic in &self.dynamics {
+            dynamic.index.iter().copied().for_each(&mut wire);
+        }
+        for &out in &self.p.outputs {
+            self.sources(out).into_iter().for_each(&mut wire);
+        }
+        for task in &self.tasks {
+            for term in self.frame(task).1 {
+                if let Term::Sum { x, .. } = term {
+                    self.sources(*x).into_iter().for_each(&mut wire);
+                }
+            }
+        }
+        // A weight is stored where every polynomial that touches it is over consecutive powers of τ, and two of them are equal or disjoint.
+        let mut bulks: Vec<Bulk> = Vec::new();
+        let mut at: BTreeMap<(u32, u32), (usize, usize)> = BTreeMap::new();
+        let mut list: Vec<Vec<(u32, u32)>> = Vec::new();
+        for task in &self.tasks {
+            for (sources, exps) in self.wanted(task) {
+                let touched: Vec<(u32, u32)> = sources
+                    .iter()
+                    .filter_map(|s| match *s {
+                        Src::Cell { tensor, index } if is_weight(tensor) => Some((tensor, index)),
+                        _ => None,
+                    })
+                    .collect();
+                let Some(&first) = touched.first() else { continue };
+                let plain = touched.len() == sources.len()
+                    && exps.iter().enumerate().all(|(j, &e)| e == (j as u32, 0))
+                    && touched.iter().all(|t| t.0 == first.0)
+                    && !exps.is_empty();
+                let known = at.get(&first).copied();
+                let fits = match known {
+                    Some((segment, 0)) => list[segment] == touched,
+                    Some(_) => false,
+                    None => touched.iter().all(|t| !at.contains_key(t)),
+                };
+                if !plain || !fits {
+                    wired.extend(touched.iter().map(|t| t.0));
+                } else if known.is_none() {
+                    for (j, &t) in touched.iter().enumerate() {
+                        at.insert(t, (list.len(), j));
+                    }
+                    list.push(touched);
+                }
+            }
+        }
+        let mut bounds = (0i64, 0i64);
+        let fixed = self.visibility.params == Vis::Fixed;
+        for tensor in 0..self.p.tensors.len() as u32 {
+            let t = &self.p.tensors[tensor as usize];
+            let constant = t.role == Role::Constant;
+            if !is_weight(tensor) {
+                continue;
+            }
+            let stored = !wired.contains(&tensor)
+                && self.visibility.params != Vis::Public
+                && (fixed || !constant)
+                && list.iter().any(|s| s[0].0 == tensor);
+            if stored {
+                self.homes[tensor as usize] = Home::Store;
+                bounds = (bounds.0.min(t.lo), bounds.1.max(t.hi));
+            } else if constant || fixed {
+                let data = t.data.as_deref().unwrap_or_default();
+                self.homes[tensor as usize] = Home::Alias(data.iter().map(|&c| Src::Const(c)).collect());
+            } else if self.visibility.params == Vis::Public
+                || wired.contains(&tensor)
+                || list.iter().any(|s| s[0].0 == tensor)
+            {
+                self.import(tensor);
+            }
+        }
+        for elements in list {
+            if matches!(self.homes[elements[0].0 as usize], Home::Store) {
+                bulks.push(Bulk { elements });
+            }
+        }
+        // Aliases may have named weights that are constants now.
+        for i in 0..self.homes.len() {
+            if let Home::Alias(sources) = &self.homes[i] {
+                let sources: Arc<[Src]> = sources.iter().map(|&s| self.resolve(s)).collect();
+                self.homes[i] = Home::Alias(sources);
+            }
+        }
+        for i in 0..self.strips.len() {
+            for j in 0..self.strips[i].operands.len() {
+                if let Operand::Each(sources) = &self.strips[i].operands[j] {
+                    let sources: Arc<[Src]> = sources.iter().map(|&s| self.resolve(s)).collect();
+                    self.strips[i].operands[j] = Operand::Each(sources);
+                }
+            }
+        }
+        Ok((bulks, bounds))
+    }
+
+    /// Orders the slots of strips by what the first sweep over them wants.
+    fn order(&mut self) {
+        let mut blocks: BTreeMap<u32, Vec<Vec<u32>>> = BTreeMap::new();
+        let mut seen: BTreeMap<u32, Vec<bool>> = BTreeMap::new();
+        for task in &self.tasks {
+            for (sources, _) in self.wanted(task) {
+                let sources: Vec<Src> = sources.into_iter().map(|s| self.resolve(s)).collect();
+                if sources.len() < 2 {
+                    continue;
+                }
+                // Elements of the same strip, in the wanted order.
+                let mut elements: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+                for src in sources {
+                    if let Src::Cell { tensor, index } = src {
+                        if let Home::Strip { strip, .. } = self.homes[tensor as usize] {
+                            elements.entry(strip).or_default().push(index);
+                        }
+                    }
+                }
+                for (strip, block) in elements {
+                    let n = self.strips[strip as usize].elements as usize;
+                    let seen = seen.entry(strip).or_insert_with(|| vec![false; n]);
+                    let mut fresh = block.clone();
+                    fresh.sort_unstable();
+                    fresh.dedup();
+                    if fresh.len() == block.len() && block.iter().all(|&e| !seen[e as usize]) {
+                        block.iter().for_each(|&e| seen[e as usize] = true);
+                        blocks.entry(strip).or_default().push(block);
+                    }
+                }
+            }
+        }
+        for (strip, mut blocks) in blocks {
+            let seen = &seen[&strip];
+            let rest: Vec<u32> = (0..seen.len() as u32).filter(|&e| !seen[e as usize]).collect();
+            if !rest.is_empty() {
+                blocks.push(rest);
+            }
+            let mut slots = vec![0u32; seen.len()];
+            let mut at = 0u32;
+            for block in blocks {
+                for e in block {
+                    slots[e as usize] = at;
+                    at += 1;
+                }
+                at = at.next_multiple_of(self.units);
+            }
+            let strip = &mut self.strips[strip as usize];
+            (strip.slots, strip.span) = (slots.into(), at);
+        }
+    }
+
+    fn identities(&self, f: &mut Folder, junks: &mut Vec<Junk>) -> Result<(), PlanError> {
+        for task in &self.tasks {
+            let (axes, terms) = self.frame(task);
+            if let [term @ (Term::Conv { .. } | Term::SumPool { .. })] = terms.as_slice() {
+                self.convolution(task, term, f, junks)?;
+            } else {
+                self.einsums(task, &axes, &terms, f)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn einsums(&self, task: &Task, axes: &[Axis], terms: &[&Term], f: &mut Folder) -> Result<(), PlanError> {
+        let out_shape = &self.p.tensors[task.out as usize].shape;
+        let labels: Vec<u8> = (0..out_shape.len() as u8).collect();
+        let output = segments(&labels, out_shape, |label| Some(axes[label as usize]));
+        struct Einsum {
+            factor: i128,
+            a: (Segments, Vec<Src>),
+            b: (Segments, Vec<Src>),
+            out: Vec<u8>,
+            summed: Vec<(u8, usize)>,
+        }
+        let mut einsums = Vec::new();
+        for term in terms {
+            let Term::Einsum { a, b, a_axes, b_axes, out_axes, coeff } = term else { continue };
+            let mut summed: Vec<(u8, usize)> = Vec::new();
+            for (axes, id) in [(a_axes, a), (b_axes, b)] {
+                for (&label, &len) in axes.iter().zip(&self.p.tensor(*id).shape) {
+                    if !out_axes.contains(&label) && summed.iter().all(|s| s.0 != label) {
+                        summed.push((label, len));
+                    }
+                }
+            }
+            einsums.push(Einsum {
+                factor: (*coeff).into(),
+                a: (self.einsum_segments(axes, *a, a_axes, out_axes), self.resolved(*a)),
+                b: (self.einsum_segments(axes, *b, b_axes, out_axes), self.resolved(*b)),
+                out: out_axes.clone(),
+                summed,
+            });
+        }
+        let sums: Vec<(&TensorId, &Vec<usize>, i64)> = terms
+            .iter()
+            .filter_map(|t| match t {
+                Term::Sum { x, axes, coeff } => Some((x, axes, *coeff)),
+                _ => None,
+            })
+            .collect();
+        let sum_maps: Vec<Vec<u32>> = sums
+            .iter()
+            .map(|(x, summed, _)| sum_targets(&self.p.tensor(**x).shape, summed))
+            .collect();
+        let mut exps_of = vec![(0u32, 0u32); self.p.tensors[task.out as usize].len()];
+        for elements in &output.elements {
+            for (&e, &x) in elements.iter().zip(&output.exps) {
+                exps_of[e as usize] = x;
+            }
+        }
+        for (batch, elements) in output.elements.iter().enumerate() {
+            let parts = f.port(task.strip, elements, &output.exps)?;
+            // Products first: they may need scalars of their own.
+            let mut products = Vec::new();
+            for e in &einsums {
+                let batch_index = |label: u8| {
+                    let axis = e.out.iter().position(|&l| l == label).unwrap_or(0);
+                    let mut rest = batch;
+                    let mut index = 0;
+                    for &(l, len) in output.outer.iter().rev() {
+                        if l as usize == axis {
+                            index = rest % len;
+                        }
+                        rest /= len;
+                    }
+                    index
+                };
+                let total: usize = e.summed.iter().map(|s| s.1).product();
+                for k in 0..total {
+                    let index = |label: u8| {
+                        let mut rest = k;
+                        for &(l, len) in e.summed.iter().rev() {
+                            if l == label {
+                                return rest % len;
+                            }
+                            rest /= len;
+                        }
+                        batch_index(label)
+                    };
+                    let mut polys = [Ref::Value(Src::Const(0)); 2];
+                    for (poly, (s, all)) in polys.iter_mut().zip([&e.a, &e.b]) {
+                        let sources = pick(all, &s.elements[s.at(index)]);
+                        *poly = f.poly(&sources, &s.exps, task.op)?;
+                    }
+                    products.push((e.factor, polys[0], polys[1]));
+                }
+            }
+            let mut sum_refs = Vec::new();
+            for ((x, _, coeff), map) in sums.iter().zip(&sum_maps) {
+                let inside: BTreeSet<u32> = elements.iter().copied().collect();
+                let all = self.resolved(**x);
+                let mut chosen: Vec<(Exps, Src)> = Vec::new();
+                for (i, &target) in map.iter().enumerate() {
+                    if inside.contains(&target) {
+                        chosen.push((exps_of[target as usize], all[i]));
+                    }
+                }
+                let sources: Vec<Src> = chosen.iter().map(|c| c.1).collect();
+                let exps: Vec<Exps> = chosen.iter().map(|c| c.0).collect();
+                sum_refs.push((i128::from(*coeff), f.poly(&sources, &exps, task.op)?));
+            }
+            let mut chain = f.combine(&parts, -1, task.op);
+            for (factor, x) in sum_refs {
+                chain.add(Mul::One, factor, x, task.op);
+            }
+            for (factor, x, y) in products {
+                chain.add_product(factor, x, y, task.op);
+            }
+            f.emit_zero(chain);
+        }
+        Ok(())
+    }
+
+    fn convolution(&self, task: &Task, term: &Term, f: &mut Folder, junks: &mut Vec<Junk>) -> Result<(), PlanError> {
+        let (x, window, factor, kernel) = match term {
+            Term::Conv { x, w, window, groups, coeff } => (x, window, *coeff, Some((w, *groups))),
+            Term::SumPool { x, window, coeff } => (x, window, *coeff, None),
+            _ => return Err(PlanError::Unsupported("a convolution of another kind".into())),
+        };
+        let op = task.op;
+        let (xs, ys) = (&self.p.tensor(*x).shape, &self.p.tensors[task.out as usize].shape);
+        let at = positions(&xs[2..], &ys[2..], window)?;
+        let (n, c, o) = (xs[0], xs[1], ys[1]);
+        let least = at.output.iter().copied().min().unwrap_or(0);
+        let mut wanted = vec![false; at.total as usize];
+        at.output.iter().for_each(|&p| wanted[p as usize] = true);
+        let wanted: Arc<[bool]> = wanted.into();
+        let pixels = at.output.len();
+        let exps: Vec<Exps> =
+            (0..o).flat_map(|o| at.output.iter().map(move |&p| (o as u32, p - least))).collect();
+        let x_exps: Vec<Exps> = at.input.iter().map(|&p| (0, p)).collect();
+        let all = self.resolved(*x);
+        let area = at.input.len();
+        for batch in 0..n {
+            let elements: Vec<u32> = (0..(o * pixels) as u32).map(|e| (batch * o * pixels) as u32 + e).collect();
+            let parts = f.port(task.strip, &elements, &exps)?;
+            let mut images = Vec::with_capacity(c);
+            for channel in 0..c {
+                let from = (batch * c + channel) * area;
+                images.push(f.poly(&all[from..from + area], &x_exps, op)?);
+            }
+            let mut products: Vec<(Exps, Vec<(Ref, Ref)>)> = Vec::new();
+            match kernel {
+                Some((w, groups)) => {
+                    let weights = self.resolved(*w);
+                    let per_group = o / groups;
+                    let inputs = c / groups;
+                    let size = at.kernel.len();
+                    let segs = kernel_segments(&self.p.tensor(*w).shape, groups);
+                    let tau: Vec<Exps> = (0..per_group as u32).map(|a| (a, 0)).collect();
+                    for g in 0..groups {
+                        let mut group = Vec::new();
+                        for i in 0..inputs {
+                            let mut taps = Vec::with_capacity(size);
+                            for k in 0..size {
+                                let s = &segs[(g * inputs + i) * size + k];
+                                taps.push(((0, at.kernel[k]), f.poly(&pick(&weights, s), &tau, op)?));
+                            }
+                            let chain = f.combine(&taps, 1, op);
+                            let folded = f.emit(chain);
+                            group.push((images[g * inputs + i], folded));
+                        }
+                        products.push((((g * per_group) as u32, 0), group));
+                    }
+                }
+                None => {
+                    let ones: Vec<(Exps, Ref)> =
+                        at.kernel.iter().map(|&p| ((0, p), Ref::Value(Src::Const(1)))).collect();
+                    let chain = f.combine(&ones, 1, op);
+                    let folded = f.emit(chain);
+                    let channels: Vec<(Exps, Ref)> =
+                        images.iter().enumerate().map(|(i, &x)| ((i as u32, 0), x)).collect();
+                    let chain = f.combine(&channels, 1, op);
+                    let image = f.emit(chain);
+                    products.push(((0, 0), vec![(image, folded)]));
+                }
+            }
+            let flat: Vec<(Ref, Ref)> = if let [(_, only)] = products.as_slice() {
+                only.clone()
+            } else {
+                let mut groups = Vec::new();
+                for (exps, pairs) in products {
+                    let mut chain = Chain::default();
+                    pairs.iter().for_each(|&(x, y)| chain.add_product(1, x, y, op));
+                    groups.push((exps, f.emit(chain)));
+                }
+                let chain = f.combine(&groups, 1, op);
+                vec![(f.emit(chain), Ref::Value(Src::Const(1)))]
+            };
+            let mut chain = if least == 0 {
+                f.combine(&parts, -1, op)
+            } else {
+                let chain = f.combine(&parts, 1, op);
+                let sum = f.emit(chain);
+                let shift = f.power(Base::Rho, least, op);
+                let mut chain = Chain::default();
+                chain.add_product(-1, sum, shift, op);
+                chain
+            };
+            for (x, y) in flat {
+                chain.add_product(factor.into(), x, y, op);
+            }
+            if wanted.iter().any(|w| !w) {
+                let term = task.terms[0];
+                junks.push(Junk { op, term, batch: batch as u32, positions: at.total, wanted: Arc::clone(&wanted) });
+                chain.add(Mul::One, -1, Ref::Junk(junks.len() as u32 - 1), op);
+            }
+            f.emit_zero(chain);
+        }
+        Ok(())
+    }
+}
+
+/// The weights of each (group, input channel, kernel element), over the group's output channels.
+fn kernel_segments(shape: &[usize], groups: usize) -> Vec<Vec<u32>> {
+    let size: usize = shape[2..].iter().product();
+    let inputs = shape[1];
+    let per_group = shape[0] / groups;
+    let mut out = Vec::with_capacity(groups * inputs * size);
+    for g in 0..groups {
+        for i in 0..inputs {
+            for k in 0..size {
+                out.push((0..per_group).map(|o| (((g * per_group + o) * inputs + i) * size + k) as u32).collect());
+            }
+        }
+    }
+    out
+}
+
+/// The output element that each element of `x` is summed into.
+pub(crate) fn sum_targets(shape: &[usize], summed: &[usize]) -> Vec<u32> {
+    let kept: Vec<usize> =
+        shape.iter().enumerate().map(|(d, &len)| if summed.contains(&d) { 1 } else { len }).collect();
+    let steps: Vec<[usize; 1]> = strides(&kept)
+        .into_iter()
+        .enumerate()
+        .map(|(d, s)| if summed.contains(&d) { [0] } else { [s] })
+        .collect();
+    super::contraction::offsets(shape, &steps).into_iter().map(|[i]| i as u32).collect()
+}
+
+/// Lowers a checked program for this many units per row.
+pub(crate) fn lower(p: &Program, visibility: Visibility, units: u32) -> Result<Lowered, PlanError> {
+    let mut l = Lowerer {
+        p,
+        visibility,
+        units,
+        strips: Vec::new(),
+        homes: vec![Home::None; p.tensors.len()],
+        virtuals: Vec::new(),
+        lens: p.tensors.iter().map(crate::qir::Tensor::len).collect(),
+        functions: Vec::new(),
+        dynamics: Vec::new(),
+        tasks: Vec::new(),
+        claimed: BTreeSet::new(),
+    };
+    for &input in &p.inputs {
+        l.import(input.0);
+    }
+    for at in 0..p.ops.len() as u32 {
+        l.op(at)?;
+    }
+    let (bulks, store_bounds) = l.place_weights()?;
+    l.order();
+    let mut f = Folder::new(units, l.strips.clone(), l.homes.clone(), bulks);
+    let mut junks = Vec::new();
+    l.identities(&mut f, &mut junks)?;
+    f.finish();
+    let mut public = Vec::new();
+    if visibility.input == Vis::Public {
+        p.inputs.iter().for_each(|&id| public.extend(l.resolved(id)));
+    }
+    if visibility.params == Vis::Public {
+        for (i, t) in p.tensors.iter().enumerate() {
+            if t.role == Role::Param {
+                public.extend(l.resolved(TensorId(i as u32)));
+            }
+        }
+    }
+    if visibility.output == Vis::Public {
+        p.outputs.iter().for_each(|&id| public.extend(l.resolved(id)));
+    }
+    Ok(Lowered {
+        units,
+        strips: f.strips,
+        homes: f.homes,
+        virtuals: l.virtuals,
+        functions: Arc::new(l.functions),
+        dynamics: l.dynamics,
+        sweeps: f.sweeps,
+        bulks: f.bulks,
+        junks,
+        scalars: f.scalars,
+        public,
+        store_bounds,
+        store_fixed: visibility.params == Vis::Fixed,
+        powers: f.powers,
+    })
+}

@@ -1,0 +1,201 @@
+//! A program as strips of elements, sweeps over them and rows of scalar arithmetic: everything but widths, columns and rows.
+//!
+//! - A *strip* is a run of equal elements (one template) in a fixed order of *slots*. Slots lie in rows from the last to the first, so that a
+//!   running sum going down the rows is a polynomial whose coefficient of `base^j` is the j-th slot.
+//! - A *sweep* is such a sum over an interval of slots, of a port's value or of an output cell.
+//! - *Bulk* segments are sums over weights that live in store columns and nowhere else.
+//! - The *scalar rows* combine the ends of sweeps, cells and powers of the challenges; a row flagged zero is an identity of the statement.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::table::Function;
+use super::template::Spec;
+
+/// A value: an element of a tensor that has cells, or a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Src {
+    Cell { tensor: u32, index: u32 },
+    Const(i64),
+}
+
+/// Operand of every element of a strip.
+#[derive(Clone, Debug)]
+pub(crate) enum Operand {
+    /// Element e of this tensor.
+    Own(u32),
+    /// One source per element.
+    Each(Arc<[Src]>),
+}
+
+impl Operand {
+    pub(crate) fn at(&self, element: u32) -> Src {
+        match self {
+            Operand::Own(tensor) => Src::Cell { tensor: *tensor, index: element },
+            Operand::Each(sources) => sources.get(element as usize).copied().unwrap_or(Src::Const(0)),
+        }
+    }
+}
+
+/// The witness of a swept strip's accumulators.
+#[derive(Clone, Debug)]
+pub(crate) struct Accumulate {
+    /// Operation and its terms that are folded.
+    pub(crate) op: u32,
+    pub(crate) terms: Vec<u32>,
+}
+
+/// A run of equal elements.
+#[derive(Clone, Debug)]
+pub(crate) struct Strip {
+    /// Operation that it belongs to; none for imports and copies.
+    pub(crate) op: Option<u32>,
+    /// What it holds, in the model's names.
+    pub(crate) name: String,
+    pub(crate) spec: Spec,
+    pub(crate) operands: Vec<Operand>,
+    /// Tensors whose homes the template's outputs are.
+    pub(crate) outs: Vec<u32>,
+    pub(crate) elements: u32,
+    /// Slot of each element.
+    pub(crate) slots: Arc<[u32]>,
+    /// Number of slots, a multiple of the number of units.
+    pub(crate) span: u32,
+    pub(crate) accumulate: Option<Accumulate>,
+}
+
+/// A challenge that sweeps multiply by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub(crate) enum Base {
+    One,
+    Rho,
+    Tau,
+}
+
+/// A running sum over slots `from ..= to` of a strip.
+#[derive(Clone, Debug)]
+pub(crate) struct Sweep {
+    pub(crate) strip: u32,
+    /// 0: over the port, 1: over an output cell.
+    pub(crate) lane: u8,
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    /// Output of the template that is summed; none for the port.
+    pub(crate) out: Option<u16>,
+    pub(crate) base: Base,
+    /// Exponent step within a row.
+    pub(crate) step: u32,
+    /// Exponent step from each row of the sweep to the one that holds lower exponents; the first belongs to the row of `from`.
+    pub(crate) jumps: Arc<[u32]>,
+}
+
+/// A polynomial over weights in the store: `Σ_j τ^j w_j`.
+#[derive(Clone, Debug)]
+pub(crate) struct Bulk {
+    pub(crate) elements: Vec<(u32, u32)>,
+}
+
+/// The unwanted coefficients of a convolution.
+#[derive(Clone, Debug)]
+pub(crate) struct Junk {
+    pub(crate) op: u32,
+    pub(crate) term: u32,
+    pub(crate) batch: u32,
+    /// Number of coefficients.
+    pub(crate) positions: u32,
+    /// Whether each is an output.
+    pub(crate) wanted: Arc<[bool]>,
+}
+
+/// An operand of the scalar rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Ref {
+    Value(Src),
+    Sweep(u32),
+    Bulk(u32),
+    Junk(u32),
+    /// Result of a scalar row.
+    Row(u32),
+}
+
+/// What a scalar row multiplies the result before it by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Mul {
+    Zero,
+    One,
+    Rho,
+    Tau,
+}
+
+/// `next = mul·acc + product·a·b + linear·a + constant + rho·ρ`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ScalarRow {
+    pub(crate) mul: Mul,
+    pub(crate) product: i128,
+    pub(crate) linear: i128,
+    pub(crate) constant: i128,
+    pub(crate) rho: i128,
+    pub(crate) tau: i128,
+    pub(crate) a: Option<Ref>,
+    pub(crate) b: Option<Ref>,
+    /// The result is zero.
+    pub(crate) zero: bool,
+    /// Operation that it belongs to.
+    pub(crate) op: u32,
+}
+
+/// Where a tensor's elements are.
+#[derive(Clone, Debug)]
+pub(crate) enum Home {
+    /// Cells of a strip; the number is that of the template's output.
+    Strip { strip: u32, out: u16 },
+    /// Elements of other tensors, or constants.
+    Alias(Arc<[Src]>),
+    /// Weights in store columns.
+    Store,
+    /// Nowhere.
+    None,
+}
+
+/// A tensor of the circuit that the program does not have.
+#[derive(Clone, Debug)]
+pub(crate) enum Virtual {
+    /// Running maximum of rows of `n`: `n − 1` values per row.
+    PrefixMax { x: Arc<[Src]>, n: u32 },
+    /// Its index.
+    PrefixArg { x: Arc<[Src]>, n: u32, last: bool },
+    /// `±value·2^bits + index`.
+    SortKey { values: u32, indices: u32, bits: u32, descending: bool },
+    /// A term of a [`crate::qir::OpKind::Linear`] on its own.
+    Term { op: u32, term: u32 },
+}
+
+/// Rows of a dynamic table that are read.
+#[derive(Clone, Debug)]
+pub(crate) struct Dynamic {
+    pub(crate) index: Arc<[Src]>,
+    pub(crate) width: u32,
+}
+
+/// Everything but widths, columns and rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Lowered {
+    pub(crate) units: u32,
+    pub(crate) strips: Vec<Strip>,
+    pub(crate) homes: Vec<Home>,
+    pub(crate) virtuals: Vec<Virtual>,
+    pub(crate) functions: Arc<Vec<Function>>,
+    pub(crate) dynamics: Vec<Dynamic>,
+    pub(crate) sweeps: Vec<Sweep>,
+    pub(crate) bulks: Vec<Bulk>,
+    pub(crate) junks: Vec<Junk>,
+    pub(crate) scalars: Vec<ScalarRow>,
+    /// Public values, in the order of the instance.
+    pub(crate) public: Vec<Src>,
+    /// Least and greatest weight in the store.
+    pub(crate) store_bounds: (i64, i64),
+    /// Whether the store's columns are fixed.
+    pub(crate) store_fixed: bool,
+    /// Rows of scalars per operation, for the report.
+    pub(crate) powers: BTreeMap<(Base, u32), u32>,
+}

@@ -1,0 +1,45 @@
+//! From an integer program to a halo2 circuit, its keys, proofs and their verification.
+//!
+//! One machine runs every model: rows of work units (small groups of cells that check quadratic equations and look values up), store columns
+//! with the weights, running sums that fold both into polynomials at random points, and rows of scalar arithmetic that relate those. A
+//! model is a program of rows for it; what no row needs does not exist. See [`template`] for elements, [`contraction`] for the
+//! identities, [`config`] for the gates, [`table`] for lookups.
+//!
+//! # What a proof says
+//!
+//! For the program in exact integers (each operation as [`crate::qir`] defines it), there are values of the private tensors such that the
+//! public ones are those of the instance. Private inputs and weights are within a hull of their bounds (the next whole number of limbs);
+//! all other values follow.
+//!
+//! # Soundness
+//!
+//! Identities are checked at τ and ρ, challenges that the verifier's transcript draws after every cell that they fold is committed; lookups at α, β and γ
+//! likewise. An identity of degree d over the field of 2²⁵⁴ elements holds for a wrong witness with probability d/2²⁵⁴.
+//! Cells that may be anything are listed in [`free`].
+
+mod check;
+mod circuit;
+mod config;
+mod contraction;
+mod factor;
+mod fold;
+mod layout;
+mod lower;
+mod lowered;
+mod num;
+mod pack;
+mod plan;
+mod prove;
+mod table;
+mod template;
+mod validate;
+mod witness;
+
+pub use check::{MockError, mock};
+pub use circuit::{MachineParams, ModelCircuit, Overrides};
+pub use config::MachineConfig;
+pub use layout::{Cell, Choice, Col};
+pub use plan::{
+    LayerReport, Plan, PlanError, PlanOptions, PlanReport, ProveError, Vis, Visibility, plan, plan_shared,
+};
+pub use prove::{ModelProof, ProveTimes, keygen, prove, prove_circuit, required_k, verify};

@@ -1,0 +1,301 @@
+//! Placing a template on work units.
+//!
+//! A unit is a group of cells in one row: `key`, `value`, `second` and `count` for the function lane (only those that some table of the model
+//! needs), then cells with a range lane, then plain cells. Any cell may be used as a plain one where its lane is off. A unit checks two
+//! equations and offers at most one port; a template that needs more continues on further units, whose shared variables are copies.
+
+use super::table::Section;
+use super::template::{FnUse, Quad, Template, Var};
+
+/// The cells of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub(crate) struct UnitShape {
+    /// A function lane with key and value.
+    pub(crate) function: bool,
+    /// A second value.
+    pub(crate) second: bool,
+    /// A count, for entries that are provided.
+    pub(crate) count: bool,
+    /// Cells with a range lane.
+    pub(crate) ranges: u16,
+    /// Cells without.
+    pub(crate) plain: u16,
+}
+
+impl UnitShape {
+    pub(crate) const KEY: u16 = 0;
+    pub(crate) const VALUE: u16 = 1;
+    pub(crate) const SECOND: u16 = 2;
+
+    pub(crate) fn count_at(&self) -> u16 {
+        2 + u16::from(self.second)
+    }
+
+    pub(crate) fn range_at(&self) -> u16 {
+        2 * u16::from(self.function) + u16::from(self.second) + u16::from(self.count)
+    }
+
+    pub(crate) fn plain_at(&self) -> u16 {
+        self.range_at() + self.ranges
+    }
+
+    /// Number of cells.
+    pub(crate) fn cells(&self) -> u16 {
+        self.plain_at() + self.plain
+    }
+}
+
+/// What the function lane of a unit does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FnLane {
+    pub(crate) section: Section,
+    pub(crate) provides: bool,
+}
+
+/// What a unit of a row does; expressions are over positions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Code {
+    pub(crate) eqs: Vec<Quad>,
+    pub(crate) port: Option<Quad>,
+    pub(crate) ranges: Vec<Option<Section>>,
+    pub(crate) function: Option<FnLane>,
+}
+
+/// A variable at a position; its home or a copy of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) position: u16,
+    pub(crate) var: Var,
+}
+
+/// A template on units.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Packed {
+    pub(crate) codes: Vec<Code>,
+    pub(crate) places: Vec<Vec<Place>>,
+    /// Unit and position of each variable's home.
+    pub(crate) homes: Vec<Option<(u16, u16)>>,
+    /// Unit with the port.
+    pub(crate) port_unit: Option<u16>,
+}
+
+struct Unit {
+    used: Vec<Option<Var>>,
+    code: Code,
+    second_blocked: bool,
+}
+
+struct Packer<'a> {
+    template: &'a Template,
+    shape: UnitShape,
+    done: Vec<(Unit, Vec<Place>)>,
+    unit: Unit,
+    places: Vec<Place>,
+    homes: Vec<Option<(u16, u16)>>,
+    port_unit: Option<u16>,
+}
+
+impl<'a> Packer<'a> {
+    fn fresh(shape: UnitShape) -> Unit {
+        Unit {
+            used: vec![None; shape.cells() as usize],
+            code: Code { ranges: vec![None; shape.ranges as usize], ..Code::default() },
+            second_blocked: false,
+        }
+    }
+
+    fn here(&self, v: Var) -> Option<u16> {
+        self.places.iter().find(|p| p.var == v).map(|p| p.position)
+    }
+
+    fn free(&self, position: u16) -> bool {
+        self.unit.used.get(position as usize).is_some_and(Option::is_none)
+            && !(self.unit.second_blocked && self.shape.second && position == UnitShape::SECOND)
+    }
+
+    fn any_free(&self) -> Option<u16> {
+        let shape = self.shape;
+        let plain = shape.plain_at()..shape.cells();
+        let ranges = (shape.range_at()..shape.plain_at()).rev();
+        let lane = (0..shape.range_at()).rev();
+        plain.chain(ranges).chain(lane).find(|&p| self.free(p))
+    }
+
+    fn put(&mut self, position: u16, var: Var, home: bool) {
+        self.unit.used[position as usize] = Some(var);
+        self.places.push(Place { position, var });
+        if home {
+            self.homes[var as usize] = Some((self.done.len() as u16, position));
+        }
+    }
+
+    fn function_of(&self, v: Var) -> Option<FnUse> {
+        self.template
+            .fns
+            .iter()
+            .find(|f| f.key == v || f.value == v || f.second == Some(v) || f.count == Some(v))
+            .filter(|f| !self.placed_fn(f))
+            .cloned()
+    }
+
+    fn placed_fn(&self, f: &FnUse) -> bool {
+        let last = f.count.unwrap_or(f.value);
+        self.homes[last as usize].is_some()
+    }
+
+    /// Places a function lookup with all its cells.
+    fn put_function(&mut self, f: &FnUse) -> bool {
+        let second_needed = f.second.is_some();
+        let busy = self.unit.code.function.is_some()
+            || !self.free(UnitShape::KEY)
+            || !self.free(UnitShape::VALUE)
+            || (self.shape.second && !self.free(UnitShape::SECOND))
+            || (f.count.is_some() && !self.free(self.shape.count_at()));
+        if busy || !self.shape.function || (second_needed && !self.shape.second) {
+            return false;
+        }
+        self.unit.code.function = Some(FnLane { section: f.section, provides: f.count.is_some() });
+        let fresh = self.homes[f.key as usize].is_none();
+        self.put(UnitShape::KEY, f.key, fresh);
+        let fresh = self.homes[f.value as usize].is_none();
+        self.put(UnitShape::VALUE, f.value, fresh);
+        match f.second {
+            Some(second) => {
+                let fresh = self.homes[second as usize].is_none();
+                self.put(UnitShape::SECOND, second, fresh);
+            }
+            None => self.unit.second_blocked = true,
+        }
+        if let Some(count) = f.count {
+            let fresh = self.homes[count as usize].is_none();
+            self.put(self.shape.count_at(), count, fresh);
+        }
+        true
+    }
+
+    fn put_var(&mut self, v: Var) -> bool {
+        if self.here(v).is_some() {
+            return true;
+        }
+        if let Some(f) = self.function_of(v) {
+            // A key that is a copy from elsewhere may be looked up on a later unit.
+            if self.put_function(&f) {
+                return true;
+            }
+            if f.key != v || self.homes[v as usize].is_none() {
+                return false;
+            }
+        }
+        let home = self.homes[v as usize].is_none();
+        let range = self.template.ranges.iter().find(|&&(w, _)| w == v).map(|&(_, s)| s);
+        let position = match range {
+            Some(_) if home => {
+                let lanes = self.shape.range_at()..self.shape.plain_at();
+                lanes.into_iter().find(|&p| self.free(p))
+            }
+            _ => self.any_free(),
+        };
+        let Some(position) = position else { return false };
+        if let (Some(section), true) = (range, home) {
+            self.unit.code.ranges[(position - self.shape.range_at()) as usize] = Some(section);
+        }
+        self.put(position, v, home);
+        true
+    }
+
+    fn flush(&mut self) {
+        let unit = std::mem::replace(&mut self.unit, Self::fresh(self.shape));
+        let places = std::mem::take(&mut self.places);
+        self.done.push((unit, places));
+    }
+
+    /// Runs `place` on this unit, or else on a fresh one.
+    fn attempt(&mut self, place: impl Fn(&mut Self) -> bool) -> bool {
+        for _ in 0..2 {
+            let saved = (self.unit.used.clone(), self.unit.code.clone(), self.unit.second_blocked);
+            let (places, homes) = (self.places.clone(), self.homes.clone());
+            if place(self) {
+                return true;
+            }
+            (self.unit.used, self.unit.code, self.unit.second_blocked) = saved;
+            (self.places, self.homes) = (places, homes);
+            if self.places.is_empty() {
+                return false;
+            }
+            self.flush();
+        }
+        false
+    }
+
+    fn localise(&self, q: &Quad) -> Quad {
+        let at = |v: Var| self.here(v).unwrap_or(u16::MAX);
+        let mut out = Quad::constant(q.constant);
+        for &(c, v) in &q.lin {
+            match out.lin.iter_mut().find(|(_, w)| *w == at(v)) {
+                Some((sum, _)) => *sum += c,
+                None => out.lin.push((c, at(v))),
+            }
+        }
+        for &(c, a, b) in &q.quad {
+            let pair = (at(a).min(at(b)), at(a).max(at(b)));
+            match out.quad.iter_mut().find(|(_, x, y)| (*x, *y) == pair) {
+                Some((sum, ..)) => *sum += c,
+                None => out.quad.push((c, pair.0, pair.1)),
+            }
+        }
+        out.lin.retain(|&(c, _)| c != 0);
+        out.quad.retain(|&(c, ..)| c != 0);
+        out.lin.sort_by_key(|&(_, v)| v);
+        out.quad.sort_by_key(|&(_, a, b)| (a, b));
+        out
+    }
+}
+
+/// Places a template; `None` where an equation does not fit on one unit.
+pub(crate) fn pack(template: &Template, shape: UnitShape) -> Option<Packed> {
+    let mut p = Packer {
+        template,
+        shape,
+        done: Vec::new(),
+        unit: Packer::fresh(shape),
+        places: Vec::new(),
+        homes: vec![None; template.defs.len()],
+        port_unit: None,
+    };
+    if let Some(port) = &template.port {
+        let vars = port.vars();
+        if !p.attempt(|p| vars.iter().all(|&v| p.put_var(v))) {
+            return None;
+        }
+        p.unit.code.port = Some(p.localise(port));
+        p.port_unit = Some(p.done.len() as u16);
+    }
+    for eq in &template.eqs {
+        let vars = eq.vars();
+        if !p.attempt(|p| p.unit.code.eqs.len() < 2 && vars.iter().all(|&v| p.put_var(v))) {
+            return None;
+        }
+        let eq = p.localise(eq);
+        p.unit.code.eqs.push(eq);
+    }
+    for f in &template.fns {
+        if !p.placed_fn(f) && !p.attempt(|p| p.put_function(f)) {
+            return None;
+        }
+    }
+    for &(v, _) in &template.ranges {
+        if p.homes[v as usize].is_none() && !p.attempt(|p| p.put_var(v)) {
+            return None;
+        }
+    }
+    for &v in &template.outs {
+        if p.homes[v as usize].is_none() && !p.attempt(|p| p.put_var(v)) {
+            return None;
+        }
+    }
+    if !p.places.is_empty() {
+        p.flush();
+    }
+    let (codes, places) = p.done.into_iter().map(|(u, places)| (u.code, places)).unzip();
+    Some(Packed { codes, places, homes: p.homes, port_unit: p.port_unit })
+}

@@ -1,0 +1,459 @@
+//! Plans: everything about a circuit that does not depend on the input.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::qir::Program;
+
+use super::layout::{Choice, Layout, Sized, lay_out, place, size};
+use super::lower::lower;
+use super::lowered::Lowered;
+use super::validate::validate;
+
+/// Who sees a group of tensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Vis {
+    /// Part of the instance: the verifier gives the values.
+    Public,
+    /// Known to the prover only.
+    #[default]
+    Private,
+    /// Part of the verifying key. For parameters only.
+    Fixed,
+}
+
+/// Visibility of each group of tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Visibility {
+    /// Inputs.
+    pub input: Vis,
+    /// Outputs.
+    pub output: Vis,
+    /// Parameters.
+    pub params: Vis,
+}
+
+impl Default for Visibility {
+    fn default() -> Self {
+        Visibility { input: Vis::Private, output: Vis::Public, params: Vis::Private }
+    }
+}
+
+/// Limits and preferences of the planner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanOptions {
+    /// Least log₂ of the number of rows.
+    pub min_k: u32,
+    /// Greatest log₂ of the number of rows.
+    pub max_k: u32,
+    /// Number of work units per row; all powers of two up to 8 are tried where none is given.
+    pub units: Option<u32>,
+    /// Skips the search.
+    pub choice: Option<Choice>,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        PlanOptions { min_k: 5, max_k: 22, units: None, choice: None }
+    }
+}
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The program contradicts itself.
+    #[error("{op}: {reason}")]
+    Invalid {
+        /// Operation or tensor.
+        op: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The circuit has no form of this.
+    #[error("the circuit cannot express {0}")]
+    Unsupported(String),
+    /// A visibility that its group cannot have.
+    #[error("{group} cannot be {visibility:?}")]
+    Visibility {
+        /// Inputs or outputs.
+        group: &'static str,
+        /// What was asked for.
+        visibility: Vis,
+    },
+    /// No layout fits.
+    #[error("no layout fits 2^{max_k} rows")]
+    TooLarge {
+        /// The limit.
+        max_k: u32,
+    },
+    /// More distinct constants than rows.
+    #[error("{constants} distinct constants do not fit {rows} rows")]
+    TooManyConstants {
+        /// Their number.
+        constants: usize,
+        /// Usable rows.
+        rows: usize,
+    },
+    /// A strip does not divide into rows of this many units; the planner tries fewer.
+    #[error("a contraction does not divide into rows of this many units")]
+    Misaligned,
+    /// The planner contradicts itself.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+/// Why there is no proof.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProveError {
+    /// A value outside the range that the circuit admits.
+    #[error("{layer}, element {element}: {value} is outside [{lo}, {hi}]")]
+    OutOfRange {
+        /// Operation or tensor.
+        layer: String,
+        /// Flat index.
+        element: usize,
+        /// The value.
+        value: i128,
+        /// Least admitted.
+        lo: i128,
+        /// Greatest admitted.
+        hi: i128,
+    },
+    /// A tensor is not in the trace.
+    #[error("the trace lacks tensor {tensor}")]
+    MissingTensor {
+        /// Its name.
+        tensor: String,
+    },
+    /// A tensor of another length.
+    #[error("tensor {tensor} has {got} elements, expected {expected}")]
+    WrongLength {
+        /// Its name.
+        tensor: String,
+        /// In the trace.
+        got: usize,
+        /// In the program.
+        expected: usize,
+    },
+    /// A sum beyond 128 bits.
+    #[error("{layer}: a sum exceeds 128 bits")]
+    Overflow {
+        /// Operation.
+        layer: String,
+    },
+    /// The proof does not verify, so it is withheld.
+    #[error("the proof does not verify: {0}")]
+    Rejected(String),
+    /// An error of the proof system.
+    #[error("proof system: {0}")]
+    Plonk(String),
+    /// A trace that is not of the plan's program.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+/// Rows and cells of one operation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerReport {
+    /// Name of the operation, or of the imported tensor.
+    pub name: String,
+    /// Elements.
+    pub elements: usize,
+    /// Unit cells.
+    pub cells: usize,
+    /// Unit rows.
+    pub rows: usize,
+    /// Lookups.
+    pub lookups: usize,
+    /// Scalar rows.
+    pub scalar_rows: usize,
+    /// Share of the unit rows.
+    pub share: f64,
+}
+
+/// What a plan costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanReport {
+    /// log₂ of the number of rows.
+    pub k: u32,
+    /// Advice columns of the first phase.
+    pub advice: usize,
+    /// Advice columns of the later phases.
+    pub late: usize,
+    /// Fixed columns.
+    pub fixed: usize,
+    /// Columns of the permutation argument.
+    pub equality: usize,
+    /// Instance length.
+    pub instance: usize,
+    /// Phases of the first round of the protocol.
+    pub phases: usize,
+    /// Rows of units.
+    pub unit_rows: usize,
+    /// Rows of the store and of junk coefficients.
+    pub bulk_rows: usize,
+    /// Rows of scalars.
+    pub scalar_rows: usize,
+    /// Table entries.
+    pub table_entries: usize,
+    /// Usable rows.
+    pub usable_rows: usize,
+    /// Weights in the store.
+    pub stored_weights: usize,
+    /// The planner's numbers.
+    pub choice: Choice,
+    /// Relative cost that the planner minimised.
+    pub cost: f64,
+    /// Per operation.
+    pub layers: Vec<LayerReport>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PlanFile {
+    version: u32,
+    program: Arc<Program>,
+    visibility: Visibility,
+    choice: Choice,
+}
+
+const VERSION: u32 = 1;
+
+/// A circuit for a program: static, serialisable, and the same for everybody who makes it from the same program and choice.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "PlanFile", into = "PlanFile")]
+pub struct Plan {
+    program: Arc<Program>,
+    visibility: Visibility,
+    layout: Arc<Layout>,
+}
+
+impl From<Plan> for PlanFile {
+    fn from(plan: Plan) -> Self {
+        let choice = plan.layout.sized.choice;
+        PlanFile { version: VERSION, program: plan.program, visibility: plan.visibility, choice }
+    }
+}
+
+impl TryFrom<PlanFile> for Plan {
+    type Error = PlanError;
+
+    fn try_from(file: PlanFile) -> Result<Self, PlanError> {
+        if file.version != VERSION {
+            return Err(PlanError::Invalid {
+                op: "plan".into(),
+                reason: format!("version {} instead of {VERSION}", file.version),
+            });
+        }
+        let options = PlanOptions { choice: Some(file.choice), ..PlanOptions::default() };
+        plan_shared(file.program, &file.visibility, &options)
+    }
+}
+
+impl Plan {
+    /// The program.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// The visibility of its tensors.
+    pub fn visibility(&self) -> Visibility {
+        self.visibility
+    }
+
+    /// log₂ of the number of rows.
+    pub fn k(&self) -> u32 {
+        self.layout.sized.choice.k
+    }
+
+    pub(crate) fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    pub(crate) fn shared_program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// What it costs.
+    pub fn report(&self) -> PlanReport {
+        let l = &self.layout;
+        let s = &l.sized;
+        let third = usize::from(l.three_phases());
+        let tables = 2 + usize::from(s.shape.function) + usize::from(s.shape.second);
+        let private_store = if l.lowered.store_fixed { 0 } else { s.choice.store as usize };
+        let scalars = !l.lowered.scalars.is_empty();
+        let late = l.phis()
+            + third
+            + usize::from(l.bulking())
+            + usize::from(l.sweeping(0))
+            + usize::from(l.sweeping(1))
+            + 2 * usize::from(scalars)
+            + usize::from(l.has_b);
+        let mut layers: Vec<LayerReport> = Vec::new();
+        for (at, strip) in l.lowered.strips.iter().enumerate() {
+            let placed = l.placed(at);
+            let rows = l.depth(at) as usize * placed.packed.codes.len();
+            let cells = strip.span as usize * placed.packed.places.iter().map(Vec::len).sum::<usize>();
+            let lookups = strip.span as usize * (placed.template.ranges.len() + placed.template.fns.len());
+            let scalar_rows = match layers.iter().any(|x| x.name == strip.name) {
+                true => 0,
+                false => l.lowered.scalars.iter().filter(|r| Some(r.op) == strip.op).count(),
+            };
+            layers.push(LayerReport {
+                name: strip.name.clone(),
+                elements: strip.elements as usize,
+                cells,
+                rows,
+                lookups,
+                scalar_rows,
+                share: rows as f64 / s.unit_rows.max(1) as f64,
+            });
+        }
+        PlanReport {
+            k: s.choice.k,
+            advice: s.shape.cells() as usize * s.choice.units as usize + private_store + s.table_sets,
+            late,
+            fixed: l.unit_field.columns
+                + l.bulk_field.columns
+                + l.scalar_field.columns
+                + tables * s.table_sets
+                + usize::from(!l.constants.is_empty())
+                + 2
+                + (s.choice.store as usize - private_store),
+            equality: l.equal.len(),
+            instance: l.instance,
+            phases: if l.three_phases() { 3 } else { 1 + usize::from(late > 0) },
+            unit_rows: s.unit_rows,
+            bulk_rows: s.bulk_rows,
+            scalar_rows: l.lowered.scalars.len(),
+            table_entries: s.table_entries,
+            usable_rows: s.usable(),
+            stored_weights: l.lowered.bulks.iter().map(|b| b.elements.len()).sum(),
+            choice: s.choice,
+            cost: cost(&l.lowered, s),
+            layers,
+        }
+    }
+}
+
+/// Plans a circuit.
+///
+/// # Errors
+///
+/// [`PlanError`]: a program that contradicts itself, an operation that the circuit cannot express, or no layout within the limits.
+pub fn plan(program: &Program, visibility: &Visibility, options: &PlanOptions) -> Result<Plan, PlanError> {
+    plan_shared(Arc::new(program.clone()), visibility, options)
+}
+
+/// [`plan`] without a copy of the program.
+///
+/// # Errors
+///
+/// As [`plan`].
+pub fn plan_shared(program: Arc<Program>, visibility: &Visibility, options: &PlanOptions) -> Result<Plan, PlanError> {
+    for (group, vis) in [("inputs", visibility.input), ("outputs", visibility.output)] {
+        if vis == Vis::Fixed {
+            return Err(PlanError::Visibility { group, visibility: vis });
+        }
+    }
+    validate(&program)?;
+    let (lowered, sized) = match options.choice {
+        Some(choice) => {
+            if choice.limb < 2 || choice.limb > 20 || choice.store_limb < 2 || choice.store_limb > 20 {
+                return Err(PlanError::Invalid { op: "plan".into(), reason: "limb width out of range".into() });
+            }
+            if !(1..=64).contains(&choice.units) || choice.ranges > 16 || choice.plain > 16 || choice.store > 256 {
+                return Err(PlanError::Invalid { op: "plan".into(), reason: "column counts out of range".into() });
+            }
+            let lowered = lower(&program, *visibility, choice.units)?;
+            let max_k = options.max_k.max(choice.k).min(26);
+            let templates = place(&lowered, choice.limb, choice.ranges, choice.plain);
+            let sized = templates.and_then(|t| size(&lowered, &t, choice, max_k));
+            (lowered, sized.ok_or(PlanError::TooLarge { max_k })?)
+        }
+        None => search(&program, *visibility, options)?,
+    };
+    let layout = lay_out(lowered, sized)?;
+    Ok(Plan { program, visibility: *visibility, layout: Arc::new(layout) })
+}
+
+/// Relative cost of proving: columns by the width of their scalars, times rows.
+fn cost(l: &Lowered, s: &Sized) -> f64 {
+    let n = (1u64 << s.choice.k) as f64;
+    let log = f64::from(s.choice.k);
+    let units = f64::from(s.choice.units);
+    let cells = units * f64::from(s.shape.cells());
+    let store = f64::from(s.choice.store);
+    let lanes = s.lanes(l.store_fixed).len() as f64;
+    let phis = (lanes / 3.0).ceil();
+    let third = f64::from(u8::from(!l.junks.is_empty()));
+    let bulk = f64::from(u8::from(!l.bulks.is_empty() || !l.junks.is_empty()));
+    let sweeps = 2.0 * f64::from(u8::from(!l.sweeps.is_empty()));
+    let scalars = 3.0 * f64::from(u8::from(!l.scalars.is_empty()));
+    let full = phis + third + bulk + sweeps + scalars;
+    let equality = units * (f64::from(s.shape.plain) + 1.0) + bulk + sweeps + scalars + 2.0;
+    let products = (equality / 3.0).ceil();
+    let fixed = 12.0 + 4.0 * s.table_sets as f64;
+    // Per row: commitments by width, transforms of every column to the quotient's domain, terms of the quotient.
+    let small = cells + if l.store_fixed { 0.0 } else { store } + s.table_sets as f64;
+    let commits = 0.35 * small + (full + products + 6.0) * (1.0 + 2.0 / log);
+    let transforms = 0.03 * log * (small + full + products + 0.5 * (fixed + equality + store));
+    let quotient = 0.08 * (4.0 * lanes + 3.0 * cells + 2.0 * store + 2.0 * equality + 20.0);
+    n * (commits + transforms + quotient) + 400.0 * (small + full + products + fixed)
+}
+
+fn search(program: &Program, visibility: Visibility, options: &PlanOptions) -> Result<(Lowered, Sized), PlanError> {
+    let counts: Vec<u32> = options.units.map_or_else(|| vec![1, 2, 4, 8], |u| vec![u.clamp(1, 64)]);
+    let mut best: Option<(f64, Lowered, Sized)> = None;
+    let mut error = PlanError::TooLarge { max_k: options.max_k };
+    for units in counts {
+        let lowered = match lower(program, visibility, units) {
+            Ok(lowered) => lowered,
+            Err(PlanError::Misaligned) if units > 1 => continue,
+            Err(e) => return Err(e),
+        };
+        let mut found: Option<(f64, Sized)> = None;
+        let weight_bits = super::num::hull(lowered.store_bounds.0.into(), lowered.store_bounds.1.into()).1;
+        for limb in 4..=16 {
+            for ranges in 1..=4 {
+                for plain in 1..=5 {
+                    let Some(templates) = place(&lowered, limb, ranges, plain) else { continue };
+                    for store in [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64] {
+                        for store_limb in [weight_bits.clamp(2, 18), limb] {
+                            let choice =
+                                Choice { k: options.min_k, limb, units, ranges, plain, store, store_limb };
+                            let Some(first) = size(&lowered, &templates, choice, options.max_k) else { continue };
+                            // Twice the rows halve the sets of tables.
+                            let more = Choice { k: first.choice.k + 1, ..choice };
+                            let second = size(&lowered, &templates, more, options.max_k);
+                            for sized in [Some(first), second].into_iter().flatten() {
+                                if sized.table_sets > 6 {
+                                    continue;
+                                }
+                                let cost = cost(&lowered, &sized);
+                                if found.as_ref().is_none_or(|(c, _)| cost < *c) {
+                                    found = Some((cost, sized));
+                                }
+                            }
+                        }
+                        if lowered.bulks.is_empty() {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        if let Some((cost, sized)) = found {
+            if best.as_ref().is_none_or(|(c, ..)| cost < *c) {
+                best = Some((cost, lowered, sized));
+            }
+        } else {
+            error = PlanError::TooLarge { max_k: options.max_k };
+        }
+    }
+    best.map(|(_, lowered, sized)| (lowered, sized)).ok_or(error)
+}

@@ -1,0 +1,114 @@
+//! The sections of the lookup tables.
+//!
+//! All lookups of a circuit share one logUp sum over tuples `(tag, in, out, second)`. A section is a set of tuples under one tag. The tag
+//! enters the denominators with a challenge of its own, so that no value, however wide, reaches another section.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A set of tuples under one tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Section {
+    /// `[0, 2^bits)`, or `[−2^(bits−1), 2^(bits−1))`.
+    Range { signed: bool, bits: u32 },
+    /// `(x, 1 where x ≥ 0)` over the signed range.
+    Sign { bits: u32 },
+    /// `(x, max(x, 0))` over the signed range.
+    Relu { bits: u32 },
+    /// A function of the model.
+    Function { table: u32 },
+    /// Entries provided by cells of the circuit itself.
+    Dynamic { id: u32 },
+}
+
+/// A function given by its values at consecutive integers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Function {
+    pub(crate) first: i64,
+    pub(crate) values: Arc<[i64]>,
+    pub(crate) second: Option<Arc<[i64]>>,
+}
+
+/// The functions of a model and the sections that its circuit uses.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tables {
+    pub(crate) functions: Arc<Vec<Function>>,
+    needed: BTreeSet<Section>,
+}
+
+impl Tables {
+    pub(crate) fn new(functions: Arc<Vec<Function>>) -> Self {
+        Tables { functions, needed: BTreeSet::new() }
+    }
+
+    pub(crate) fn need(&mut self, section: Section) {
+        self.needed.insert(section);
+    }
+
+    pub(crate) fn sections(&self) -> impl Iterator<Item = Section> + '_ {
+        self.needed.iter().copied()
+    }
+
+    /// Tag of a needed section; 0 belongs to no section.
+    pub(crate) fn tag(&self, section: Section) -> u64 {
+        self.needed.iter().position(|&s| s == section).map_or(0, |at| at as u64 + 1)
+    }
+
+    /// Number of fixed rows of a section.
+    pub(crate) fn rows(&self, section: Section) -> usize {
+        match section {
+            Section::Range { bits, .. } | Section::Sign { bits } | Section::Relu { bits } => 1 << bits,
+            Section::Function { table } => self.functions.get(table as usize).map_or(0, |f| f.values.len()),
+            Section::Dynamic { .. } => 0,
+        }
+    }
+
+    /// Least input of a section.
+    pub(crate) fn first(&self, section: Section) -> i64 {
+        match section {
+            Section::Range { signed: false, .. } | Section::Dynamic { .. } => 0,
+            Section::Range { bits, .. } | Section::Sign { bits } | Section::Relu { bits } => -(1i64 << (bits - 1)),
+            Section::Function { table } => self.functions.get(table as usize).map_or(0, |f| f.first),
+        }
+    }
+
+    /// Outputs at the `at`-th input of a section.
+    pub(crate) fn entry(&self, section: Section, at: usize) -> (i64, i64) {
+        let x = self.first(section) + at as i64;
+        match section {
+            Section::Range { .. } | Section::Dynamic { .. } => (0, 0),
+            Section::Sign { .. } => ((x >= 0).into(), 0),
+            Section::Relu { .. } => (x.max(0), 0),
+            Section::Function { table } => self.functions.get(table as usize).map_or((0, 0), |f| {
+                let second = f.second.as_ref().and_then(|s| s.get(at)).copied();
+                (f.values.get(at).copied().unwrap_or(0), second.unwrap_or(0))
+            }),
+        }
+    }
+
+    /// Position of an input in its section.
+    pub(crate) fn position(&self, section: Section, x: i128) -> Option<usize> {
+        let at = x.checked_sub(self.first(section).into())?;
+        usize::try_from(at).ok().filter(|&at| at < self.rows(section))
+    }
+
+    /// Whether any section has a second output.
+    pub(crate) fn has_second(&self) -> bool {
+        self.needed.iter().any(|s| match s {
+            Section::Function { table } => self.functions.get(*table as usize).is_some_and(|f| f.second.is_some()),
+            _ => false,
+        })
+    }
+
+    /// Whether any section has an output.
+    pub(crate) fn has_output(&self) -> bool {
+        self.needed.iter().any(|s| !matches!(s, Section::Range { .. }))
+    }
+
+    /// Whether any section is provided by cells.
+    pub(crate) fn has_dynamic(&self) -> bool {
+        self.needed.iter().any(|s| matches!(s, Section::Dynamic { .. }))
+    }
+}

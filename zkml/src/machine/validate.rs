@@ -1,0 +1,337 @@
+//! What a program must satisfy before it is lowered, so that nothing after it has to check.
+
+use crate::qir::{Op, OpKind, Pick, Program, Role, TensorId, Term, Window};
+
+use super::plan::PlanError;
+
+/// Magnitudes that identities over the field may reach: log₂, far below the field's 254 bits.
+const MAX_BITS: f64 = 240.0;
+
+struct Checker<'a> {
+    p: &'a Program,
+    known: Vec<bool>,
+    /// log₂ of a bound of each tensor's magnitude in the circuit, whose ranges may be wider than the tensor's.
+    bits: Vec<f64>,
+}
+
+fn invalid<T>(op: &str, reason: impl Into<String>) -> Result<T, PlanError> {
+    Err(PlanError::Invalid { op: op.into(), reason: reason.into() })
+}
+
+fn log(x: i64) -> f64 {
+    (x.unsigned_abs() as f64).max(1.0).log2()
+}
+
+/// log₂ of the sum of two magnitudes.
+fn add(x: f64, y: f64) -> f64 {
+    x.max(y) + 1.0
+}
+
+impl Checker<'_> {
+    fn shape(&self, id: TensorId) -> &[usize] {
+        &self.p.tensors[id.0 as usize].shape
+    }
+
+    fn ready(&self, op: &str, id: TensorId) -> Result<(), PlanError> {
+        match self.known.get(id.0 as usize) {
+            Some(true) => Ok(()),
+            Some(false) => invalid(op, format!("operand {} is not computed yet", id.0)),
+            None => invalid(op, format!("operand {} does not exist", id.0)),
+        }
+    }
+
+    fn broadcasts(&self, op: &str, id: TensorId, out: &[usize]) -> Result<(), PlanError> {
+        let x = self.shape(id);
+        let fits = x.len() <= out.len() && x.iter().rev().zip(out.iter().rev()).all(|(&x, &o)| x == o || x == 1);
+        if fits { Ok(()) } else { invalid(op, format!("shape {x:?} does not broadcast to {out:?}")) }
+    }
+
+    fn same_len(&self, op: &str, id: TensorId, out: &[usize]) -> Result<(), PlanError> {
+        let (x, o): (usize, usize) = (self.shape(id).iter().product(), out.iter().product());
+        if x == o { Ok(()) } else { invalid(op, format!("{x} elements instead of {o}")) }
+    }
+
+    fn window(&self, op: &str, input: &[usize], output: &[usize], w: &Window) -> Result<(), PlanError> {
+        let rank = input.len();
+        let lists = [&w.kernel, &w.strides, &w.pads_begin, &w.pads_end, &w.dilations];
+        if rank == 0 || output.len() != rank || lists.iter().any(|l| l.len() != rank) {
+            return invalid(op, "window of another rank");
+        }
+        for d in 0..rank {
+            if w.kernel[d] == 0 || w.strides[d] == 0 || w.dilations[d] == 0 || input[d] == 0 {
+                return invalid(op, "window with a zero");
+            }
+            let total = input[d].checked_add(w.pads_begin[d]).and_then(|x| x.checked_add(w.pads_end[d]));
+            let reach = (w.kernel[d] - 1).checked_mul(w.dilations[d]).and_then(|x| x.checked_add(1));
+            let expected = match (total, reach) {
+                (Some(total), Some(reach)) if reach <= total => (total - reach) / w.strides[d] + 1,
+                _ => return invalid(op, "window larger than its input"),
+            };
+            if expected != output[d] {
+                return invalid(op, format!("output length {} instead of {expected}", output[d]));
+            }
+        }
+        Ok(())
+    }
+
+    fn term(&self, op: &str, term: &Term, out: &[usize]) -> Result<f64, PlanError> {
+        let bits = |id: TensorId| self.bits[id.0 as usize];
+        match term {
+            Term::Einsum { a, b, a_axes, b_axes, out_axes, coeff } => {
+                self.ready(op, *a)?;
+                self.ready(op, *b)?;
+                let mut lens = [0usize; 256];
+                let mut summed = 1f64;
+                for (axes, shape) in [(a_axes, self.shape(*a)), (b_axes, self.shape(*b)), (out_axes, out)] {
+                    if axes.len() != shape.len() {
+                        return invalid(op, "labels of another rank");
+                    }
+                    for (i, (&label, &len)) in axes.iter().zip(shape).enumerate() {
+                        if axes[..i].contains(&label) {
+                            return invalid(op, format!("label {label} twice"));
+                        }
+                        let known = &mut lens[label as usize];
+                        if *known != 0 && *known != len {
+                            return invalid(op, format!("label {label} is {known} and {len}"));
+                        }
+                        if *known == 0 && !out_axes.contains(&label) {
+                            summed *= len.max(1) as f64;
+                        }
+                        *known = len;
+                    }
+                }
+                if out_axes.iter().any(|l| !a_axes.contains(l) && !b_axes.contains(l)) {
+                    return invalid(op, "an output label that no operand has");
+                }
+                Ok(bits(*a) + bits(*b) + log(*coeff) + summed.log2())
+            }
+            Term::Conv { x, w, window, groups, coeff } => {
+                self.ready(op, *x)?;
+                self.ready(op, *w)?;
+                let (xs, ws) = (self.shape(*x), self.shape(*w));
+                if xs.len() < 3 || ws.len() != xs.len() || out.len() != xs.len() || ws[2..] != window.kernel[..] {
+                    return invalid(op, format!("kernel {ws:?} for an input {xs:?}"));
+                }
+                let fits = *groups > 0
+                    && ws[1].checked_mul(*groups) == Some(xs[1])
+                    && ws[0] % groups == 0
+                    && out[0] == xs[0]
+                    && out[1] == ws[0];
+                if !fits {
+                    return invalid(op, format!("{groups} groups of kernel {ws:?} for {xs:?} to {out:?}"));
+                }
+                self.window(op, &xs[2..], &out[2..], window)?;
+                let taps: usize = ws[1..].iter().product();
+                Ok(bits(*x) + bits(*w) + log(*coeff) + (taps.max(1) as f64).log2())
+            }
+            Term::SumPool { x, window, coeff } => {
+                self.ready(op, *x)?;
+                let xs = self.shape(*x);
+                if xs.len() < 3 || out.len() != xs.len() || out[..2] != xs[..2] {
+                    return invalid(op, format!("pooling of {xs:?} to {out:?}"));
+                }
+                self.window(op, &xs[2..], &out[2..], window)?;
+                let taps: usize = window.kernel.iter().product();
+                Ok(bits(*x) + log(*coeff) + (taps.max(1) as f64).log2())
+            }
+            Term::Sum { x, axes, coeff } => {
+                self.ready(op, *x)?;
+                let xs = self.shape(*x);
+                if axes.iter().enumerate().any(|(i, a)| *a >= xs.len() || axes[..i].contains(a)) {
+                    return invalid(op, "axes of another rank");
+                }
+                let kept: usize = xs.iter().enumerate().filter(|(d, _)| !axes.contains(d)).map(|(_, l)| l).product();
+                let total: usize = xs.iter().product();
+                if kept != out.iter().product::<usize>() {
+                    return invalid(op, format!("sum of {xs:?} over {axes:?} to {out:?}"));
+                }
+                Ok(bits(*x) + log(*coeff) + ((total / kept.max(1)).max(1) as f64).log2())
+            }
+            Term::Scale { x, coeff } => {
+                self.ready(op, *x)?;
+                self.broadcasts(op, *x, out)?;
+                Ok(bits(*x) + log(*coeff))
+            }
+            Term::Product { a, b, coeff } => {
+                self.ready(op, *a)?;
+                self.ready(op, *b)?;
+                self.broadcasts(op, *a, out)?;
+                self.broadcasts(op, *b, out)?;
+                Ok(bits(*a) + bits(*b) + log(*coeff))
+            }
+        }
+    }
+
+    /// Checks an operation; the magnitude of what it computes, where that is not bounded by its range.
+    fn op(&self, op: &Op) -> Result<Option<f64>, PlanError> {
+        let name = op.name.as_str();
+        let outputs = if matches!(op.kind, OpKind::Sort { .. }) { 2 } else { 1 };
+        if op.outputs.len() != outputs {
+            return invalid(name, format!("{} outputs instead of {outputs}", op.outputs.len()));
+        }
+        for out in &op.outputs {
+            match (self.p.tensors.get(out.0 as usize), self.known.get(out.0 as usize)) {
+                (Some(t), Some(false)) if t.role == Role::Node => {}
+                _ => return invalid(name, format!("output {} is not a fresh node", out.0)),
+            }
+        }
+        let out = &self.p.tensors[op.outputs[0].0 as usize];
+        match &op.kind {
+            OpKind::View { sources, picks } => {
+                let mut widest = 0f64;
+                for &s in sources {
+                    self.ready(name, s)?;
+                    widest = widest.max(self.bits[s.0 as usize]);
+                }
+                if picks.len() != out.len() {
+                    return invalid(name, format!("{} picks for {} elements", picks.len(), out.len()));
+                }
+                for pick in picks.iter() {
+                    match *pick {
+                        Pick::Const(c) => widest = widest.max(log(c)),
+                        Pick::Of { source, index } => {
+                            let len = sources.get(source as usize).map(|&s| self.p.tensor(s).len());
+                            if len.is_none_or(|len| index as usize >= len) {
+                                return invalid(name, format!("picks element {index} of source {source}"));
+                            }
+                        }
+                    }
+                }
+                return Ok(Some(widest));
+            }
+            OpKind::Linear { terms, constant, shift, pre_lo, pre_hi, activation } => {
+                let mut total = log(*constant);
+                for term in terms {
+                    total = add(total, self.term(name, term, &out.shape)?);
+                }
+                if *shift > 62 || pre_lo > pre_hi {
+                    return invalid(name, "shift or bounds out of range");
+                }
+                if total > MAX_BITS {
+                    return Err(PlanError::Unsupported(format!("{name}: sums of {total:.0} bits")));
+                }
+                if *shift == 0 && *activation == crate::qir::Activation::None {
+                    return Ok(Some(total));
+                }
+            }
+            OpKind::Lookup { x, table } => {
+                self.ready(name, *x)?;
+                self.same_len(name, *x, &out.shape)?;
+                let t = self.p.tensor(*x);
+                if i128::from(t.hi) - i128::from(t.lo) + 1 != table.len() as i128 || table.len() > 1 << 24 {
+                    return invalid(name, format!("a table of {} entries for [{}, {}]", table.len(), t.lo, t.hi));
+                }
+            }
+            OpKind::Interpolate { x, step, guard, first_key, values, slopes } => {
+                self.ready(name, *x)?;
+                self.same_len(name, *x, &out.shape)?;
+                let t = self.p.tensor(*x);
+                if !(1..=40).contains(step) || *guard > 40 || values.len() != slopes.len() || values.len() > 1 << 24 {
+                    return invalid(name, "steps or tables out of range");
+                }
+                let last = i128::from(*first_key) + values.len() as i128 - 1;
+                if t.lo >> step < *first_key || i128::from(t.hi >> step) > last {
+                    return invalid(name, "a table that does not cover its input");
+                }
+            }
+            OpKind::Step { x } | OpKind::Sqrt { x } => {
+                self.ready(name, *x)?;
+                self.same_len(name, *x, &out.shape)?;
+                if matches!(op.kind, OpKind::Sqrt { .. }) && self.p.tensor(*x).lo < 0 {
+                    return invalid(name, "a root of negative numbers");
+                }
+            }
+            OpKind::Div { num, den } => {
+                self.ready(name, *num)?;
+                self.ready(name, *den)?;
+                self.broadcasts(name, *num, &out.shape)?;
+                self.broadcasts(name, *den, &out.shape)?;
+                if self.p.tensor(*den).lo < 1 {
+                    return invalid(name, "a divisor that may be zero or negative");
+                }
+            }
+            OpKind::Max { x } | OpKind::ArgMax { x, .. } => {
+                self.ready(name, *x)?;
+                let xs = self.shape(*x);
+                let Some((&n, rows)) = xs.split_last() else { return invalid(name, "maximum of a scalar") };
+                if n == 0 || rows.iter().product::<usize>() != out.len() {
+                    return invalid(name, format!("maximum of {xs:?} to {:?}", out.shape));
+                }
+            }
+            OpKind::Sort { x, .. } => {
+                self.ready(name, *x)?;
+                for &o in &op.outputs {
+                    self.same_len(name, o, self.shape(*x))?;
+                }
+                let n = self.shape(*x).last().copied().unwrap_or(0);
+                if n == 0 || log(self.p.tensor(*x).lo).max(log(self.p.tensor(*x).hi)) + (n as f64).log2() > 60.0 {
+                    return invalid(name, "rows or values too wide to sort");
+                }
+            }
+            OpKind::Gather { data, index } => {
+                self.ready(name, *data)?;
+                self.ready(name, *index)?;
+                let (ds, t) = (self.shape(*data), self.p.tensor(*index));
+                let Some((&rows, rest)) = ds.split_first() else { return invalid(name, "gather from a scalar") };
+                let width: usize = rest.iter().product();
+                if t.lo < 0 || t.hi >= rows as i64 || t.len() * width != out.len() {
+                    return invalid(name, format!("gather from {ds:?} by [{}, {}]", t.lo, t.hi));
+                }
+                return Ok(Some(self.bits[data.0 as usize]));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Checks a program.
+pub(crate) fn validate(p: &Program) -> Result<(), PlanError> {
+    if p.tensors.len() > 1 << 24 || p.ops.len() > 1 << 24 {
+        return invalid("program", "too many tensors or operations");
+    }
+    // A range check admits at most one limb more than the tensor needs.
+    let own = |t: &crate::qir::Tensor| log(t.lo).max(log(t.hi)) + 21.0;
+    let mut c = Checker { p, known: vec![false; p.tensors.len()], bits: p.tensors.iter().map(own).collect() };
+    for (i, t) in p.tensors.iter().enumerate() {
+        let len = t.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        if len.is_none_or(|n| n > 1 << 30) || t.lo > t.hi {
+            return invalid(&t.name, "shape or bounds out of range");
+        }
+        c.known[i] = t.role != Role::Node;
+        match (&t.data, t.role) {
+            (None, Role::Input | Role::Node) => {}
+            (Some(data), Role::Param | Role::Constant) => {
+                if data.len() != t.len() || data.iter().any(|v| !(t.lo..=t.hi).contains(v)) {
+                    return invalid(&t.name, "data of another length or outside its bounds");
+                }
+            }
+            _ => return invalid(&t.name, "data that its role does not have"),
+        }
+    }
+    for &id in &p.inputs {
+        if p.tensors.get(id.0 as usize).is_none_or(|t| t.role != Role::Input) {
+            return invalid("program", format!("input {} is not an input", id.0));
+        }
+    }
+    for (i, t) in p.tensors.iter().enumerate() {
+        if t.role == Role::Input && !p.inputs.contains(&TensorId(i as u32)) {
+            return invalid(&t.name, "an input that the program does not list");
+        }
+    }
+    for op in &p.ops {
+        let bits = c.op(op)?;
+        for out in &op.outputs {
+            c.known[out.0 as usize] = true;
+            if let Some(bits) = bits {
+                c.bits[out.0 as usize] = bits;
+            }
+        }
+    }
+    if p.outputs.is_empty() {
+        return invalid("program", "no outputs");
+    }
+    for &id in &p.outputs {
+        c.ready("program", id)?;
+    }
+    Ok(())
+}

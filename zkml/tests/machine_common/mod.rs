@@ -1,0 +1,173 @@
+//! Small programs for the tests of the machine.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::sync::Arc;
+
+use halo2_axiom::halo2curves::bn256::Bn256;
+use halo2_axiom::poly::commitment::{Params, ParamsProver};
+use halo2_axiom::poly::kzg::commitment::ParamsKZG;
+use parhelion_zkml::exec::{self, accumulator_bounds};
+use parhelion_zkml::machine::{Plan, PlanOptions, Visibility, keygen, plan, prove, verify};
+use parhelion_zkml::qir::{
+    Activation, Op, OpKind, Pick, Program, Role, Tensor, TensorId, Term, Window,
+};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{RngCore, SeedableRng};
+
+/// Builds programs, with bounds by interval arithmetic.
+#[derive(Default)]
+pub struct Build {
+    pub p: Program,
+}
+
+pub fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+pub fn between(rng: &mut impl RngCore, lo: i64, hi: i64) -> i64 {
+    lo + (rng.next_u64() % (hi - lo + 1) as u64) as i64
+}
+
+impl Build {
+    fn tensor(&mut self, name: String, shape: &[usize], lo: i64, hi: i64, role: Role, data: Option<Vec<i64>>) -> TensorId {
+        let data = data.map(Arc::from);
+        self.p.tensors.push(Tensor { name, shape: shape.to_vec(), lo, hi, scale: 0, role, data });
+        TensorId(self.p.tensors.len() as u32 - 1)
+    }
+
+    pub fn input(&mut self, shape: &[usize], lo: i64, hi: i64) -> TensorId {
+        let id = self.tensor(format!("input{}", self.p.tensors.len()), shape, lo, hi, Role::Input, None);
+        self.p.inputs.push(id);
+        id
+    }
+
+    pub fn data(&mut self, shape: &[usize], role: Role, data: Vec<i64>) -> TensorId {
+        let (lo, hi) = (data.iter().min().copied().unwrap_or(0), data.iter().max().copied().unwrap_or(0));
+        self.tensor(format!("weight{}", self.p.tensors.len()), shape, lo, hi, role, Some(data))
+    }
+
+    pub fn param(&mut self, shape: &[usize], bound: i64, rng: &mut impl RngCore) -> TensorId {
+        let n: usize = shape.iter().product();
+        let data = (0..n).map(|_| between(rng, -bound, bound)).collect();
+        let id = self.data(shape, Role::Param, data);
+        let t = &mut self.p.tensors[id.0 as usize];
+        (t.lo, t.hi) = (-bound, bound);
+        id
+    }
+
+    pub fn op(&mut self, kind: OpKind, shape: &[usize], lo: i64, hi: i64) -> TensorId {
+        let name = format!("node{}", self.p.ops.len());
+        let out = self.tensor(format!("{name}_out"), shape, lo, hi, Role::Node, None);
+        self.p.ops.push(Op { name, kind, outputs: vec![out] });
+        out
+    }
+
+    pub fn shape(&self, id: TensorId) -> Vec<usize> {
+        self.p.tensor(id).shape.clone()
+    }
+
+    pub fn bounds(&self, id: TensorId) -> (i64, i64) {
+        (self.p.tensor(id).lo, self.p.tensor(id).hi)
+    }
+
+    pub fn linear(&mut self, terms: Vec<Term>, constant: i64, shift: u32, relu: bool, shape: &[usize]) -> TensorId {
+        let (lo, hi) = accumulator_bounds(&self.p, &terms, constant);
+        let half = if shift == 0 { 0 } else { 1i128 << (shift - 1) };
+        let (pre_lo, pre_hi) = (((lo + half) >> shift) as i64, ((hi + half) >> shift) as i64);
+        let (out_lo, out_hi) = if relu { (pre_lo.max(0), pre_hi.max(0)) } else { (pre_lo, pre_hi) };
+        let activation = if relu { Activation::Relu } else { Activation::None };
+        self.op(OpKind::Linear { terms, constant, shift, pre_lo, pre_hi, activation }, shape, out_lo, out_hi)
+    }
+
+    /// `x[b, k] · w[o, k] + bias[o]`.
+    pub fn dense(&mut self, x: TensorId, out: usize, shift: u32, relu: bool, rng: &mut impl RngCore) -> TensorId {
+        let shape = self.shape(x);
+        let w = self.param(&[out, shape[1]], 100, rng);
+        let bias = self.param(&[out], 1000, rng);
+        let terms = vec![
+            Term::Einsum { a: x, b: w, a_axes: vec![0, 2], b_axes: vec![1, 2], out_axes: vec![0, 1], coeff: 1 },
+            Term::Scale { x: bias, coeff: 1 },
+        ];
+        self.linear(terms, 0, shift, relu, &[shape[0], out])
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parameters of a convolution")]
+    pub fn conv(
+        &mut self,
+        x: TensorId,
+        out: usize,
+        kernel: usize,
+        stride: usize,
+        pad: usize,
+        groups: usize,
+        shift: u32,
+        relu: bool,
+        rng: &mut impl RngCore,
+    ) -> TensorId {
+        let s = self.shape(x);
+        let w = self.param(&[out, s[1] / groups, kernel, kernel], 100, rng);
+        let bias = self.param(&[out, 1, 1], 1000, rng);
+        let len = |n: usize| (n + 2 * pad - kernel) / stride + 1;
+        let window = square(kernel, stride, pad);
+        let terms =
+            vec![Term::Conv { x, w, window, groups, coeff: 1 }, Term::Scale { x: bias, coeff: 1 }];
+        self.linear(terms, 0, shift, relu, &[s[0], out, len(s[2]), len(s[3])])
+    }
+
+    pub fn pool(&mut self, x: TensorId, kernel: usize, shift: u32) -> TensorId {
+        let s = self.shape(x);
+        let window = square(kernel, kernel, 0);
+        self.linear(vec![Term::SumPool { x, window, coeff: 1 }], 0, shift, false, &[s[0], s[1], s[2] / kernel, s[3] / kernel])
+    }
+
+    pub fn reshape(&mut self, x: TensorId, shape: &[usize]) -> TensorId {
+        let (lo, hi) = self.bounds(x);
+        let n: usize = shape.iter().product();
+        let picks = (0..n as u32).map(|index| Pick::Of { source: 0, index }).collect();
+        self.op(OpKind::View { sources: vec![x], picks }, shape, lo, hi)
+    }
+
+    pub fn output(mut self, id: TensorId) -> Program {
+        self.p.outputs.push(id);
+        self.p
+    }
+}
+
+pub fn square(kernel: usize, stride: usize, pad: usize) -> Window {
+    Window {
+        kernel: vec![kernel; 2],
+        strides: vec![stride; 2],
+        pads_begin: vec![pad; 2],
+        pads_end: vec![pad; 2],
+        dilations: vec![1; 2],
+    }
+}
+
+pub fn random_inputs(p: &Program, rng: &mut impl RngCore) -> Vec<Vec<i64>> {
+    p.inputs
+        .iter()
+        .map(|&id| {
+            let t = p.tensor(id);
+            (0..t.len()).map(|_| between(rng, t.lo, t.hi)).collect()
+        })
+        .collect()
+}
+
+pub fn params(k: u32) -> ParamsKZG<Bn256> {
+    ParamsKZG::<Bn256>::setup(k, rng(7))
+}
+
+/// Plans, proves and verifies, and checks that the instance is the executor's output.
+pub fn round_trip(p: &Program, visibility: Visibility, options: &PlanOptions, seed: u64) -> Plan {
+    let plan = plan(p, &visibility, options).unwrap();
+    let mut random = rng(seed);
+    let inputs = random_inputs(p, &mut random);
+    let trace = exec::run(p, &inputs).unwrap();
+    let srs = params(plan.k());
+    let pk = keygen(&srs, &plan).unwrap();
+    let proof = prove(&srs, &pk, &plan, &trace.values, rng(seed + 1)).unwrap();
+    verify(&srs, pk.get_vk(), &proof.bytes, &proof.instances).unwrap();
+    eprintln!("k={} proof={}B {:?} {:?}", plan.k(), proof.bytes.len(), proof.times, plan.report());
+    assert_eq!(srs.k(), plan.k());
+    plan
+}
