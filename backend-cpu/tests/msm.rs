@@ -40,12 +40,14 @@ fn affine(points: &[G1]) -> Vec<G1Affine> {
 #[test]
 fn every_small_length() {
     let bases = points(1, 70);
+    let columns: Vec<_> = (0..70).map(|n| elements(&mut rng(n as u64), n)).collect();
+    let expected: Vec<_> = columns.iter().map(|column| formula(column, &bases)).collect();
     on_every_isa(|provider, queue| {
-        for n in 0..70 {
-            let column = elements(&mut rng(n as u64), n);
-            let got = run(provider, queue, &bases, std::slice::from_ref(&column));
-            assert_eq!(affine(&got), affine(&[formula(&column, &bases)]), "length {n}");
+        for (column, expected) in columns.iter().zip(&expected) {
+            let got = run(provider, queue, &bases, std::slice::from_ref(column));
+            assert_eq!(affine(&got), affine(&[*expected]), "length {}", column.len());
         }
+        assert_eq!(affine(&run(provider, queue, &bases, &columns)), affine(&expected));
     });
 }
 
@@ -67,7 +69,7 @@ fn powers_of_two_and_their_neighbours() {
 
 #[test]
 fn adversarial_columns_of_one_batch() {
-    let n = 1500;
+    let n = 700;
     let bases = points(3, n);
     let mut r = rng(3);
     let full = Fr::random(&mut r);
@@ -96,17 +98,18 @@ fn adversarial_columns_of_one_batch() {
         vec![<Fr as ff::WithSmallOrderMulGroup<3>>::ZETA; 9],
         vec![<Fr as ff::WithSmallOrderMulGroup<3>>::ZETA.square() - Fr::ONE; 9],
     ];
+    let expected: Vec<_> = columns.iter().map(|column| formula(column, &bases).to_affine()).collect();
     on_every_isa(|provider, queue| {
         let got = run(provider, queue, &bases, &columns);
-        for (i, (column, got)) in columns.iter().zip(&got).enumerate() {
-            assert_eq!(got.to_affine(), formula(column, &bases).to_affine(), "column {i}");
+        for (i, (expected, got)) in expected.iter().zip(&got).enumerate() {
+            assert_eq!(got.to_affine(), *expected, "column {i}");
         }
     });
 }
 
 #[test]
 fn degenerate_bases() {
-    let n = 900;
+    let n = 300;
     let mut r = rng(4);
     let distinct = points(4, n);
     let p = distinct[0];
@@ -119,42 +122,42 @@ fn degenerate_bases() {
         // P, 2P, 3P, …: sums of pairs meet other points.
         (1..=n as u64).map(|i| (G1::generator() * Fr::from(i)).to_affine()).collect(),
     ];
+    let columns = vec![
+        vec![Fr::ONE; n],
+        uniform(&mut r, n),
+        (0..n).map(|i| Fr::from(i as u64 % 5)).collect(),
+        vec![Fr::random(&mut r); n],
+        elements(&mut r, n),
+    ];
+    let expected: Vec<Vec<_>> =
+        sets.iter().map(|bases| columns.iter().map(|c| formula(c, bases).to_affine()).collect()).collect();
     on_every_isa(|provider, queue| {
-        for (set, bases) in sets.iter().enumerate() {
-            let columns = vec![
-                vec![Fr::ONE; n],
-                uniform(&mut r.clone(), n),
-                (0..n).map(|i| Fr::from(i as u64 % 5)).collect(),
-                vec![Fr::random(&mut r.clone()); n],
-                elements(&mut r.clone(), n),
-            ];
+        for (set, (bases, expected)) in sets.iter().zip(&expected).enumerate() {
             let got = run(provider, queue, bases, &columns);
-            for (i, (column, got)) in columns.iter().zip(&got).enumerate() {
-                assert_eq!(got.to_affine(), formula(column, bases).to_affine(), "bases {set} column {i}");
+            for (i, (expected, got)) in expected.iter().zip(&got).enumerate() {
+                assert_eq!(got.to_affine(), *expected, "bases {set} column {i}");
             }
         }
     });
-    let _ = r.next_u32();
 }
 
 #[test]
 fn promises_about_magnitude_are_usable() {
-    let n = 3000;
+    let n = 1000;
     let bases = points(5, n);
-    let mut r = rng(5);
     on_every_isa(|provider, queue| {
         let msm = provider.msm.as_deref().unwrap();
         let prepared = msm.prepare(queue, &bases, Reuse::Once).unwrap();
         for bits in [0u16, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 200, 253] {
             let magnitude: Vec<Fr> = (0..n)
                 .map(|_| {
-                    let mut words = [r.clone().next_u64(), 0, 0, 0];
+                    let mut words = [0; 4];
                     for (i, w) in words.iter_mut().enumerate() {
                         let keep = i64::from(bits) - 64 * i as i64;
                         *w = match keep {
                             ..=0 => 0,
-                            1..=63 => r_next(i) & ((1 << keep) - 1),
-                            _ => r_next(i),
+                            1..=63 => word(i) & ((1 << keep) - 1),
+                            _ => word(i),
                         };
                     }
                     Fr::from_raw(words)
@@ -173,16 +176,27 @@ fn promises_about_magnitude_are_usable() {
             }
         }
     });
-    let _ = r.next_u32();
 }
 
 /// A fixed stream of words: the magnitudes need no statistical quality.
-fn r_next(i: usize) -> u64 {
+fn word(i: usize) -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering};
     static STATE: AtomicU64 = AtomicU64::new(0x9e37_79b9_7f4a_7c15);
     let x = STATE.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed).wrapping_add(i as u64);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
+}
+
+#[test]
+fn one_bucket_takes_more_than_a_group() {
+    // Segments longer than what is summed at once are cut, twice here.
+    let n = 70_000;
+    let bases = points(8, n);
+    let columns = [vec![Fr::ONE; n], vec![-Fr::from(3); n], (0..n).map(|i| Fr::from(1 + (i as u64 & 1))).collect()];
+    let expected: Vec<_> = columns.iter().map(|c: &Vec<Fr>| best_multiexp(c, &bases).to_affine()).collect();
+    on_every_isa(|provider, queue| {
+        assert_eq!(affine(&run(provider, queue, &bases, &columns)), expected);
+    });
 }
 
 #[test]

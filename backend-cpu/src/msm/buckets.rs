@@ -4,13 +4,15 @@
 //! inversions are shared by all additions of a level. No two additions of a level touch the same point, so there are no
 //! conflicts to schedule around, and a segment of any length (a column of ones is one single segment) has the same cost per item.
 
+use rayon::prelude::*;
+
 use crate::arch::points::{NEGATE, Pair, Points};
 
 /// Items that are summed together: their points and the workspace stay in the second-level cache.
 const GROUP: usize = 1 << 13;
 
 /// Reusable memory of one thread.
-pub(crate) struct Workspace<P: Points> {
+struct Workspace<P: Points> {
     points: P::Workspace,
     pairs: Vec<Pair>,
     scratch: Vec<P::Point>,
@@ -23,12 +25,20 @@ impl<P: Points> Default for Workspace<P> {
     }
 }
 
-/// A segment under summation: `len` points from `start` on, `stride` apart.
+/// A segment under summation: `len` points from `start` on, one stride apart.
 #[derive(Clone, Copy)]
 struct Active {
     segment: u32,
     start: u32,
     len: u32,
+}
+
+/// What is summed together: whole segments that follow each other, or a piece of one.
+struct Group<'a, T> {
+    /// Where items of the first segment start, and where those of each segment end.
+    start: u32,
+    ends: &'a [u32],
+    out: &'a mut [T],
 }
 
 /// `out[s] = Σ table[i]` over the items i of segment s, `items[ends[s − 1]..ends[s]]`.
@@ -41,101 +51,100 @@ pub(crate) fn sum_segments<P: Points>(
     items: &[u32],
     ends: &[u32],
     out: &mut [P::Point],
-    workspace: &mut Workspace<P>,
 ) {
     assert_eq!(ends.len(), out.len(), "one end per segment");
-    out.fill(P::IDENTITY);
-    // Partial sums of segments that were cut.
-    let mut partial: Vec<P::Point> = Vec::new();
-    let mut owner: Vec<u32> = Vec::new();
-    let mut group: Vec<(u32, u32, u32)> = Vec::new();
-    let mut in_group = 0;
-    let mut start = 0u32;
-    for (segment, end) in ends.iter().enumerate() {
-        let cut = (*end - start) as usize > GROUP;
-        while start < *end {
-            let take = ((*end - start) as usize).min(GROUP - in_group) as u32;
-            // A segment is cut only if it cannot fit in any group.
-            let take = if cut || take == *end - start { take } else { 0 };
-            if take > 0 {
-                group.push((segment as u32, start, start + take));
-                in_group += take as usize;
-                start += take;
-            }
-            if take == 0 || in_group == GROUP {
-                sum_group(points, table, items, &group, workspace, |segment, sum| {
-                    place::<P>(ends, segment, sum, out, &mut partial, &mut owner);
-                });
-                group.clear();
-                in_group = 0;
-            }
+    let start_of = |segment: usize| if segment == 0 { 0 } else { ends[segment - 1] };
+    let long = |segment: usize| (ends[segment] - start_of(segment)) as usize > GROUP;
+    // Segments too long for one group are cut; the sums of their pieces are summed in turn.
+    let mut cuts: Vec<(usize, Vec<u32>)> = Vec::new();
+    for segment in (0..ends.len()).filter(|s| long(*s)) {
+        let pieces = (start_of(segment)..ends[segment]).step_by(GROUP).skip(1).chain([ends[segment]]);
+        cuts.push((segment, pieces.collect()));
+    }
+    let mut partial = vec![P::IDENTITY; cuts.iter().map(|(_, pieces)| pieces.len()).sum()];
+    let mut groups: Vec<Group<'_, P::Point>> = Vec::new();
+    let mut rest = &mut partial[..];
+    for (segment, pieces) in &cuts {
+        let mut start = start_of(*segment);
+        for end in pieces {
+            let (out, tail) = std::mem::take(&mut rest).split_at_mut(1);
+            rest = tail;
+            groups.push(Group { start, ends: std::slice::from_ref(end), out });
+            start = *end;
         }
     }
-    sum_group(points, table, items, &group, workspace, |segment, sum| {
-        place::<P>(ends, segment, sum, out, &mut partial, &mut owner);
-    });
-    if partial.is_empty() {
+    let mut rest = &mut *out;
+    let mut first = 0;
+    while first < ends.len() {
+        let start = start_of(first);
+        let mut last = first;
+        while last < ends.len() && (ends[last] - start) as usize <= GROUP {
+            last += 1;
+        }
+        // A long segment stands alone; its sum comes from its pieces.
+        let count = (last - first).max(1);
+        let (out, tail) = std::mem::take(&mut rest).split_at_mut(count);
+        rest = tail;
+        if last > first && ends[last - 1] > start {
+            groups.push(Group { start, ends: &ends[first..last], out });
+        } else {
+            out.fill(P::IDENTITY);
+        }
+        first += count;
+    }
+    if let [group] = &mut groups[..] {
+        sum_group(points, table, items, group, &mut Workspace::default());
+    } else {
+        groups.par_iter_mut().with_max_len(8).for_each_init(Workspace::default, |workspace, group| {
+            sum_group(points, table, items, group, workspace);
+        });
+    }
+    drop(groups);
+    if cuts.is_empty() {
         return;
     }
-    let mut order: Vec<u32> = (0..owner.len() as u32).collect();
-    order.sort_by_key(|i| owner[*i as usize]);
-    let mut segments: Vec<u32> = Vec::new();
-    let mut ends: Vec<u32> = Vec::new();
-    for (at, i) in order.iter().enumerate() {
-        let segment = owner[*i as usize];
-        if segments.last() != Some(&segment) {
-            segments.push(segment);
-            ends.push(0);
-        }
-        if let Some(end) = ends.last_mut() {
-            *end = at as u32 + 1;
-        }
-    }
-    let mut sums = vec![P::IDENTITY; segments.len()];
-    sum_segments(points, &partial, &order, &ends, &mut sums, workspace);
-    for (segment, sum) in segments.iter().zip(sums) {
-        out[*segment as usize] = sum;
+    let items: Vec<u32> = (0..partial.len() as u32).collect();
+    let mut end = 0;
+    let ends: Vec<u32> = cuts
+        .iter()
+        .map(|(_, pieces)| {
+            end += pieces.len() as u32;
+            end
+        })
+        .collect();
+    let mut sums = vec![P::IDENTITY; cuts.len()];
+    sum_segments(points, &partial, &items, &ends, &mut sums);
+    for ((segment, _), sum) in cuts.iter().zip(sums) {
+        out[*segment] = sum;
     }
 }
 
-/// Puts the sum of a whole segment where it belongs, and that of a part of a segment aside.
-fn place<P: Points>(
-    ends: &[u32],
-    segment: u32,
-    sum: P::Point,
-    out: &mut [P::Point],
-    partial: &mut Vec<P::Point>,
-    owner: &mut Vec<u32>,
-) {
-    let start = if segment == 0 { 0 } else { ends[segment as usize - 1] };
-    if (ends[segment as usize] - start) as usize > GROUP {
-        partial.push(sum);
-        owner.push(segment);
-    } else {
-        out[segment as usize] = sum;
-    }
-}
-
-/// Sums the items of each (segment, start, end), at most [`GROUP`] in all.
+/// Sums the segments of one group.
 fn sum_group<P: Points>(
     points: P,
     table: &[P::Point],
     items: &[u32],
-    group: &[(u32, u32, u32)],
+    group: &mut Group<'_, P::Point>,
     workspace: &mut Workspace<P>,
-    mut done: impl FnMut(u32, P::Point),
 ) {
     let Workspace { points: inner, pairs, scratch, active } = workspace;
     pairs.clear();
     active.clear();
-    scratch.clear();
-    let room: usize = group.iter().map(|(_, start, end)| ((end - start) as usize).div_ceil(2)).sum();
-    scratch.resize(room, P::IDENTITY);
+    let mut start = group.start as usize;
     let mut at = 0u32;
-    for (segment, start, end) in group {
-        let items = &items[*start as usize..*end as usize];
-        let len = items.len().div_ceil(2) as u32;
-        active.push(Active { segment: *segment, start: at, len });
+    // At most one half place per segment more than half of the items.
+    let total = group.ends.last().map_or(0, |end| *end as usize - start);
+    if scratch.len() < total {
+        scratch.resize(total, P::IDENTITY);
+    }
+    for (segment, end) in group.ends.iter().enumerate() {
+        let items = &items[start..*end as usize];
+        start = *end as usize;
+        if items.is_empty() {
+            group.out[segment] = P::IDENTITY;
+            continue;
+        }
+        active.push(Active { segment: segment as u32, start: at, len: items.len().div_ceil(2) as u32 });
         let (twos, one) = items.as_chunks::<2>();
         for [a, b] in twos {
             assert!(((a & !NEGATE).max(b & !NEGATE) as usize) < table.len(), "item out of bounds");
@@ -148,15 +157,15 @@ fn sum_group<P: Points>(
             at += 1;
         }
     }
-    // SAFETY: operands are asserted to be in bounds of `table`; `to` counts up to `room`, the length of `scratch`, which is
-    // distinct from `table`.
+    // SAFETY: operands are asserted to be in bounds of `table`; `to` counts places, of which there are at most as many as items,
+    // the length of `scratch`, which is distinct from `table`.
     unsafe { points.add_pairs(table.as_ptr(), scratch.as_mut_ptr(), pairs, inner) };
     let mut stride = 1u32;
     loop {
         pairs.clear();
         active.retain_mut(|a| {
             if a.len == 1 {
-                done(a.segment, scratch[a.start as usize]);
+                group.out[a.segment as usize] = scratch[a.start as usize];
                 return false;
             }
             for i in 0..a.len / 2 {

@@ -2,8 +2,8 @@
 //!
 //! A column goes through four steps. Its scalars are sorted into classes by magnitude ([`scalars`]); each class gets its own
 //! windows. Per window, references to bases are sorted by digit. The sums of all buckets are computed by trees of affine additions
-//! that share their inversions ([`buckets`]), and so are the weighted sums of the buckets ([`reduce`]). Last, the windows are
-//! combined by doublings. Tasks are ranges of windows of a class of a column, so a batch fills the threads whatever its shape.
+//! that share their inversions ([`buckets`]), and so are the weighted sums of the buckets ([`reduce`]). Last, what is left of all
+//! windows is combined by doublings. Tasks are ranges of windows of a class of a column, so a batch fills the threads whatever its shape.
 
 mod buckets;
 mod reduce;
@@ -12,6 +12,7 @@ mod scalars;
 use std::any::Any;
 use std::sync::Arc;
 
+use group::Group;
 use halo2curves::bn256::{Fr, G1, G1Affine};
 use parhelion_backend_api::hal::{Prepared, Ref};
 use parhelion_backend_api::msm::check_batch;
@@ -24,13 +25,16 @@ use crate::arch::generic::ScalarPoints;
 use crate::arch::ifma::IfmaPoints;
 use crate::arch::points::{NEGATE, Points};
 use crate::{Isa, IsaError, NAME};
-use buckets::{Workspace, sum_segments};
+use buckets::sum_segments;
+use reduce::Term;
 use scalars::{CLASSES, Part, Windows, bits, classify};
 
 /// Scalars per task of the classification.
 const CHUNK: usize = 1 << 13;
-/// Items that a task aims at: enough for its fixed costs to vanish, few enough to balance.
-const TASK: usize = 1 << 16;
+/// Most items that a task aims at.
+const TASK: usize = 1 << 17;
+/// Fewest items that a task aims at: enough for its fixed costs to vanish.
+const SMALL_TASK: usize = 1 << 12;
 
 /// Multi-scalar multiplication on the processor.
 #[derive(Clone, Copy, Debug)]
@@ -164,41 +168,43 @@ fn msm_batch<P: Points>(
                 .map(move |parts| cut::<P>(column, &parts))
         })
         .collect();
+    // Ranges of windows of a class, of about equal loads.
+    let load = |class: &Class| class.index.len() + 2 * class.windows.buckets();
+    let total: usize = classes.iter().map(|class| load(class) * class.windows.count as usize).sum();
+    let target = (total / (4 * rayon::current_num_threads())).clamp(SMALL_TASK, TASK);
     let tasks: Vec<(usize, std::ops::Range<usize>)> = classes
         .iter()
         .enumerate()
         .flat_map(|(c, class)| {
             let count = class.windows.count as usize;
-            let load = class.index.len() + 2 * class.windows.buckets();
-            let step = (TASK / load).clamp(1, count);
+            let step = (target / load(class)).clamp(1, count);
             (0..count).step_by(step).map(move |first| (c, first..(first + step).min(count)))
         })
         .collect();
-    let sums: Vec<Vec<G1>> = tasks
+    let terms: Vec<Vec<Term<P>>> = tasks
         .par_iter()
         .with_max_len(1)
-        .map_init(Workspace::default, |workspace, (c, windows)| {
-            window_sums(points, &bases.points, &classes[*c], windows.clone(), workspace)
-        })
+        .map(|(c, windows)| window_terms(points, &bases.points, &classes[*c], windows.clone()))
         .collect();
-    let mut per_class: Vec<Vec<G1>> = vec![Vec::new(); classes.len()];
-    for ((class, _), sums) in tasks.iter().zip(sums) {
-        per_class[*class].extend(sums);
+    let mut per_column: Vec<Vec<Term<P>>> = columns.iter().map(|_| Vec::new()).collect();
+    for ((class, _), terms) in tasks.iter().zip(terms) {
+        per_column[classes[*class].column].extend(terms);
     }
-    let totals: Vec<G1> = per_class
-        .par_iter()
-        .zip(&classes)
-        .map(|(sums, class)| {
-            sums.iter().rev().fold(G1::default(), |acc, sum| {
-                (0..class.windows.width).fold(acc, |acc, _| reduce::double(acc)) + sum
-            })
-        })
-        .collect();
-    out.fill(G1::default());
-    for (class, total) in classes.iter().zip(totals) {
-        out[class.column] += total;
-    }
+    per_column.par_iter_mut().zip(out).for_each(|(terms, out)| *out = combine(points, terms));
     Ok(())
+}
+
+/// Σ 2^shift·point, by Horner's rule.
+fn combine<P: Points>(points: P, terms: &mut [Term<P>]) -> G1 {
+    terms.sort_unstable_by_key(|term| std::cmp::Reverse(term.shift));
+    let mut sum = G1::default();
+    let mut at = terms.first().map_or(0, |term| term.shift);
+    for term in terms {
+        (term.shift..at).for_each(|_| sum = sum.double());
+        at = term.shift;
+        sum += points.to_affine(&term.point);
+    }
+    (0..at).fold(sum, |sum, _| sum.double())
 }
 
 /// Chooses the windows of a class and computes its digits.
@@ -227,29 +233,27 @@ fn cut<P: Points>(column: usize, parts: &[Part]) -> Class {
     Class { column, windows, index, digits }
 }
 
-/// The sums of some windows of a class.
-fn window_sums<P: Points>(
+/// The terms of some windows of a class.
+fn window_terms<P: Points>(
     points: P,
     bases: &[P::Point],
     class: &Class,
     range: std::ops::Range<usize>,
-    workspace: &mut Workspace<P>,
-) -> Vec<G1> {
+) -> Vec<Term<P>> {
     let buckets = class.windows.buckets();
     let len = class.index.len();
+    // A digit's magnitude is at most the number of buckets, a power of two: that one takes the place of zero, which needs none.
+    let mask = buckets - 1;
     let segments = buckets * range.len();
     // Counting sort: `ends` holds first the counts, then the running starts, which the scatter turns into ends.
     let mut ends = vec![0u32; segments];
-    let windows = || {
-        range.clone().map(|w| (class.windows.bias(w), &class.digits[w * len..(w + 1) * len])).enumerate()
-    };
+    let windows =
+        || range.clone().map(|w| (class.windows.bias(w), &class.digits[w * len..(w + 1) * len])).enumerate();
     for (w, (bias, digits)) in windows() {
         let counts = &mut ends[w * buckets..(w + 1) * buckets];
         for digit in digits {
             let magnitude = (i32::from(*digit) - bias).unsigned_abs() as usize;
-            if magnitude > 0 {
-                counts[magnitude - 1] += 1;
-            }
+            counts[magnitude & mask] += u32::from(magnitude != 0);
         }
     }
     let mut total = 0;
@@ -261,15 +265,14 @@ fn window_sums<P: Points>(
         let starts = &mut ends[w * buckets..(w + 1) * buckets];
         for (digit, index) in digits.iter().zip(&class.index) {
             let digit = i32::from(*digit) - bias;
-            let magnitude = digit.unsigned_abs() as usize;
-            if magnitude > 0 {
-                let at = &mut starts[magnitude - 1];
+            if digit != 0 {
+                let at = &mut starts[digit.unsigned_abs() as usize & mask];
                 items[*at as usize] = if digit < 0 { index ^ NEGATE } else { *index };
                 *at += 1;
             }
         }
     }
     let mut sums = vec![P::IDENTITY; segments];
-    sum_segments(points, bases, &items, &ends, &mut sums, workspace);
-    reduce::weighted_sums(points, sums, buckets, workspace)
+    sum_segments(points, bases, &items, &ends, &mut sums);
+    reduce::terms(points, sums, buckets, range.map(|w| w as u32 * class.windows.width))
 }

@@ -107,24 +107,21 @@ impl Windows {
         let overhead = lanes as f64;
         let cost = |buckets: f64| len.min(buckets) * 2.0 + len + overhead;
         let single = (bits <= Self::WIDEST)
-            .then(|| (cost(f64::from((1u32 << bits) - 1)), Windows { width: bits, count: 1, signed: false }));
+            .then(|| (cost(f64::from(1u32 << bits)), Windows { width: bits, count: 1, signed: false }));
         (2..=Self::WIDEST)
             .map(|width| {
                 // One more bit for the sign.
                 let count = (bits + 1).div_ceil(width);
-                let buckets = f64::from(1u32 << (width - 1));
-                // Every window also costs the doublings and the tail of its reduction.
-                let tail = 8.0 * f64::from(width);
-                (f64::from(count) * (cost(buckets) + tail), Windows { width, count, signed: true })
+                (f64::from(count) * cost(f64::from(1u32 << (width - 1))), Windows { width, count, signed: true })
             })
             .chain(single)
             .min_by(|a, b| a.0.total_cmp(&b.0))
             .map_or(Windows { width: 2, count: 127, signed: true }, |(_, windows)| windows)
     }
 
-    /// Buckets per window: bucket b − 1 holds the digits ±b.
+    /// Buckets per window, a power of two and the largest magnitude of a digit.
     pub(crate) fn buckets(&self) -> usize {
-        if self.signed { 1 << (self.width - 1) } else { (1 << self.width) - 1 }
+        1 << if self.signed { self.width - 1 } else { self.width }
     }
 
     /// The offset K of the module's documentation.
