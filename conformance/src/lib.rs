@@ -14,8 +14,7 @@
 //! fail is written `try MyBackend::new()`; where it fails, or finds no device, the tests say that they skipped, unless the
 //! environment variable `PARHELION_REQUIRE_BACKENDS` is set.
 //!
-//! To add a clause: a sentence in the contract, a function in [`suite`], a line in the list of [`suite!`]. Every backend then
-//! has it.
+//! To add a clause: a sentence in the contract, a function in [`suite`], a word in the list in `lib.rs`. Every backend then has it.
 //!
 //! The doubles are ordinary backends: [`Naive`] computes by definition, [`Checked`] compares two, [`Null`] refuses, [`Faulty`] fails
 //! on schedule, [`Recording`] writes down what it was asked, [`Remote`] pretends to have memory of its own.
@@ -37,11 +36,26 @@ pub use suite::Sizes;
 #[doc(hidden)]
 pub use halo2curves::bn256::G1Affine;
 
+/// Every clause of the suite: the operation and the name of its function in [`suite`].
+pub const CLAUSES: &[(&str, &str)] = clauses!(__clause_names());
+
 /// All conformance tests of one backend, as the module `$name`: see the crate docs.
 #[macro_export]
 macro_rules! suite {
     ($name:ident, try $backend:expr, $sizes:expr $(,)?) => {
-        $crate::suite!(@clauses $name, $backend, $sizes,
+        $crate::clauses!(__clause_tests($name, $backend, $sizes));
+    };
+    ($name:ident, $backend:expr, $sizes:expr $(,)?) => {
+        $crate::suite!($name, try Ok::<_, std::convert::Infallible>($backend), $sizes);
+    };
+}
+
+/// The list of clauses, given to another macro.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! clauses {
+    ($then:ident $args:tt) => {
+        $crate::$then! { $args
             space: round_trips_values, refuses_bad_copies, runs_out_of_memory_politely,
                 leaves_operands_alone_without_memory, answers_about_any_shape, keeps_its_word;
             msm: matches_the_definition, matches_known_multiples, takes_any_bases, takes_unequal_columns,
@@ -57,9 +71,22 @@ macro_rules! suite {
                 works_on_resident_columns, works_from_many_threads;
             poly: divides, inverts, accumulates_products, multiplies, combines, evaluates,
                 refuses_foreign_operands, works_on_resident_columns, works_from_many_threads;
-        );
+        }
     };
-    (@clauses $name:ident, $backend:expr, $sizes:expr, $($op:ident: $($clause:ident),+;)+) => {
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __clause_names {
+    (() $($op:ident: $($clause:ident),+;)+) => {
+        &[$($((stringify!($op), stringify!($clause))),+),+]
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __clause_tests {
+    (($name:ident, $backend:expr, $sizes:expr) $($op:ident: $($clause:ident),+;)+) => {
         mod $name {
             #[allow(unused_imports, reason = "whatever the expression for the backend needs")]
             use super::*;
@@ -76,8 +103,5 @@ macro_rules! suite {
                 })+
             })+
         }
-    };
-    ($name:ident, $backend:expr, $sizes:expr $(,)?) => {
-        $crate::suite!($name, try Ok::<_, std::convert::Infallible>($backend), $sizes);
     };
 }
