@@ -1,22 +1,42 @@
 //! Checking a witness without a proof.
+//!
+//! All gates of the constraint system are evaluated on every usable row, with challenges that a verifier could have drawn, and every copy is
+//! compared. What fails is named by the layer and element that the cell belongs to.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use halo2_axiom::dev::MockProver;
+use ff::{Field, PrimeField};
+use halo2_axiom::halo2curves::bn256::Fr;
+use halo2_axiom::plonk::{ConstraintSystem, Expression};
+use halo2_axiom::poly::Rotation;
 
 use super::circuit::ModelCircuit;
+use super::config::MachineConfig;
+use super::layout::{Cell, Col, Layout, LookupLane};
+use super::num::fr;
+use super::pack::UnitShape;
 use super::plan::{Plan, ProveError};
+use super::table::Section;
+use super::witness::{ChallengeValues, Columns};
 
 /// What a mock run finds.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MockError {
-    /// No witness.
+    /// There is no witness: a value is outside its range, or missing.
     #[error(transparent)]
     Witness(#[from] ProveError),
-    /// Constraints that do not hold.
-    #[error("{0}")]
-    Failed(String),
+    /// A constraint does not hold.
+    #[error("{layer}, element {element}: {constraint} does not hold")]
+    Constraint {
+        /// Kind of constraint.
+        constraint: String,
+        /// Operation or tensor.
+        layer: String,
+        /// Flat index of the element.
+        element: usize,
+    },
 }
 
 /// Checks all constraints of a trace's witness.
@@ -25,8 +45,372 @@ pub enum MockError {
 ///
 /// [`MockError`] with the layer and element, in the model's names.
 pub fn mock(plan: &Plan, trace: &[Option<Arc<[i64]>>]) -> Result<(), MockError> {
-    let circuit = ModelCircuit::with_trace(plan, trace)?;
-    let instances = circuit.instances();
-    let prover = MockProver::run(plan.k(), &circuit, instances).map_err(|e| MockError::Failed(format!("{e:?}")))?;
-    prover.verify().map_err(|e| MockError::Failed(format!("{:?}", e.first())))
+    let bench = Bench::new(plan, trace)?;
+    match bench.violation(&[]) {
+        None => Ok(()),
+        Some(v) => {
+            let (layer, element) = bench.describe(v.cell);
+            Err(MockError::Constraint { constraint: v.constraint, layer, element })
+        }
+    }
+}
+
+/// A constraint that does not hold, and a cell that it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Kind of constraint.
+    pub constraint: String,
+    /// Where.
+    pub cell: Cell,
+}
+
+/// A witness whose cells may be changed, with a check that takes milliseconds: what tests of soundness run by the thousand.
+///
+/// A change is made as a cheating prover would: multiplicities are counted again and all later phases are computed from the changed cells.
+pub struct Bench {
+    circuit: ModelCircuit,
+    layout: Arc<Layout>,
+    cs: ConstraintSystem<Fr>,
+    columns: Vec<Option<Col>>,
+    fixed: Vec<Vec<Fr>>,
+    challenges: ChallengeValues,
+    first: Columns,
+    table: HashMap<Key, (u16, u32)>,
+}
+
+type Key = (u64, [u8; 32], [u8; 32], [u8; 32]);
+
+fn key(tag: u64, x: Fr, y: Fr, z: Fr) -> Key {
+    (tag, x.to_repr().into(), y.to_repr().into(), z.to_repr().into())
+}
+
+impl Bench {
+    /// A witness and the means to check it.
+    ///
+    /// # Errors
+    ///
+    /// [`ProveError`] where there is no witness.
+    pub fn new(plan: &Plan, trace: &[Option<Arc<[i64]>>]) -> Result<Self, ProveError> {
+        let circuit = ModelCircuit::with_trace(plan, trace)?;
+        let layout = Arc::clone(plan.layout());
+        let mut cs = ConstraintSystem::default();
+        let config = MachineConfig::new(&mut cs, &layout);
+        let n = layout.usable() + 1;
+        let mut fixed = vec![vec![Fr::ZERO; n]; cs.num_fixed_columns()];
+        circuit.fixed(&config, &mut |column, row, value| fixed[column.index()][row] = value);
+        let mut columns = vec![None; cs.num_advice_columns()];
+        for col in all_advice(&layout) {
+            if let Some(column) = config.advice(col) {
+                columns[column.index()] = Some(col);
+            }
+        }
+        let mut table = HashMap::new();
+        let tables = &layout.sized.tables;
+        for (at, (section, position)) in layout.table_entries().enumerate() {
+            let (out, second) = tables.entry(section, position);
+            let x = i128::from(tables.first(section)) + position as i128;
+            let entry = key(tables.tag(section), fr(x), fr(out.into()), fr(second.into()));
+            table.insert(entry, layout.table_cell(at));
+        }
+        let first = circuit.start().unwrap_or_default();
+        let draw = |seed: u64| Fr::from(seed).pow([0x9e37_79b9_7f4a_7c15, seed, 0x1234_5678]);
+        let challenges =
+            ChallengeValues { alpha: draw(3), beta: draw(5), gamma: draw(7), tau: draw(11), rho: draw(13) };
+        Ok(Bench { circuit, layout, cs, columns, fixed, challenges, first, table })
+    }
+
+    /// Cells of the first phase that the witness assigns, each with the layer that it belongs to.
+    pub fn cells(&self) -> Vec<Cell> {
+        let l = &self.layout;
+        let mut out = Vec::new();
+        for (strip, s) in l.lowered.strips.iter().enumerate() {
+            for &slot in s.slots.iter() {
+                for (unit, places) in l.placed(strip).packed.places.iter().enumerate() {
+                    out.extend(places.iter().map(|p| l.slot_cell(strip, slot, unit as u16, p.position)));
+                }
+            }
+        }
+        if !l.lowered.store_fixed {
+            for (bulk, b) in l.lowered.bulks.iter().enumerate() {
+                for j in 0..b.elements.len() {
+                    let (row, column) = l.bulk_cell(bulk, j);
+                    out.extend((0..l.sized.store_limbs as u16).map(|i| Cell { col: Col::Store(column + i), row }));
+                }
+            }
+        }
+        out
+    }
+
+    /// Cells of idle units, of the store's padding and of columns that a row does not use.
+    pub fn idle_cells(&self) -> Vec<Cell> {
+        let l = &self.layout;
+        let mut out = Vec::new();
+        for (strip, idle) in l.idle.iter().enumerate() {
+            for &slot in idle {
+                for (unit, places) in l.placed(strip).packed.places.iter().enumerate() {
+                    out.extend(places.iter().map(|p| l.slot_cell(strip, slot, unit as u16, p.position)));
+                }
+            }
+        }
+        out
+    }
+
+    /// Cells of the multiplicity columns that table entries have.
+    pub fn multiplicities(&self) -> Vec<Cell> {
+        let entries = self.layout.table_entries().count();
+        (0..entries)
+            .map(|at| {
+                let (set, row) = self.layout.table_cell(at);
+                Cell { col: Col::Multiplicity(set), row }
+            })
+            .collect()
+    }
+
+    /// The honest value of a first-phase cell.
+    pub fn value(&self, cell: Cell) -> Fr {
+        self.first.get(cell)
+    }
+
+    /// All cells that copies tie to this one, itself included.
+    pub fn class(&self, cell: Cell) -> Vec<Cell> {
+        let mut near: BTreeMap<Cell, Vec<Cell>> = BTreeMap::new();
+        for &(x, y) in &self.layout.copies {
+            near.entry(x).or_default().push(y);
+            near.entry(y).or_default().push(x);
+        }
+        let mut out = vec![cell];
+        let mut at = 0;
+        while at < out.len() {
+            for &next in near.get(&out[at]).map_or(&[][..], Vec::as_slice) {
+                if !out.contains(&next) {
+                    out.push(next);
+                }
+            }
+            at += 1;
+        }
+        out
+    }
+
+    /// The cell of an element of a tensor of the program.
+    pub fn element(&self, tensor: u32, index: u32) -> Option<Cell> {
+        match self.layout.resolve(super::lowered::Src::Cell { tensor, index }) {
+            super::lowered::Src::Cell { tensor, index } => self.layout.home(tensor, index),
+            super::lowered::Src::Const(_) => None,
+        }
+    }
+
+    /// Changed cells of the first phase, with multiplicities counted again, as a circuit for the real prover.
+    pub fn forge(&self, changes: &[(Cell, Fr)]) -> ModelCircuit {
+        self.circuit.clone().with_first(self.changed(changes))
+    }
+
+    fn changed(&self, changes: &[(Cell, Fr)]) -> Columns {
+        let mut columns = self.first.clone();
+        for &(cell, value) in changes {
+            columns.set(cell, value);
+        }
+        self.recount(&mut columns);
+        for &(cell, value) in changes.iter().filter(|(c, _)| matches!(c.col, Col::Multiplicity(_))) {
+            columns.set(cell, value);
+        }
+        columns
+    }
+
+    /// Whether changed cells satisfy all constraints.
+    pub fn accepts(&self, changes: &[(Cell, Fr)]) -> bool {
+        self.violation(changes).is_none()
+    }
+
+    /// A constraint that changed cells violate.
+    pub fn violation(&self, changes: &[(Cell, Fr)]) -> Option<Violation> {
+        let mut columns = self.changed(changes);
+        self.circuit.second(&mut columns, &self.challenges);
+        self.circuit.third(&mut columns, &self.challenges);
+        for &(cell, value) in changes.iter().filter(|(c, _)| !is_first(c.col)) {
+            columns.set(cell, value);
+        }
+        for &(x, y) in &self.layout.copies {
+            if columns.get(x) != columns.get(y) {
+                let cell = if matches!(x.col, Col::Unit(_)) { x } else { y };
+                return Some(Violation { constraint: "a copy".into(), cell });
+            }
+        }
+        self.gates(&columns)
+    }
+
+    fn gates(&self, columns: &Columns) -> Option<Violation> {
+        let advice: Vec<&[Fr]> = self.columns.iter().map(|c| c.map_or(&[][..], |c| columns.column(c))).collect();
+        let values = [
+            self.challenges.alpha,
+            self.challenges.beta,
+            self.challenges.gamma,
+            self.challenges.tau,
+            self.challenges.rho,
+        ];
+        let at = |column: &[Fr], row: usize, rotation: Rotation| {
+            let row = row as i64 + i64::from(rotation.0);
+            usize::try_from(row).ok().and_then(|r| column.get(r)).copied().unwrap_or(Fr::ZERO)
+        };
+        for gate in self.cs.gates() {
+            for poly in gate.polynomials() {
+                for row in 0..self.layout.usable() {
+                    let value = evaluate(poly, &|e| match e {
+                        Query::Fixed(c, r) => at(&self.fixed[c], row, r),
+                        Query::Advice(c, r) => at(advice[c], row, r),
+                        Query::Challenge(c) => values[c],
+                    });
+                    if !bool::from(value.is_zero()) {
+                        let cell = match gate.name() {
+                            "scalar" => Cell { col: Col::Acc, row: row as u32 },
+                            "lookup" | "lookup sum" => {
+                                self.bad_lookup(columns).unwrap_or(Cell { col: Col::Phi(0), row: row as u32 })
+                            }
+                            "store sweep" => Cell { col: Col::Bulk, row: row as u32 },
+                            _ => Cell { col: Col::Unit(0), row: row as u32 },
+                        };
+                        return Some(Violation { constraint: gate.name().into(), cell });
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Every use of a lookup: its cell and tuple.
+    fn uses(&self, columns: &Columns, mut each: impl FnMut(Cell, Key)) {
+        let l = &self.layout;
+        let tables = &l.sized.tables;
+        let cells = l.sized.shape.cells();
+        for lane in &l.lanes {
+            match *lane {
+                LookupLane::Store { column } => {
+                    let limbs = l.sized.store_limbs as u16;
+                    let Some((low, high)) = l.sized.store_section else { continue };
+                    let tag = tables.tag(if column % limbs == limbs - 1 { high } else { low });
+                    for row in 0..l.usable() - 1 {
+                        let cell = Cell { col: Col::Store(column), row: row as u32 };
+                        each(cell, key(tag, columns.get(cell), Fr::ZERO, Fr::ZERO));
+                    }
+                }
+                LookupLane::Table { .. } => {}
+                LookupLane::Range { unit, .. } | LookupLane::Function { unit } => {
+                    for (row, &kind) in l.row_kinds.iter().enumerate() {
+                        let Some(kind) = l.kinds.get(kind as usize) else { continue };
+                        let code = &l.sized.placed[kind.spec as usize].packed.codes[kind.unit as usize];
+                        let cell = |p: u16| Cell { col: Col::Unit(unit * cells + p), row: row as u32 };
+                        match *lane {
+                            LookupLane::Range { index, .. } => {
+                                if let Some(section) = code.ranges[index as usize] {
+                                    let c = cell(l.sized.shape.range_at() + index);
+                                    each(c, key(tables.tag(section), columns.get(c), Fr::ZERO, Fr::ZERO));
+                                }
+                            }
+                            _ => {
+                                let Some(lane) = code.function else { continue };
+                                if lane.provides || matches!(lane.section, Section::Dynamic { .. }) {
+                                    continue;
+                                }
+                                let second = if l.sized.shape.second {
+                                    columns.get(cell(UnitShape::SECOND))
+                                } else {
+                                    Fr::ZERO
+                                };
+                                let (x, y) = (columns.get(cell(UnitShape::KEY)), columns.get(cell(UnitShape::VALUE)));
+                                each(cell(UnitShape::KEY), key(tables.tag(lane.section), x, y, second));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn recount(&self, columns: &mut Columns) {
+        let mut counts: HashMap<(u16, u32), u64> = HashMap::new();
+        self.uses(columns, |_, tuple| {
+            if let Some(&at) = self.table.get(&tuple) {
+                *counts.entry(at).or_default() += 1;
+            }
+        });
+        for column in &mut columns.multiplicity {
+            column.iter_mut().for_each(|m| *m = Fr::ZERO);
+        }
+        for ((set, row), count) in counts {
+            columns.set(Cell { col: Col::Multiplicity(set), row }, Fr::from(count));
+        }
+    }
+
+    fn bad_lookup(&self, columns: &Columns) -> Option<Cell> {
+        let mut found = None;
+        self.uses(columns, |cell, tuple| {
+            if found.is_none() && !self.table.contains_key(&tuple) {
+                found = Some(cell);
+            }
+        });
+        found
+    }
+
+    /// Layer and element of a cell.
+    pub fn describe(&self, cell: Cell) -> (String, usize) {
+        let l = &self.layout;
+        match cell.col {
+            Col::Unit(column) => {
+                let strip = l.strip_rows.partition_point(|&first| first <= cell.row).saturating_sub(1);
+                let depth = l.depth(strip).max(1);
+                let within = cell.row.saturating_sub(l.strip_rows[strip]) % depth;
+                let lane = u32::from(column) / u32::from(l.sized.shape.cells().max(1));
+                let slot = (depth - 1 - within) * l.units() + lane;
+                let s = &l.lowered.strips[strip];
+                let element = s.slots.iter().position(|&x| x == slot).unwrap_or(0);
+                (s.name.clone(), element)
+            }
+            Col::Acc | Col::A | Col::B => {
+                let op = l.lowered.scalars.get(cell.row as usize).map(|r| r.op);
+                let name = op.and_then(|op| self.circuit.op_name(op));
+                (name.unwrap_or_else(|| "scalars".into()), 0)
+            }
+            Col::Store(_) | Col::Bulk | Col::Junk => {
+                let bulk = l.bulk_rows.partition_point(|&first| first <= cell.row).saturating_sub(1);
+                let tensor = l.lowered.bulks.get(bulk).and_then(|b| b.elements.first());
+                let name = tensor.and_then(|t| self.circuit.tensor_name(t.0));
+                (name.unwrap_or_else(|| "store".into()), tensor.map_or(0, |t| t.1 as usize))
+            }
+            col => (format!("{col:?}"), cell.row as usize),
+        }
+    }
+}
+
+fn is_first(col: Col) -> bool {
+    matches!(col, Col::Unit(_) | Col::Store(_) | Col::Multiplicity(_))
+}
+
+fn all_advice(l: &Layout) -> Vec<Col> {
+    let units = l.sized.shape.cells() * l.units() as u16;
+    let mut out: Vec<Col> = (0..units).map(Col::Unit).collect();
+    out.extend((0..l.sized.choice.store as u16).map(Col::Store));
+    out.extend((0..l.sized.table_sets as u16).map(Col::Multiplicity));
+    out.extend((0..l.phis() as u16).map(Col::Phi));
+    out.extend([Col::Junk, Col::Bulk, Col::Lane(0), Col::Lane(1), Col::A, Col::B, Col::Acc]);
+    out
+}
+
+enum Query {
+    Fixed(usize, Rotation),
+    Advice(usize, Rotation),
+    Challenge(usize),
+}
+
+fn evaluate(e: &Expression<Fr>, get: &dyn Fn(Query) -> Fr) -> Fr {
+    e.evaluate(
+        &|c| c,
+        &|_| Fr::ZERO,
+        &|q| get(Query::Fixed(q.column_index(), q.rotation())),
+        &|q| get(Query::Advice(q.column_index(), q.rotation())),
+        &|_| Fr::ZERO,
+        &|c| get(Query::Challenge(c.index())),
+        &|x| -x,
+        &|x, y| x + y,
+        &|x, y| x * y,
+        &|x, c| x * c,
+    )
 }

@@ -67,7 +67,6 @@ impl ModelCircuit {
     }
 
     /// The same with changed cells, for tests of soundness.
-    #[doc(hidden)]
     pub fn with_overrides(mut self, overrides: Overrides) -> Self {
         self.overrides = overrides;
         self
@@ -76,10 +75,6 @@ impl ModelCircuit {
     pub(crate) fn with_first(mut self, first: Columns) -> Self {
         self.first = Some(Arc::new(first));
         self
-    }
-
-    pub(crate) fn first(&self) -> Option<&Arc<Columns>> {
-        self.first.as_ref()
     }
 
     /// The instance.
@@ -96,11 +91,22 @@ impl ModelCircuit {
         }
     }
 
-    fn fixed(&self, region: &mut Region<'_, Fr>, config: &MachineConfig) {
+    /// Name of an operation.
+    pub(crate) fn op_name(&self, op: u32) -> Option<String> {
+        self.program.ops.get(op as usize).map(|op| op.name.clone())
+    }
+
+    /// Name of a tensor of the program.
+    pub(crate) fn tensor_name(&self, tensor: u32) -> Option<String> {
+        self.program.tensors.get(tensor as usize).map(|t| t.name.clone())
+    }
+
+    /// All fixed values that are not zero.
+    pub(crate) fn fixed(&self, config: &MachineConfig, set: &mut dyn FnMut(Column<Fixed>, usize, Fr)) {
         let layout = &self.layout;
         let mut put = |column: Column<Fixed>, row: usize, value: Fr| {
             if !bool::from(value.is_zero()) {
-                region.assign_fixed(column, row, value);
+                set(column, row, value);
             }
         };
         for (row, &kind) in layout.row_kinds.iter().enumerate() {
@@ -227,7 +233,9 @@ impl Circuit<Fr> for ModelCircuit {
         layouter.assign_region(
             || "machine",
             |mut region| {
-                self.fixed(&mut region, &config);
+                self.fixed(&config, &mut |column, row, value| {
+                    region.assign_fixed(column, row, value);
+                });
                 self.copies(&mut region, &config);
                 let Some(columns) = self.start() else { return Ok(()) };
                 let mut state = self.state.lock().map_err(|_| Error::Synthesis)?;

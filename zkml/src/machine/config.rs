@@ -24,7 +24,7 @@ use super::pack::UnitShape;
 
 /// Challenges, in the order in which they are declared.
 #[derive(Clone, Debug)]
-pub struct Challenges {
+pub(crate) struct Challenges {
     pub(crate) alpha: Challenge,
     pub(crate) beta: Challenge,
     pub(crate) gamma: Challenge,

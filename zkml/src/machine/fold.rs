@@ -76,7 +76,6 @@ const MULTIPLIERS: usize = 8;
 
 struct Piece {
     from: usize,
-    to: usize,
     what: Ref,
 }
 
@@ -127,6 +126,18 @@ impl Folder {
             last.zero = true;
             self.scalars.extend(chain.0);
         }
+    }
+
+    /// `ρ + constant + factor·x`.
+    pub(crate) fn shifted(&mut self, factor: i128, constant: i128, x: Ref, op: u32) -> Ref {
+        let mut r = row(Mul::Zero, op);
+        (r.rho, r.constant) = (1, constant);
+        match x {
+            Ref::Value(Src::Const(c)) => r.constant += factor * i128::from(c),
+            x => (r.linear, r.a) = (factor, Some(x)),
+        }
+        self.scalars.push(r);
+        Ref::Row(self.scalars.len() as u32 - 1)
     }
 
     /// A power of a challenge.
@@ -331,7 +342,7 @@ impl Folder {
                 step,
                 jumps: jumps.into(),
             });
-            pieces.push(Piece { from: at, to, what: Ref::Sweep(self.sweeps.len() as u32 - 1) });
+            pieces.push(Piece { from: at, what: Ref::Sweep(self.sweeps.len() as u32 - 1) });
             at = to + 1;
         }
         Ok(Some(pieces))
@@ -480,7 +491,6 @@ impl Folder {
                 name: "copies".into(),
                 spec: super::template::Spec::Copy,
                 operands: Vec::new(),
-                outs: Vec::new(),
                 elements: 0,
                 slots: Arc::from([]),
                 span: 0,

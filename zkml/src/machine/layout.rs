@@ -227,7 +227,7 @@ pub(crate) fn place(l: &Lowered, limb: u32, ranges: u16, plain: u16) -> Option<T
     for spec in &specs {
         build(spec, limb, 64, &mut tables);
     }
-    (0..l.dynamics.len() as u32).for_each(|id| tables.need(Section::Dynamic { id }));
+    (0..l.dynamics).for_each(|id| tables.need(Section::Dynamic { id }));
     let shape = UnitShape {
         function: tables.has_output(),
         second: tables.has_second(),

@@ -8,7 +8,7 @@ use crate::qir::{Activation, OpKind, Pick, Program, Role, TensorId, Term};
 use super::contraction::{Axis, Segments, pick, positions, roles, segments, strides};
 use super::fold::{Chain, Exps, Folder};
 use super::lowered::{
-    Accumulate, Base, Bulk, Dynamic, Home, Junk, Lowered, Mul, Operand, Ref, Src, Strip, Virtual,
+    Accumulate, Base, Bulk, Home, Junk, Lowered, Mul, Operand, Ref, Src, Strip, Virtual,
 };
 use super::plan::{PlanError, Vis, Visibility};
 use super::table::Function;
@@ -22,6 +22,16 @@ struct Task {
     out: u32,
 }
 
+/// A Sort, whose keys are a permutation of those of its input.
+struct Sorting {
+    op: u32,
+    x: Arc<[Src]>,
+    keys: u32,
+    n: usize,
+    bits: u32,
+    descending: bool,
+}
+
 struct Lowerer<'a> {
     p: &'a Program,
     visibility: Visibility,
@@ -31,9 +41,9 @@ struct Lowerer<'a> {
     virtuals: Vec<Virtual>,
     lens: Vec<usize>,
     functions: Vec<Function>,
-    dynamics: Vec<Dynamic>,
+    dynamics: u32,
     tasks: Vec<Task>,
-    claimed: BTreeSet<u32>,
+    sorts: Vec<Sorting>,
 }
 
 /// Index into `x` of every element of `out`, by NumPy's broadcasting.
@@ -88,7 +98,6 @@ impl<'a> Lowerer<'a> {
             name: name.into(),
             spec,
             operands,
-            outs,
             elements: n as u32,
             slots: (0..n as u32).collect(),
             span: n.next_multiple_of(self.units as usize) as u32,
@@ -209,8 +218,8 @@ impl<'a> Lowerer<'a> {
             }
             OpKind::Max { x } => self.maximum(at, *x, None),
             OpKind::ArgMax { x, last } => self.maximum(at, *x, Some(*last)),
-            OpKind::Sort { x, descending } => self.sort(at, *x, *descending)?,
-            OpKind::Gather { data, index } => self.gather(at, *data, *index)?,
+            OpKind::Sort { x, descending } => self.sort(at, *x, *descending),
+            OpKind::Gather { data, index } => self.gather(at, *data, *index),
         }
         Ok(())
     }
@@ -273,7 +282,7 @@ impl<'a> Lowerer<'a> {
 
     /// Rows in strictly ascending order of `±value·2^bits + index`, which makes the sort stable; that they are a permutation of the
     /// input is an identity of products at a random point.
-    fn sort(&mut self, at: u32, x: TensorId, descending: bool) -> Result<(), PlanError> {
+    fn sort(&mut self, at: u32, x: TensorId, descending: bool) {
         let op = &self.p.ops[at as usize];
         let (values, indices) = (op.outputs[0].0, op.outputs[1].0);
         let t = self.p.tensor(x);
@@ -281,17 +290,22 @@ impl<'a> Lowerer<'a> {
         let rows = t.len() / n.max(1);
         let bits = usize::BITS - (n.max(2) - 1).leading_zeros();
         let keys = self.virtual_tensor(Virtual::SortKey { values, indices, bits, descending }, rows * n);
-        let spec = |ordered| Spec::Sorted { bits, descending, lo: t.lo, hi: t.hi, ordered };
-        // All but the first of a row follow another; the first of every row is a strip of its own kind.
+        let (lo, hi) = (t.lo, t.hi);
+        let least = if descending { -(hi << bits) } else { lo << bits };
+        let before = (0..rows * n).map(|e| match e % n {
+            0 => Src::Const(least - 1),
+            _ => Src::Cell { tensor: keys, index: e as u32 - 1 },
+        });
+        let operands =
+            vec![Operand::Own(values), Operand::Own(indices), Operand::Each(before.collect())];
+        let spec = Spec::Sorted { bits, descending, lo, hi };
         let name = op.name.clone();
-        let id = self.strips.len() as u32;
-        let own = [Operand::Own(values), Operand::Own(indices)];
-        let element = |row: usize, j: usize| (row * n + j) as u32;
-        let _ = (id, own, element, spec(true), name, keys);
-        Err(PlanError::Unsupported("sort".into()))
+        let x = self.sources(x).into();
+        self.strip(Some(at), &name, spec, operands, vec![values, indices, keys], rows * n);
+        self.sorts.push(Sorting { op: at, x, keys, n, bits, descending });
     }
 
-    fn gather(&mut self, at: u32, data: TensorId, index: TensorId) -> Result<(), PlanError> {
+    fn gather(&mut self, at: u32, data: TensorId, index: TensorId) {
         let op = &self.p.ops[at as usize];
         let out = op.outputs[0].0;
         let t = self.p.tensor(data);
@@ -299,20 +313,20 @@ impl<'a> Lowerer<'a> {
         let width = t.len() / rows.max(1);
         let entries: Arc<[Src]> = self.sources(data).into();
         let which: Arc<[Src]> = self.sources(index).into();
-        let id = self.dynamics.len() as u32;
-        self.dynamics.push(Dynamic { index: Arc::clone(&which), width: width as u32 });
+        let id = self.dynamics;
+        self.dynamics += 1;
         let keys = (0..entries.len() as i64).map(Src::Const).collect();
         let count = entries.len();
         let provided = vec![Operand::Each(keys), Operand::Each(entries)];
-        self.strip(Some(at), &op.name, Spec::Provide { dynamic: id }, provided, vec![], count);
+        let name = op.name.clone();
+        self.strip(Some(at), &name, Spec::Provide { dynamic: id }, provided, vec![], count);
         let n = which.len() * width;
         let operands = vec![
             Operand::Each((0..n).map(|e| which[e / width.max(1)]).collect()),
             Operand::Each((0..n).map(|e| Src::Const((e % width.max(1)) as i64)).collect()),
             Operand::Own(out),
         ];
-        self.strip(Some(at), &op.name, Spec::Read { dynamic: id, width: width as i64 }, operands, vec![out], n);
-        Ok(())
+        self.strip(Some(at), &name, Spec::Read { dynamic: id, width: width as i64 }, operands, vec![out], n);
     }
 
     fn weights(&self, id: TensorId) -> bool {
@@ -406,8 +420,8 @@ impl<'a> Lowerer<'a> {
                 }
             }
         }
-        for dynamic in &self.dynamics {
-            dynamic.index.iter().copied().for_each(&mut wire);
+        for sort in &self.sorts {
+            sort.x.iter().copied().for_each(&mut wire);
         }
         for &out in &self.p.outputs {
             self.sources(out).into_iter().for_each(&mut wire);
@@ -560,6 +574,34 @@ impl<'a> Lowerer<'a> {
                 self.convolution(task, term, f, junks)?;
             } else {
                 self.einsums(task, &axes, &terms, f)?;
+            }
+        }
+        for sort in &self.sorts {
+            let factor = if sort.descending { -1 } else { 1 } << sort.bits;
+            for (row, x) in sort.x.chunks(sort.n).enumerate() {
+                let mut products = [None, None];
+                for (i, &src) in x.iter().enumerate() {
+                    let key = Src::Cell { tensor: sort.keys, index: (row * sort.n + i) as u32 };
+                    let given = f.shifted(factor, i as i128, Ref::Value(self.resolve(src)), sort.op);
+                    let sorted = f.shifted(1, 0, Ref::Value(key), sort.op);
+                    for (product, x) in products.iter_mut().zip([given, sorted]) {
+                        *product = Some(match *product {
+                            None => x,
+                            Some(before) => {
+                                let mut chain = Chain::default();
+                                chain.add_product(1, before, x, sort.op);
+                                f.emit(chain)
+                            }
+                        });
+                    }
+                }
+                let mut chain = Chain::default();
+                for (factor, product) in [1, -1].into_iter().zip(products) {
+                    if let Some(product) = product {
+                        chain.add(Mul::One, factor, product, sort.op);
+                    }
+                }
+                f.emit_zero(chain);
             }
         }
         Ok(())
@@ -814,9 +856,9 @@ pub(crate) fn lower(p: &Program, visibility: Visibility, units: u32) -> Result<L
         virtuals: Vec::new(),
         lens: p.tensors.iter().map(crate::qir::Tensor::len).collect(),
         functions: Vec::new(),
-        dynamics: Vec::new(),
+        dynamics: 0,
         tasks: Vec::new(),
-        claimed: BTreeSet::new(),
+        sorts: Vec::new(),
     };
     for &input in &p.inputs {
         l.import(input.0);
@@ -858,6 +900,5 @@ pub(crate) fn lower(p: &Program, visibility: Visibility, units: u32) -> Result<L
         public,
         store_bounds,
         store_fixed: visibility.params == Vis::Fixed,
-        powers: f.powers,
     })
 }

@@ -6,7 +6,6 @@
 //! - *Bulk* segments are sums over weights that live in store columns and nowhere else.
 //! - The *scalar rows* combine the ends of sweeps, cells and powers of the challenges; a row flagged zero is an identity of the statement.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::table::Function;
@@ -54,8 +53,6 @@ pub(crate) struct Strip {
     pub(crate) name: String,
     pub(crate) spec: Spec,
     pub(crate) operands: Vec<Operand>,
-    /// Tensors whose homes the template's outputs are.
-    pub(crate) outs: Vec<u32>,
     pub(crate) elements: u32,
     /// Slot of each element.
     pub(crate) slots: Arc<[u32]>,
@@ -170,13 +167,6 @@ pub(crate) enum Virtual {
     Term { op: u32, term: u32 },
 }
 
-/// Rows of a dynamic table that are read.
-#[derive(Clone, Debug)]
-pub(crate) struct Dynamic {
-    pub(crate) index: Arc<[Src]>,
-    pub(crate) width: u32,
-}
-
 /// Everything but widths, columns and rows.
 #[derive(Clone, Debug)]
 pub(crate) struct Lowered {
@@ -185,7 +175,8 @@ pub(crate) struct Lowered {
     pub(crate) homes: Vec<Home>,
     pub(crate) virtuals: Vec<Virtual>,
     pub(crate) functions: Arc<Vec<Function>>,
-    pub(crate) dynamics: Vec<Dynamic>,
+    /// Number of dynamic tables.
+    pub(crate) dynamics: u32,
     pub(crate) sweeps: Vec<Sweep>,
     pub(crate) bulks: Vec<Bulk>,
     pub(crate) junks: Vec<Junk>,
@@ -196,6 +187,4 @@ pub(crate) struct Lowered {
     pub(crate) store_bounds: (i64, i64),
     /// Whether the store's columns are fixed.
     pub(crate) store_fixed: bool,
-    /// Rows of scalars per operation, for the report.
-    pub(crate) powers: BTreeMap<(Base, u32), u32>,
 }

@@ -15,7 +15,14 @@
 //!
 //! Identities are checked at τ and ρ, challenges that the verifier's transcript draws after every cell that they fold is committed; lookups at α, β and γ
 //! likewise. An identity of degree d over the field of 2²⁵⁴ elements holds for a wrong witness with probability d/2²⁵⁴.
-//! Cells that may be anything are listed in [`free`].
+//! 
+//! Cells that may hold anything, because nothing depends on them:
+//!
+//! - cells of columns that a row does not use, and the first row of every running sum, which is multiplied by zero;
+//! - units that pad a row: those of a folded strip stand for powers that no output has, so the identity forces them to stand for zero;
+//!   others repeat an element;
+//! - padding of the store, whose powers of τ no output has;
+//! - junk coefficients: each is what its position of the product is, and no output is at that position.
 
 mod check;
 mod circuit;
@@ -35,11 +42,11 @@ mod template;
 mod validate;
 mod witness;
 
-pub use check::{MockError, mock};
+pub use check::{Bench, MockError, Violation, mock};
 pub use circuit::{MachineParams, ModelCircuit, Overrides};
 pub use config::MachineConfig;
 pub use layout::{Cell, Choice, Col};
 pub use plan::{
     LayerReport, Plan, PlanError, PlanOptions, PlanReport, ProveError, Vis, Visibility, plan, plan_shared,
 };
-pub use prove::{ModelProof, ProveTimes, keygen, prove, prove_circuit, required_k, verify};
+pub use prove::{ModelProof, keygen, prove, prove_circuit, prove_with, verify};

@@ -1,17 +1,14 @@
 //! Keys, proofs and verification.
 
-use std::io::{Cursor, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use halo2_axiom::halo2curves::bn256::{Bn256, Fr, G1Affine};
-use halo2_axiom::plonk::{self, ProvingKey, VerifyingKey};
-use halo2_axiom::poly::commitment::{Params, ParamsProver};
-use halo2_axiom::poly::kzg::commitment::{KZGCommitmentScheme, ParamsKZG};
-use halo2_axiom::poly::kzg::multiopen::{ProverSHPLONK, VerifierSHPLONK};
-use halo2_axiom::poly::kzg::strategy::SingleStrategy;
-use halo2_axiom::transcript::{
-    Blake2bRead, Blake2bWrite, Challenge255, TranscriptReadBuffer, TranscriptWriterBuffer,
+use halo2_axiom::plonk::VerifyingKey;
+use halo2_axiom::poly::kzg::commitment::ParamsKZG;
+use halo2_axiom::transcript::{Blake2bWrite, Challenge255, EncodedChallenge, Keccak256Write, TranscriptWrite, TranscriptWriterBuffer};
+use parhelion_prover::{
+    Engine, KeygenOptions, Multiopen, PreparedKey, ProofReport, ProofTranscript, ProveOptions, Srs,
 };
 use rand_core::RngCore;
 
@@ -19,72 +16,54 @@ use super::circuit::ModelCircuit;
 use super::plan::{Plan, ProveError};
 
 /// A proof with its public values.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ModelProof {
     /// Transcript bytes.
     pub bytes: Vec<u8>,
     /// Public values: one column, or none.
     pub instances: Vec<Vec<Fr>>,
-    /// How long each stage took.
-    pub times: ProveTimes,
-}
-
-/// Times of the stages of a proof.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProveTimes {
-    /// First-phase witness.
+    /// Time of the first phase's witness.
     pub witness: Duration,
-    /// Proof, with the later phases of the witness.
-    pub prove: Duration,
-    /// Verification before the proof is returned.
-    pub verify: Duration,
+    /// Times of the proof's stages, and what ran where.
+    pub report: ProofReport,
 }
 
-fn plonk_error(e: impl std::fmt::Debug) -> ProveError {
-    ProveError::Plonk(format!("{e:?}"))
-}
-
-/// The least SRS that a plan needs, as log₂ of its length.
-pub fn required_k(plan: &Plan) -> u32 {
-    plan.k()
-}
-
-fn check_k(params: &ParamsKZG<Bn256>, plan: &Plan) -> Result<(), ProveError> {
-    if params.k() == plan.k() {
-        return Ok(());
+fn plonk_error(e: parhelion_prover::Error) -> ProveError {
+    match e {
+        parhelion_prover::Error::Rejected(reason) => ProveError::Rejected(reason),
+        e => ProveError::Plonk(e.to_string()),
     }
-    Err(ProveError::Plonk(format!("an SRS of 2^{} for a circuit of 2^{} rows", params.k(), plan.k())))
 }
 
 /// Makes the keys of a plan.
 ///
 /// # Errors
 ///
-/// [`ProveError::Plonk`] for an SRS of another size or an error of the proof system.
-pub fn keygen(params: &ParamsKZG<Bn256>, plan: &Plan) -> Result<ProvingKey<G1Affine>, ProveError> {
-    check_k(params, plan)?;
+/// [`ProveError::Plonk`] for a reference string of another size or an error of the engine.
+pub fn keygen(engine: &Engine, srs: &Srs, plan: &Plan) -> Result<PreparedKey, ProveError> {
     let circuit = ModelCircuit::new(plan);
-    let vk = plonk::keygen_vk(params, &circuit).map_err(plonk_error)?;
-    plonk::keygen_pk(params, vk, &circuit).map_err(plonk_error)
+    let pk = parhelion_prover::keygen(engine, srs, &circuit, KeygenOptions::default()).map_err(plonk_error)?;
+    PreparedKey::new(engine, srs, pk).map_err(plonk_error)
 }
 
 /// Proves a trace, and verifies the proof before it is returned.
 ///
 /// # Errors
 ///
-/// [`ProveError`]: a trace that does not satisfy the circuit's ranges, an error of the proof system, or a proof that does not verify.
+/// [`ProveError`]: a trace that does not satisfy the circuit's ranges, an error of the engine, or a proof that does not verify.
 pub fn prove(
-    params: &ParamsKZG<Bn256>,
-    pk: &ProvingKey<G1Affine>,
+    engine: &Engine,
+    key: &PreparedKey,
     plan: &Plan,
     trace: &[Option<Arc<[i64]>>],
-    rng: impl RngCore + Send + Sync,
+    transcript: ProofTranscript,
+    rng: impl RngCore,
 ) -> Result<ModelProof, ProveError> {
-    check_k(params, plan)?;
     let start = Instant::now();
     let circuit = ModelCircuit::with_trace(plan, trace)?;
     let witness = start.elapsed();
-    prove_circuit(params, pk, circuit, witness, rng)
+    let proof = prove_circuit(engine, key, circuit, transcript, rng)?;
+    Ok(ModelProof { witness, ..proof })
 }
 
 /// Proves a circuit that has a witness.
@@ -92,62 +71,64 @@ pub fn prove(
 /// # Errors
 ///
 /// As [`prove`].
-#[doc(hidden)]
 pub fn prove_circuit(
-    params: &ParamsKZG<Bn256>,
-    pk: &ProvingKey<G1Affine>,
+    engine: &Engine,
+    key: &PreparedKey,
     circuit: ModelCircuit,
-    witness: Duration,
-    rng: impl RngCore + Send + Sync,
+    transcript: ProofTranscript,
+    rng: impl RngCore,
 ) -> Result<ModelProof, ProveError> {
     let instances = circuit.instances();
-    let start = Instant::now();
-    let columns: Vec<&[Fr]> = instances.iter().map(Vec::as_slice).collect();
-    let mut transcript = Blake2bWrite::<_, G1Affine, Challenge255<_>>::init(Vec::new());
-    plonk::create_proof::<KZGCommitmentScheme<Bn256>, ProverSHPLONK<'_, Bn256>, _, _, _, _>(
-        params,
-        pk,
-        &[circuit],
-        &[&columns],
-        rng,
-        &mut transcript,
-    )
-    .map_err(plonk_error)?;
-    let bytes = transcript.finalize();
-    let prove = start.elapsed();
-    let start = Instant::now();
-    verify(params, pk.get_vk(), &bytes, &instances)?;
-    let verify = start.elapsed();
-    Ok(ModelProof { bytes, instances, times: ProveTimes { witness, prove, verify } })
+    let (bytes, report) = match transcript {
+        ProofTranscript::Blake2b => {
+            let mut t = Blake2bWrite::<_, G1Affine, Challenge255<_>>::init(Vec::new());
+            let report = prove_with(engine, key, circuit, &mut t, rng)?;
+            (t.finalize(), report)
+        }
+        ProofTranscript::Keccak256 => {
+            let mut t = Keccak256Write::<_, G1Affine, Challenge255<_>>::init(Vec::new());
+            let report = prove_with(engine, key, circuit, &mut t, rng)?;
+            (t.finalize(), report)
+        }
+        other => return Err(ProveError::Plonk(format!("transcript {other:?} is not known here"))),
+    };
+    Ok(ModelProof { bytes, instances, witness: Duration::ZERO, report })
 }
 
-/// Verifies a proof.
+/// Proves a circuit that has a witness into any transcript, for instance one of a recursive verifier.
 ///
 /// # Errors
 ///
-/// [`ProveError::Rejected`] for a proof that is not one of these instances, or that has bytes beyond its end.
+/// As [`prove`].
+pub fn prove_with<E, T>(
+    engine: &Engine,
+    key: &PreparedKey,
+    circuit: ModelCircuit,
+    transcript: &mut T,
+    rng: impl RngCore,
+) -> Result<ProofReport, ProveError>
+where
+    E: EncodedChallenge<G1Affine>,
+    T: TranscriptWrite<G1Affine, E>,
+{
+    let instances = circuit.instances();
+    let columns: Vec<&[Fr]> = instances.iter().map(Vec::as_slice).collect();
+    parhelion_prover::prove(engine, key, &[circuit], &[&columns], rng, transcript, ProveOptions::default())
+        .map_err(plonk_error)
+}
+
+/// Verifies a proof with halo2's own verifier.
+///
+/// # Errors
+///
+/// [`ProveError::Rejected`] for bytes that are not a proof of these instances.
 pub fn verify(
     params: &ParamsKZG<Bn256>,
     vk: &VerifyingKey<G1Affine>,
     proof: &[u8],
     instances: &[Vec<Fr>],
+    transcript: ProofTranscript,
 ) -> Result<(), ProveError> {
     let columns: Vec<&[Fr]> = instances.iter().map(Vec::as_slice).collect();
-    let mut reader = Cursor::new(proof);
-    {
-        let mut transcript = Blake2bRead::<_, G1Affine, Challenge255<_>>::init(&mut reader);
-        plonk::verify_proof::<KZGCommitmentScheme<Bn256>, VerifierSHPLONK<'_, Bn256>, _, _, _>(
-            params.verifier_params(),
-            vk,
-            SingleStrategy::new(params),
-            &[&columns],
-            &mut transcript,
-        )
-        .map_err(|e| ProveError::Rejected(format!("{e:?}")))?;
-    }
-    let mut rest = [0u8; 1];
-    match reader.read(&mut rest) {
-        Ok(0) => Ok(()),
-        _ => Err(ProveError::Rejected("bytes beyond the end of the proof".into())),
-    }
+    parhelion_prover::verify(params, vk, &[&columns], proof, transcript, Multiopen::Shplonk).map_err(plonk_error)
 }

@@ -169,10 +169,10 @@ pub(crate) enum Spec {
     Div { q_lo: i64, q_hi: i64, den_hi: i64 },
     /// ⌊√x⌋.
     Sqrt { hi: i64 },
-    /// `(max(m, x), )` with one step of a running maximum; with `index`, also the index of it.
+    /// One step of a running maximum, m and x to max(m, x); with `index`, also of its index.
     Max { spread: i64, index: bool, last: bool },
-    /// `w = sign·x·2^bits + i`, split into x and i again, and greater than the one before (where `ordered`).
-    Sorted { bits: u32, descending: bool, lo: i64, hi: i64, ordered: bool },
+    /// `w = ±x·2^bits + i`, greater than the one before.
+    Sorted { bits: u32, descending: bool, lo: i64, hi: i64 },
     /// Entry `(row·width + column, value)` of a dynamic table.
     Provide { dynamic: u32 },
     /// `value` with `(index·width + column, value)` in a dynamic table.
@@ -410,9 +410,9 @@ pub(crate) fn build(spec: &Spec, limb: u32, room: usize, tables: &mut Tables) ->
                 b.out(at);
             }
         }
-        Spec::Sorted { bits, descending, lo, hi, ordered } => {
+        Spec::Sorted { bits, descending, lo, hi } => {
             let (x, i) = (b.given(), b.given());
-            sorted(&mut b, x, i, bits, descending, (lo.into(), hi.into()), ordered);
+            sorted(&mut b, x, i, bits, descending, (lo.into(), hi.into()));
         }
         Spec::Provide { dynamic } => {
             let (key, value) = (b.wire(), b.wire());
@@ -520,20 +520,20 @@ fn linear(
     b.out(y);
 }
 
-/// An element of a sorted row: `w = ±x·2^bits + i` is greater than the element before it, which is operand 2 where `ordered`.
-fn sorted(b: &mut Builder<'_>, x: Var, i: Var, bits: u32, descending: bool, (lo, hi): (i128, i128), ordered: bool) {
+/// An element of a sorted row: `w = ±x·2^bits + i` is greater than the element before it. With x and i in their ranges, w determines both.
+fn sorted(b: &mut Builder<'_>, x: Var, i: Var, bits: u32, descending: bool, (lo, hi): (i128, i128)) {
     let sign = if descending { -1 } else { 1 };
     let key = Quad::default().add(sign << bits, x).add(1, i);
     let w = b.quad(key.clone());
     b.zero(key.add(-1, w));
+    let value_limbs = b.ranged(x, lo, hi);
+    b.zero(value_limbs.add(-1, x));
     let index_limbs = b.exact(i, bits);
     b.zero(index_limbs.add(-1, i));
-    if ordered {
-        let before = b.wire();
-        let gap = b.quad(Quad::var(w).add(-1, before).offset(-1));
-        let limbs = b.ranged(gap, 0, (hi - lo + 1) << bits);
-        b.zero(limbs.plus(-1, &Quad::var(w).add(-1, before).offset(-1)));
-    }
+    let before = b.wire();
+    let gap = b.quad(Quad::var(w).add(-1, before).offset(-1));
+    let limbs = b.ranged(gap, 0, (hi - lo + 1) << bits);
+    b.zero(limbs.plus(-1, &Quad::var(w).add(-1, before).offset(-1)));
     b.out(x);
     b.out(i);
     b.out(w);

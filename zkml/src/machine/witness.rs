@@ -471,7 +471,7 @@ pub(crate) fn first(p: &Program, layout: &Layout, trace: &[Option<Arc<[i64]>>]) 
 
 /// How often each key of each dynamic table is read.
 fn dynamic_reads(layout: &Layout, values: &Values) -> Vec<HashMap<i128, u64>> {
-    let mut reads = vec![HashMap::new(); layout.lowered.dynamics.len()];
+    let mut reads = vec![HashMap::new(); layout.lowered.dynamics as usize];
     for (at, strip) in layout.lowered.strips.iter().enumerate() {
         let Spec::Read { dynamic, width } = strip.spec else { continue };
         let mut count = |element: u32, times: u64| {
@@ -813,7 +813,6 @@ pub(crate) fn lookups(layout: &Layout, columns: &mut Columns, ch: &ChallengeValu
         .store_section
         .map_or((Fr::ZERO, Fr::ZERO), |(low, high)| (Fr::from(tables.tag(low)), Fr::from(tables.tag(high))));
     let mut phi = Vec::with_capacity(layout.phis());
-    let mut total = Fr::ZERO;
     for lanes in layout.lanes.chunks(LANES) {
         let mut steps: Vec<Fr> = Vec::with_capacity((rows - 1) * lanes.len());
         let mut tops: Vec<Fr> = Vec::with_capacity((rows - 1) * lanes.len());
@@ -857,9 +856,7 @@ pub(crate) fn lookups(layout: &Layout, columns: &mut Columns, ch: &ChallengeValu
             sum += n.iter().zip(d).map(|(n, d)| *n * d).sum::<Fr>();
             sums.push(sum);
         }
-        total += sum;
         phi.push(sums);
     }
     columns.phi = phi;
-    let _ = total;
 }

@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use halo2_axiom::halo2curves::bn256::Bn256;
-use halo2_axiom::poly::commitment::{Params, ParamsProver};
-use halo2_axiom::poly::kzg::commitment::ParamsKZG;
+use parhelion_prover::{Engine, ProofTranscript, Srs};
 use parhelion_zkml::exec::{self, accumulator_bounds};
-use parhelion_zkml::machine::{Plan, PlanOptions, Visibility, keygen, plan, prove, verify};
+use halo2_axiom::halo2curves::bn256::Fr;
+use parhelion_zkml::machine::{Plan, PlanOptions, Vis, Visibility, keygen, mock, plan, prove, verify};
 use parhelion_zkml::qir::{
     Activation, Op, OpKind, Pick, Program, Role, Tensor, TensorId, Term, Window,
 };
@@ -127,6 +126,34 @@ impl Build {
         self.op(OpKind::View { sources: vec![x], picks }, shape, lo, hi)
     }
 
+    pub fn lookup(&mut self, x: TensorId, f: impl Fn(i64) -> i64) -> TensorId {
+        let (lo, hi) = self.bounds(x);
+        let table: Vec<i64> = (lo..=hi).map(f).collect();
+        let (min, max) = (table.iter().min().copied().unwrap_or(0), table.iter().max().copied().unwrap_or(0));
+        let shape = self.shape(x);
+        self.op(OpKind::Lookup { x, table: table.into() }, &shape, min, max)
+    }
+
+    /// A piecewise linear square root of sorts.
+    pub fn interpolate(&mut self, x: TensorId, step: u32, guard: u32) -> TensorId {
+        let (lo, hi) = self.bounds(x);
+        let (first_key, last) = (lo >> step, hi >> step);
+        let f = |key: i64| (f64::from((key - first_key) as u32).sqrt() * f64::from(1u32 << guard) * 16.0) as i64;
+        let values: Vec<i64> = (first_key..=last).map(f).collect();
+        let slopes: Vec<i64> = (first_key..=last).map(|k| f(k + 1) - f(k)).collect();
+        let top = (f(last + 1) >> guard) + 1;
+        let kind = OpKind::Interpolate {
+            x,
+            step,
+            guard,
+            first_key,
+            values: values.into(),
+            slopes: slopes.into(),
+        };
+        let shape = self.shape(x);
+        self.op(kind, &shape, 0, top)
+    }
+
     pub fn output(mut self, id: TensorId) -> Program {
         self.p.outputs.push(id);
         self.p
@@ -153,8 +180,12 @@ pub fn random_inputs(p: &Program, rng: &mut impl RngCore) -> Vec<Vec<i64>> {
         .collect()
 }
 
-pub fn params(k: u32) -> ParamsKZG<Bn256> {
-    ParamsKZG::<Bn256>::setup(k, rng(7))
+pub fn srs(k: u32) -> Srs {
+    Srs::insecure_from_seed(k, 7).unwrap()
+}
+
+pub fn engine() -> &'static Engine {
+    parhelion_backends::default_engine().unwrap()
 }
 
 /// Plans, proves and verifies, and checks that the instance is the executor's output.
@@ -163,11 +194,50 @@ pub fn round_trip(p: &Program, visibility: Visibility, options: &PlanOptions, se
     let mut random = rng(seed);
     let inputs = random_inputs(p, &mut random);
     let trace = exec::run(p, &inputs).unwrap();
-    let srs = params(plan.k());
-    let pk = keygen(&srs, &plan).unwrap();
-    let proof = prove(&srs, &pk, &plan, &trace.values, rng(seed + 1)).unwrap();
-    verify(&srs, pk.get_vk(), &proof.bytes, &proof.instances).unwrap();
-    eprintln!("k={} proof={}B {:?} {:?}", plan.k(), proof.bytes.len(), proof.times, plan.report());
-    assert_eq!(srs.k(), plan.k());
+    mock(&plan, &trace.values).unwrap();
+    let srs = srs(plan.k());
+    let key = keygen(engine(), &srs, &plan).unwrap();
+    let proof = prove(engine(), &key, &plan, &trace.values, ProofTranscript::Blake2b, rng(seed + 1)).unwrap();
+    verify(key.verifier_params(), key.vk(), &proof.bytes, &proof.instances, ProofTranscript::Blake2b).unwrap();
+    let mut expected: Vec<i64> = Vec::new();
+    if visibility.input == Vis::Public {
+        inputs.iter().for_each(|x| expected.extend(x));
+    }
+    if visibility.params == Vis::Public {
+        let params = p.tensors.iter().filter(|t| t.role == Role::Param);
+        params.for_each(|t| expected.extend(t.data.iter().flat_map(|d| d.iter())));
+    }
+    if visibility.output == Vis::Public {
+        trace.outputs(p).for_each(|x| expected.extend(x));
+    }
+    let field = |x: &i64| if *x < 0 { -Fr::from(x.unsigned_abs()) } else { Fr::from(*x as u64) };
+    let expected: Vec<Fr> = expected.iter().map(field).collect();
+    assert_eq!(proof.instances.concat(), expected);
+    let report = plan.report();
+    eprintln!(
+        "k={} advice={} late={} fixed={} equality={} proof={}B rows={}/{}/{} of {} witness={:?} total={:?} {:?}",
+        report.k,
+        report.advice,
+        report.late,
+        report.fixed,
+        report.equality,
+        proof.bytes.len(),
+        report.unit_rows,
+        report.bulk_rows,
+        report.scalar_rows,
+        report.usable_rows,
+        proof.witness,
+        proof.report.total,
+        report.choice,
+    );
+    plan
+}
+
+/// Plans and checks all constraints, without a proof.
+pub fn check(p: &Program, visibility: Visibility, options: &PlanOptions, seed: u64) -> Plan {
+    let plan = plan(p, &visibility, options).unwrap();
+    let inputs = random_inputs(p, &mut rng(seed));
+    let trace = exec::run(p, &inputs).unwrap();
+    mock(&plan, &trace.values).unwrap();
     plan
 }
