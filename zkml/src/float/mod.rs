@@ -21,7 +21,9 @@ use std::sync::Arc;
 use crate::onnx::{Model, Node, ShapeError, TensorF, ValueId};
 
 pub(crate) use linalg::{Pooling, auto_pads, conv_transpose_geometry, einsum_labels};
+pub(crate) use recurrent::activation_names;
 pub(crate) use reduce::{axes_of, normal_axis};
+pub(crate) use resize::{combinations, mix};
 
 /// Why an operator was not evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]

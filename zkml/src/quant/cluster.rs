@@ -1,0 +1,179 @@
+//! Chains of element-wise operators that are functions of one tensor.
+//!
+//! `0.5·x·(1 + tanh(0.8·(x + 0.04·x³)))` is eight nodes in a file and one table in a circuit. A value whose operators all lead back to one tensor of the same
+//! shape, with scalar constants beside it, is a function of that tensor; where the chain contains a function that needs a
+//! table anyway, the whole chain becomes one.
+
+use std::collections::HashMap;
+
+use crate::float;
+use crate::onnx::{DType, Data, Model, Node, TensorF, ValueId};
+
+/// Functions that have no exact integer form.
+const TABLED: &[&str] = &[
+    "Acos",
+    "Acosh",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "Celu",
+    "Cos",
+    "Cosh",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Gelu",
+    "HardSwish",
+    "Log",
+    "Mish",
+    "Selu",
+    "Sigmoid",
+    "Sin",
+    "Sinh",
+    "Softplus",
+    "Softsign",
+    "Tan",
+    "Tanh",
+];
+
+/// Element-wise operators that a chain may pass through.
+const ELEMENTWISE: &[&str] = &[
+    "Abs",
+    "Add",
+    "Cast",
+    "Clip",
+    "Div",
+    "LeakyRelu",
+    "Max",
+    "Min",
+    "Mul",
+    "Neg",
+    "Pow",
+    "Reciprocal",
+    "Relu",
+    "Sign",
+    "Sqrt",
+    "Sub",
+];
+
+/// The chains of a model.
+pub(super) struct Clusters<'m> {
+    model: &'m Model,
+    producer: HashMap<ValueId, usize>,
+    root: Vec<Option<ValueId>>,
+    /// Whether the chain from the root needs a table.
+    tabled: Vec<bool>,
+}
+
+impl<'m> Clusters<'m> {
+    pub(super) fn new(model: &'m Model) -> Self {
+        let mut c = Clusters {
+            model,
+            producer: HashMap::new(),
+            root: vec![None; model.values.len()],
+            tabled: vec![false; model.values.len()],
+        };
+        for (i, n) in model.nodes.iter().enumerate() {
+            n.outputs.iter().flatten().for_each(|&o| drop(c.producer.insert(o, i)));
+            if let (Some(out), Some((root, tabled))) = (n.output(0), c.chain(n)) {
+                c.root[out.index()] = Some(root);
+                c.tabled[out.index()] = tabled;
+            }
+        }
+        c
+    }
+
+    /// Root of the chain that a node continues, and whether the chain needs a table.
+    fn chain(&self, n: &Node) -> Option<(ValueId, bool)> {
+        let own = TABLED.contains(&n.op.as_str());
+        if !own && !ELEMENTWISE.contains(&n.op.as_str()) {
+            return None;
+        }
+        let out = self.model.value(n.output(0)?);
+        let float = |d: DType| d.is_float();
+        if !float(out.dtype) {
+            return None;
+        }
+        let (mut root, mut tabled, mut dynamic) = (None, own, 0);
+        for v in n.inputs.iter().flatten() {
+            let value = self.model.value(*v);
+            if let Some(c) = &value.constant {
+                if c.len() != 1 {
+                    return None;
+                }
+                continue;
+            }
+            if value.shape != out.shape || !float(value.dtype) {
+                return None;
+            }
+            dynamic += 1;
+            let r = self.root[v.index()].unwrap_or(*v);
+            if *root.get_or_insert(r) != r {
+                return None;
+            }
+            tabled |= self.tabled[v.index()];
+        }
+        tabled |= match n.op.as_str() {
+            // A quotient of two functions of one tensor is a function; a constant over a tensor is a division.
+            "Div" => dynamic == 2,
+            "Pow" => {
+                let exponent = self.model.value(n.input(1)?).constant.as_ref().and_then(|c| c.single());
+                exponent.is_none_or(|e| {
+                    !(e.fract() == 0.0 && (0.0..=4.0).contains(&e)) && ![0.5, -0.5, -1.0].contains(&e)
+                })
+            }
+            _ => false,
+        };
+        Some((root?, tabled))
+    }
+
+    /// The tensor that a value is a tabled function of.
+    pub(super) fn root(&self, v: ValueId) -> Option<ValueId> {
+        self.root[v.index()].filter(|_| self.tabled[v.index()])
+    }
+
+    /// Whether a node is a function that needs a table whatever it is applied to.
+    pub(super) fn is_tabled(&self, n: &Node) -> bool {
+        TABLED.contains(&n.op.as_str()) || n.op == "Pow"
+    }
+
+    /// The function of a value at points of its root.
+    pub(super) fn sample(&self, root: ValueId, v: ValueId, points: &[f64]) -> Vec<f64> {
+        let mut known: HashMap<ValueId, TensorF> = HashMap::new();
+        let make =
+            |data: Vec<f64>, shape: Vec<usize>| TensorF { shape, dtype: DType::F64, data: Data::F(data) };
+        known.insert(root, make(points.to_vec(), vec![points.len()]));
+        // Depth first, without recursion: a chain may be long.
+        let mut stack = vec![v];
+        while let Some(&at) = stack.last() {
+            if known.contains_key(&at) {
+                stack.pop();
+                continue;
+            }
+            if let Some(c) = &self.model.value(at).constant {
+                known.insert(at, make(c.to_f64(), vec![]));
+                continue;
+            }
+            let Some(node) = self.producer.get(&at).map(|&i| &self.model.nodes[i]) else { return vec![] };
+            let waiting: Vec<ValueId> =
+                node.inputs.iter().flatten().copied().filter(|i| !known.contains_key(i)).collect();
+            if !waiting.is_empty() {
+                stack.extend(waiting);
+                continue;
+            }
+            let operands: Vec<Option<&TensorF>> =
+                node.inputs.iter().map(|i| i.and_then(|i| known.get(&i))).collect();
+            let result = if node.op == "Cast" {
+                operands.first().copied().flatten().cloned()
+            } else {
+                float::eval(node, &operands)
+                    .ok()
+                    .and_then(|mut r| if r.is_empty() { None } else { r.swap_remove(0) })
+            };
+            let Some(result) = result else { return vec![] };
+            known.insert(at, result);
+        }
+        known.get(&v).map(TensorF::to_f64).unwrap_or_default()
+    }
+}

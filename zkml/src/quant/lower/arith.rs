@@ -1,0 +1,511 @@
+//! Sums, products, quotients, and what is piecewise linear.
+
+use crate::onnx::{DType, Node, ValueId};
+use crate::qir::{OpKind, TensorId};
+
+use super::super::builder::{Acc, Rounding, exp2};
+use super::{Lower, Outcome, Refusal};
+
+/// Significant bits of a real factor.
+const FACTOR_BITS: i32 = 16;
+
+impl Lower<'_> {
+    pub(super) fn arithmetic(&mut self, n: &Node) -> Outcome<()> {
+        let out = self.out(n)?;
+        let a = self.need(n, 0)?;
+        let acc = match n.op.as_str() {
+            "Add" | "Sub" => {
+                let b = self.need(n, 1)?;
+                self.add_values(a, b, n.op == "Sub")?
+            }
+            "Neg" => {
+                let x = self.acc(a)?;
+                self.b.neg(&x)?
+            }
+            "Mul" => self.mul_values(a, self.need(n, 1)?)?,
+            "Div" => return self.divide(out, a, self.need(n, 1)?),
+            "Mod" => self.modulo(n, a)?,
+            "Pow" => return self.power(n, out, a),
+            "Sqrt" => {
+                let id = self.sqrt(a)?;
+                return self.set_tensor(out, id);
+            }
+            "Reciprocal" => {
+                let one = Acc { shape: self.shape(a).to_vec(), terms: vec![], constant: 1, scale: 0 };
+                let q = self.quotient(out, &one, a)?;
+                return self.set_tensor(out, q);
+            }
+            "Relu" => {
+                let x = self.acc(a)?;
+                let frac = self.frac(out);
+                let range = self.range(a);
+                let id = self.relu(&x, frac, range)?;
+                return self.set_tensor(out, id);
+            }
+            "LeakyRelu" => {
+                // αx + (1 − α)·max(x, 0)
+                let alpha = n.attrs.float_or("alpha", 0.01)?;
+                let x = self.tensor(a)?;
+                let x = self.b.acc(x);
+                let r = self.relu(&x, x.scale, None)?;
+                let r = self.b.acc(r);
+                let low = self.b.multiply(&x, alpha, FACTOR_BITS)?;
+                let high = self.b.multiply(&r, 1.0 - alpha, FACTOR_BITS)?;
+                self.b.add(&low, &high)?
+            }
+            "PRelu" => {
+                // max(x, 0) + slope·(x − max(x, 0))
+                let x = self.tensor(a)?;
+                let x = self.b.acc(x);
+                let r = self.relu(&x, x.scale, None)?;
+                let r = self.b.acc(r);
+                let negative = self.b.add(&x, &self.b.neg(&r)?)?;
+                let slope = self.need(n, 1)?;
+                let low = match self.single(slope) {
+                    Some(s) => self.b.multiply(&negative, s, FACTOR_BITS)?,
+                    None => {
+                        let (m, s) = (self.exact(&negative)?, self.tensor(slope)?);
+                        self.product(m, s)?
+                    }
+                };
+                self.b.add(&r, &low)?
+            }
+            "Abs" => {
+                // 2·max(x, 0) − x
+                let x = self.tensor(a)?;
+                let x = self.b.acc(x);
+                let r = self.relu(&x, x.scale, None)?;
+                let twice = self.b.times(&self.b.acc(r), 2)?;
+                self.b.add(&twice, &self.b.neg(&x)?)?
+            }
+            "Max" | "Min" => {
+                // b + max(a − b, 0) and a − max(a − b, 0)
+                let b = self.need(n, 1)?;
+                let difference = self.add_values(a, b, true)?;
+                let frac = self.act.max(0);
+                let r = self.relu(&difference, frac, None)?;
+                let r = self.b.acc(r);
+                if n.op == "Max" {
+                    let b = self.acc_of(b)?;
+                    self.b.add(&b, &r)?
+                } else {
+                    let a = self.acc_of(a)?;
+                    self.b.add(&a, &self.b.neg(&r)?)?
+                }
+            }
+            "Clip" => self.clip(n, a)?,
+            "Sign" => {
+                let x = self.tensor(a)?;
+                let x = self.b.acc(x);
+                let up = self.step(&x)?;
+                let down = self.step(&self.b.neg(&x)?)?;
+                self.b.add(&self.b.acc(up), &self.b.neg(&self.b.acc(down))?)?
+            }
+            "Floor" => {
+                let x = self.acc(a)?;
+                self.floor(&x)?
+            }
+            "Ceil" => {
+                let x = self.acc(a)?;
+                let f = self.floor(&self.b.neg(&x)?)?;
+                self.b.neg(&f)?
+            }
+            "Round" => {
+                let x = self.acc(a)?;
+                self.round_even(&x)?
+            }
+            _ => self.bit_shift(n, a)?,
+        };
+        self.set_acc(out, acc)
+    }
+
+    /// A value as an accumulator of one tensor or a constant: to be used twice.
+    fn acc_of(&mut self, v: ValueId) -> Outcome<Acc> {
+        if self.constant(v).is_some() {
+            return self.constant_acc(v, self.act);
+        }
+        let id = self.tensor(v)?;
+        Ok(self.b.acc(id))
+    }
+
+    pub(super) fn add_values(&mut self, a: ValueId, b: ValueId, subtract: bool) -> Outcome<Acc> {
+        // The variable operand decides how precise a constant has to be.
+        let (x, y) = match (self.constant(a).is_some(), self.constant(b).is_some()) {
+            (false, true) => {
+                let x = self.acc(a)?;
+                let y = self.constant_acc(b, x.scale.max(self.act))?;
+                (x, y)
+            }
+            (true, false) => {
+                let y = self.acc(b)?;
+                (self.constant_acc(a, y.scale.max(self.act))?, y)
+            }
+            _ => (self.acc(a)?, self.acc(b)?),
+        };
+        let y = if subtract { self.b.neg(&y)? } else { y };
+        self.sum(x, Some(a), y, Some(b))
+    }
+
+    pub(super) fn mul_values(&mut self, a: ValueId, b: ValueId) -> Outcome<Acc> {
+        for (x, c) in [(a, b), (b, a)] {
+            if let Some(c_value) = self.single(c) {
+                let acc = self.acc(x)?;
+                let shape =
+                    crate::onnx::broadcast(self.shape(x), self.shape(c)).map_err(|e| e.to_string())?;
+                let acc = if acc.shape == shape { acc } else { self.spread(acc, &shape)? };
+                return if c_value.fract() == 0.0 && c_value.abs() < exp2(31) && c_value != 0.0 {
+                    Ok(self.b.times(&acc, c_value as i64)?)
+                } else {
+                    Ok(self.b.multiply(&acc, c_value, FACTOR_BITS + 2)?)
+                };
+            }
+        }
+        let (x, y) = (self.tensor(a)?, self.tensor(b)?);
+        self.product(x, y)
+    }
+
+    /// An accumulator with a broadcast shape.
+    fn spread(&mut self, acc: Acc, shape: &[usize]) -> Outcome<Acc> {
+        let acc = if acc.has_contraction() { self.settle(acc, None)? } else { acc };
+        Ok(Acc { shape: shape.to_vec(), ..acc })
+    }
+
+    /// ⌊x⌋ with scale 0.
+    pub(super) fn floor(&mut self, x: &Acc) -> Outcome<Acc> {
+        if x.scale <= 0 {
+            return Ok(x.clone());
+        }
+        let down = Acc {
+            constant: x
+                .constant
+                .checked_sub(1 << (x.scale - 1))
+                .ok_or_else(|| "a constant is too large".to_owned())?,
+            ..x.clone()
+        };
+        let id = self.b.round(&down, Rounding { frac: 0, relu: false, range: None })?;
+        Ok(self.b.acc(id))
+    }
+
+    /// x rounded to the nearest integer, ties to even, with scale 0.
+    pub(super) fn round_even(&mut self, x: &Acc) -> Outcome<Acc> {
+        if x.scale <= 0 {
+            return Ok(x.clone());
+        }
+        // With p the parity of ⌊x⌋: ⌊x + ½ − (1 − p)·ulp⌋ sends a tie down where ⌊x⌋ is even and up where it is odd.
+        let whole = self.exact(x)?;
+        let whole = self.b.acc(whole);
+        let floor = self.floor(&whole)?;
+        let halved = Acc { scale: floor.scale + 1, ..floor.clone() };
+        let pair = self.floor(&halved)?;
+        let twice = self.b.times(&pair, 2)?;
+        let mut parity = self.b.add(&floor, &self.b.neg(&twice)?)?;
+        let p = self.exact(&parity)?;
+        parity = self.b.acc(p);
+        // One unit of the operand, not one whole.
+        parity.scale = x.scale;
+        let mut sum = self.b.add(&whole, &parity)?;
+        sum.constant -= 1;
+        let id = self.b.round(&sum, Rounding { frac: 0, relu: false, range: None })?;
+        Ok(self.b.acc(id))
+    }
+
+    fn clip(&mut self, n: &Node, a: ValueId) -> Outcome<Acc> {
+        let bound = |i: usize, name: &str| -> Outcome<Option<f64>> {
+            match n.input(i) {
+                Some(v) => {
+                    let c = self.constant(v).and_then(|t| t.single());
+                    Ok(Some(c.ok_or_else(|| format!("`{name}` is not a constant scalar"))?))
+                }
+                None => Ok(n.attrs.float(name)?),
+            }
+        };
+        let (lo, hi) = (bound(1, "min")?, bound(2, "max")?);
+        let mut x = self.acc(a)?;
+        let unit = exp2(-x.scale);
+        let range = self.range(a);
+        let integer = !self.is_float(a);
+        let frac = if integer { 0 } else { self.act };
+        // Bounds that the operand cannot pass are none.
+        let (min, max) = self.b.bounds(&x);
+        let lo = lo.filter(|&v| v > min as f64 * unit);
+        let hi = hi.filter(|&v| v < max as f64 * unit);
+        let shifted = |r: Option<(f64, f64)>, by: f64| r.map(|(a, b)| (a - by.abs(), b + by.abs()));
+        if let Some(lo) = lo {
+            let above = self.b.offset(&x, -lo, self.act)?;
+            let r = self.relu(&above, frac, shifted(range, lo))?;
+            x = self.b.offset(&self.b.acc(r), lo, self.act)?;
+        }
+        if let Some(hi) = hi {
+            let below = self.b.offset(&self.b.neg(&x)?, hi, self.act)?;
+            let r = self.relu(&below, frac, shifted(range, hi))?;
+            x = self.b.offset(&self.b.neg(&self.b.acc(r))?, hi, self.act)?;
+        }
+        Ok(x)
+    }
+
+    fn power(&mut self, n: &Node, out: ValueId, a: ValueId) -> Outcome<()> {
+        let e = self.need(n, 1)?;
+        let e = self
+            .single(e)
+            .ok_or_else(|| "neither the base nor the exponent is a constant scalar".to_owned())?;
+        if e == 0.5 {
+            let id = self.sqrt(a)?;
+            return self.set_tensor(out, id);
+        }
+        if e == -1.0 || e == -0.5 {
+            let one = Acc { shape: self.shape(a).to_vec(), terms: vec![], constant: 1, scale: 0 };
+            if e == -1.0 {
+                let q = self.quotient(out, &one, a)?;
+                return self.set_tensor(out, q);
+            }
+            let root = self.sqrt(a)?;
+            let q = self.quotient_of(out, &one, root)?;
+            return self.set_tensor(out, q);
+        }
+        if e == 0.0 {
+            return self
+                .set_acc(out, Acc { shape: self.shape(a).to_vec(), terms: vec![], constant: 1, scale: 0 });
+        }
+        if e == 1.0 {
+            let x = self.acc(a)?;
+            return self.set_acc(out, x);
+        }
+        if !(e.fract() == 0.0 && (2.0..=16.0).contains(&e)) {
+            return Err(format!("there is no table for the exponent {e} over this range").into());
+        }
+        let x = self.tensor(a)?;
+        let m = self.range(a).map_or(1.0, |(lo, hi)| lo.abs().max(hi.abs()));
+        let mut power = x;
+        let mut bits = (e as u32).leading_zeros() + 1;
+        let mut done = 1;
+        // Square and multiply from the top bit; the last product is left to the reader to round.
+        let mut acc = self.b.acc(x);
+        while bits < 32 {
+            let odd = (e as u32) << bits >> 31 == 1;
+            bits += 1;
+            for times_x in [false, true] {
+                if times_x && !odd {
+                    continue;
+                }
+                if acc.as_tensor() != Some(power) {
+                    let r = m.powi(done);
+                    power =
+                        self.b.round(&acc, Rounding { frac: self.act, relu: false, range: Some((-r, r)) })?;
+                }
+                done = if times_x { done + 1 } else { done * 2 };
+                acc = self.product(power, if times_x { x } else { power })?;
+            }
+        }
+        self.set_acc(out, acc)
+    }
+
+    fn divide(&mut self, out: ValueId, a: ValueId, b: ValueId) -> Outcome<()> {
+        if !self.is_float(out) {
+            let acc = self.integer_quotient(a, b)?;
+            return self.set_acc(out, acc);
+        }
+        if let Some(c) = self.constant(b) {
+            if c.to_f64().contains(&0.0) {
+                return Err("a constant divisor is zero".to_owned().into());
+            }
+            if let Some(d) = self.single(b) {
+                let x = self.acc(a)?;
+                let shape = self.shape(out).to_vec();
+                let x = if x.shape == shape { x } else { self.spread(x, &shape)? };
+                let acc = self.b.multiply(&x, 1.0 / d, FACTOR_BITS + 4)?;
+                return self.set_acc(out, acc);
+            }
+            let inverse: Vec<f64> = c.to_f64().into_iter().map(|v| 1.0 / v).collect();
+            let t = crate::onnx::TensorF::float(c.shape.clone(), DType::F64, inverse)
+                .map_err(|e| e.to_string())?;
+            let scale = self.weight_scale(&t);
+            let q = super::quantise(&t, scale, f64::round);
+            let inverse = self.b.data(t.shape, q, scale, crate::qir::Role::Param)?;
+            let x = self.tensor(a)?;
+            let acc = self.product(x, inverse)?;
+            return self.set_acc(out, acc);
+        }
+        let num = self.acc(a)?;
+        let shape = self.shape(out).to_vec();
+        let num = if num.shape == shape { num } else { self.spread(num, &shape)? };
+        let q = self.quotient(out, &num, b)?;
+        self.set_tensor(out, q)
+    }
+
+    /// `num / den`, rounded to nearest.
+    fn quotient(&mut self, out: ValueId, num: &Acc, den: ValueId) -> Outcome<TensorId> {
+        // Sixteen significant bits of the smallest divisor.
+        let least = self.ranges.observed(den).map_or(1.0, |(lo, hi)| {
+            if lo > 0.0 {
+                lo
+            } else if hi < 0.0 {
+                -hi
+            } else {
+                1.0
+            }
+        });
+        let frac = (16 - least.log2().floor() as i32).clamp(self.act, 30);
+        let den_id = self.tensor_at(den, Some(frac))?;
+        let t = self.b.program.tensor(den_id);
+        let (lo, hi, scale) = (t.lo, t.hi, t.scale);
+        if lo >= 1 {
+            return self.quotient_of(out, num, den_id);
+        }
+        let (seen_lo, seen_hi) =
+            self.ranges.observed(den).ok_or_else(|| "the divisor has no calibrated range".to_owned())?;
+        let h = self.options.headroom;
+        if seen_lo > 0.0 {
+            let floor = ((seen_lo / h * exp2(scale)).floor() as i128).max(1);
+            let bounded = self.b.enforce(&self.b.acc(den_id), (floor, hi.into()))?;
+            return self.quotient_of(out, num, bounded);
+        }
+        if seen_hi < 0.0 {
+            let floor = ((-seen_hi / h * exp2(scale)).floor() as i128).max(1);
+            let negated = self.b.neg(&self.b.acc(den_id))?;
+            let bounded = self.b.enforce(&negated, (floor, -i128::from(lo)))?;
+            let num = self.b.neg(num)?;
+            return self.quotient_of(out, &num, bounded);
+        }
+        // Both signs: |den| in the denominator, its sign in the numerator.
+        let d = self.b.acc(den_id);
+        let positive = self.step(&d)?;
+        let mut sign = self.b.times(&self.b.acc(positive), 2)?;
+        sign.constant -= 1;
+        let sign = self.exact(&sign)?;
+        let magnitude = self.product(sign, den_id)?;
+        let bounded = self.b.enforce(&magnitude, (1, i128::from(hi).max(-i128::from(lo))))?;
+        let n = self.exact(num)?;
+        let num = self.product(sign, n)?;
+        self.quotient_of(out, &num, bounded)
+    }
+
+    /// `num / den` for a divisor that is at least one unit, rounded to nearest: ⌊(2·num + den) / 2·den⌋.
+    pub(super) fn quotient_of(&mut self, out: ValueId, num: &Acc, den: TensorId) -> Outcome<TensorId> {
+        let frac = self.frac(out);
+        let shape = num.shape.clone();
+        // num·2^k / den has frac fraction bits for k = frac + scale(den) − scale(num).
+        let want = frac + self.b.scale(den) + 1;
+        let num = if num.scale > want {
+            let id = self.b.round(num, Rounding { frac: want, relu: false, range: None })?;
+            self.b.acc(id)
+        } else {
+            num.clone()
+        };
+        let mut num = self.b.rescale(&num, want)?;
+        if num.has_contraction() {
+            let id = self.exact(&num)?;
+            num = self.b.acc(id);
+        }
+        let half = Acc { scale: want, ..self.b.acc(den) };
+        let num = self.b.add(&num, &half)?;
+        let num = Acc { shape: shape.clone(), ..num };
+        let num = self.exact(&num)?;
+        let two = self.b.times(&self.b.acc(den), 2)?;
+        let two = self.exact(&two)?;
+        self.div(num, two, shape, frac)
+    }
+
+    /// The floored quotient of tensors.
+    pub(super) fn div(
+        &mut self,
+        num: TensorId,
+        den: TensorId,
+        shape: Vec<usize>,
+        scale: i32,
+    ) -> Outcome<TensorId> {
+        let (n, d) = (self.b.program.tensor(num), self.b.program.tensor(den));
+        let q = |a: i64, b: i64| i128::from(a.div_euclid(b));
+        let all = [q(n.lo, d.lo), q(n.lo, d.hi), q(n.hi, d.lo), q(n.hi, d.hi)];
+        let bounds = (all.into_iter().min().unwrap_or(0), all.into_iter().max().unwrap_or(0));
+        Ok(self.b.op(OpKind::Div { num, den }, shape, bounds, scale)?)
+    }
+
+    /// Integer division towards zero.
+    fn integer_quotient(&mut self, a: ValueId, b: ValueId) -> Outcome<Acc> {
+        let shape = crate::onnx::broadcast(self.shape(a), self.shape(b)).map_err(|e| e.to_string())?;
+        let (x, d) = (self.tensor(a)?, self.tensor(b)?);
+        let x = self.b.expand(x, &shape)?;
+        let t = self.b.program.tensor(d);
+        if t.lo < 1 {
+            let seen = self.ranges.observed(b).map_or(0.0, |(lo, _)| lo);
+            if seen < 1.0 || self.constant(b).is_some() {
+                return Err("the divisor may be zero or negative".to_owned().into());
+            }
+        }
+        let (lo, hi) = (t.lo, t.hi);
+        let d = if lo >= 1 { d } else { self.b.enforce(&self.b.acc(d), (1, hi.into()))? };
+        if self.b.program.tensor(x).lo >= 0 {
+            let q = self.div(x, d, shape, 0)?;
+            return Ok(self.b.acc(q));
+        }
+        // ⌊max(x, 0)/d⌋ − ⌊max(−x, 0)/d⌋
+        let x = self.b.acc(x);
+        let up = self.relu(&x, 0, None)?;
+        let down = self.b.add(&self.b.acc(up), &self.b.neg(&x)?)?;
+        let down = self.exact(&down)?;
+        // max(−x, 0) is not negative, which interval arithmetic cannot see.
+        let bound = i128::from(self.b.program.tensor(down).hi);
+        let down = self.b.enforce(&self.b.acc(down), (0, bound))?;
+        let up = self.div(up, d, shape.clone(), 0)?;
+        let down = self.div(down, d, shape, 0)?;
+        Ok(self.b.add(&self.b.acc(up), &self.b.neg(&self.b.acc(down))?)?)
+    }
+
+    fn modulo(&mut self, n: &Node, a: ValueId) -> Outcome<Acc> {
+        let b = self.need(n, 1)?;
+        let d = self.single(b).filter(|d| *d >= 1.0 && d.fract() == 0.0);
+        let d = d.ok_or_else(|| "the divisor is not a positive constant integer".to_owned())?;
+        if self.is_float(a) {
+            return Err("of real numbers".to_owned().into());
+        }
+        if n.attrs.int_or("fmod", 0)? != 0 {
+            let q = self.integer_quotient(a, b)?;
+            let x = self.acc_of(a)?;
+            return Ok(self.b.add(&x, &self.b.times(&q, -(d as i64))?)?);
+        }
+        let x = self.tensor(a)?;
+        let shape = self.shape(a).to_vec();
+        let den = self.tensor(b)?;
+        let q = self.div(x, den, shape, 0)?;
+        let r = self.b.add(&self.b.acc(x), &self.b.times(&self.b.acc(q), -(d as i64))?)?;
+        Ok(r)
+    }
+
+    fn bit_shift(&mut self, n: &Node, a: ValueId) -> Outcome<Acc> {
+        let by = self.need(n, 1)?;
+        let by = self.single(by).filter(|b| (0.0..=40.0).contains(b) && b.fract() == 0.0);
+        let by = by.ok_or_else(|| "the distance is not a constant scalar up to 40".to_owned())? as i32;
+        let x = self.acc_of(a)?;
+        if n.attrs.str("direction")? == Some("LEFT") {
+            return Ok(self.b.times(&x, 1 << by)?);
+        }
+        self.floor(&Acc { scale: by, ..x })
+    }
+
+    /// ⌊√x⌋ with two guard bits.
+    pub(super) fn sqrt(&mut self, a: ValueId) -> Outcome<TensorId> {
+        let root_frac = self.act + 3;
+        let want = 2 * root_frac;
+        let mut x = self.acc(a)?;
+        if x.scale > want {
+            let range = self.range(a);
+            let id = self.b.round(&x, Rounding { frac: want, relu: false, range })?;
+            x = self.b.acc(id);
+        }
+        if self.b.bounds(&x).0 < 0 {
+            let id = self.exact(&x)?;
+            let hi = self.b.program.tensor(id).hi;
+            let id = self.b.enforce(&self.b.acc(id), (0, hi.into()))?;
+            x = self.b.acc(id);
+        }
+        let x = self.b.rescale(&x, want)?;
+        let id = self.exact(&x)?;
+        let t = self.b.program.tensor(id);
+        if t.lo < 0 {
+            return Err(Refusal::Unsupported("the operand may be negative".into()));
+        }
+        let bounds = (t.lo.isqrt().into(), t.hi.isqrt().into());
+        let shape = t.shape.clone();
+        Ok(self.b.op(OpKind::Sqrt { x: id }, shape, bounds, root_frac)?)
+    }
+}

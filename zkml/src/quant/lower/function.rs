@@ -1,0 +1,335 @@
+//! Functions by tables, and softmax.
+
+use crate::float;
+use crate::onnx::{Node, ValueId};
+use crate::qir::{OpKind, Pick, TensorId, Term};
+
+use super::super::builder::{Acc, Rounding, exp2, real_hull};
+use super::super::tables::{self, Table};
+use super::{FILL, Lower, Outcome};
+
+/// Greatest number of pieces of a function.
+const MAX_PIECES: usize = 24;
+/// Extra fraction bits of the pieces of a function.
+const PIECE_BITS: i32 = 3;
+
+impl Lower<'_> {
+    /// The tensor that a value is lowered as a function of, if it is: the start of its chain where one table serves, else the node's own operand.
+    pub(super) fn function_root(&self, v: ValueId, node: &Node) -> Option<ValueId> {
+        let root = self.clusters.root(v)?;
+        let dynamic: Vec<ValueId> =
+            node.inputs.iter().flatten().copied().filter(|&i| self.constant(i).is_none()).collect();
+        let own = match dynamic[..] {
+            [one] => Some(one),
+            [a, b] if a == b => Some(a),
+            _ => None,
+        };
+        if own == Some(root) || self.one_table_serves(v, root) {
+            return Some(root);
+        }
+        own.filter(|_| self.clusters.is_tabled(node))
+    }
+
+    /// Whether a single table approximates a chain well over the range that is allowed for its start.
+    fn one_table_serves(&self, v: ValueId, root: ValueId) -> bool {
+        let Some((lo, hi)) = self.range(root) else { return false };
+        let (lo, hi) = real_hull(lo, hi, self.act);
+        let (Ok(lo), Ok(hi)) = (i64::try_from(lo), i64::try_from(hi)) else { return false };
+        let f = |p: &[f64]| self.clusters.sample(root, v, p);
+        tables::build(&f, TensorId(0), (lo, hi), self.act, self.act, 0.5, self.limits)
+            .is_some_and(|t| t.error <= 1.7)
+    }
+
+    /// A node that needs a table although its chain is not one: reported as such.
+    pub(super) fn tabled(&mut self, n: &Node) -> Outcome<()> {
+        let out = self.out(n)?;
+        let x = self.need(n, 0)?;
+        if n.inputs.len() > 1 || !self.is_float(x) || !self.is_float(out) {
+            return Err("the operator has no integer form for these operands".to_owned().into());
+        }
+        self.function(out, x)
+    }
+
+    /// A value as a function of another.
+    pub(super) fn function(&mut self, v: ValueId, root: ValueId) -> Outcome<()> {
+        let x = self.tensor(root)?;
+        let frac = self.frac(v);
+        let tolerance =
+            if self.is_output[v.index()] { (0.25 * exp2(frac - self.act)).max(0.25) } else { 0.5 };
+        let t = self.b.program.tensor(x);
+        let (lo, hi, scale, shape) = (t.lo, t.hi, t.scale, t.shape.clone());
+        let clusters = &self.clusters;
+        let f = |p: &[f64]| clusters.sample(root, v, p);
+        if let Some(t) = tables::build(&f, x, (lo, hi), scale, frac, tolerance, self.limits) {
+            if t.error <= 2.0 * tolerance + 0.7 {
+                let id = self.b.op(t.kind, shape, (t.lo, t.hi), frac)?;
+                return self.set_tensor(v, id);
+            }
+        }
+        // Where the function ends inside the range, the range ends too.
+        let (lo, hi, x) = match self.domain(&f, root, (lo, hi), scale)? {
+            d if d == (lo, hi) => (lo, hi, x),
+            (a, b) => (a, b, self.b.enforce(&self.b.acc(x), (a.into(), b.into()))?),
+        };
+        let clusters = &self.clusters;
+        let f = |p: &[f64]| clusters.sample(root, v, p);
+        if let Some(t) = tables::build(&f, x, (lo, hi), scale, frac, tolerance, self.limits) {
+            if t.error <= 2.0 * tolerance + 0.7 {
+                let id = self.b.op(t.kind, shape, (t.lo, t.hi), frac)?;
+                return self.set_tensor(v, id);
+            }
+        }
+        let acc = self.pieces(v, root, x, (lo, hi), scale, frac + PIECE_BITS, tolerance)?;
+        self.set_acc(v, acc)
+    }
+
+    /// The part of a range on which a function is finite: around what calibration saw.
+    fn domain(
+        &self,
+        f: &tables::Sampler<'_>,
+        root: ValueId,
+        (lo, hi): (i64, i64),
+        scale: i32,
+    ) -> Outcome<(i64, i64)> {
+        let finite = |lo: i64, hi: i64| {
+            let n = 256;
+            let points: Vec<f64> = (0..=n)
+                .map(|i| {
+                    (lo as f64 + ((hi - lo) as f64 * f64::from(i) / f64::from(n)).floor()) * exp2(-scale)
+                })
+                .chain((lo.max(-4)..=hi.min(4)).map(|v| v as f64 * exp2(-scale)))
+                .collect();
+            let values = f(&points);
+            values.len() == points.len() && values.iter().all(|v| v.is_finite() && v.abs() < exp2(40))
+        };
+        if finite(lo, hi) {
+            return Ok((lo, hi));
+        }
+        let (a, b) = self
+            .ranges
+            .observed(root)
+            .ok_or_else(|| "the function is not finite over its range".to_owned())?;
+        let h = self.options.headroom;
+        for m in [h, 1.0 + (h - 1.0) / 2.0, 1.25, 1.1, 1.02, 1.0] {
+            let low = if a > 0.0 { a / m } else { a * m };
+            let high = if b > 0.0 { b * m } else { b / m };
+            let from = ((low * exp2(scale)).floor() as i64).max(lo);
+            let to = ((high * exp2(scale)).ceil() as i64).min(hi);
+            // Rounding outwards may step over the edge of the domain.
+            for (from, to) in [(from, to), (from + 1, to), (from, to - 1), (from + 1, to - 1)] {
+                if from < to && finite(from, to) {
+                    return Ok((from, to));
+                }
+            }
+        }
+        Err("the function is not finite over the calibrated range".to_owned().into())
+    }
+
+    /// A function over pieces of its range, each with a table of its own: Σ over pieces of f's change on the piece, where the argument is clamped to
+    /// the piece. With u the distance from the start of a piece of length L, w = max(L − u, 0) is what is left of the piece, and the
+    /// next piece starts at u − (L − w).
+    #[allow(clippy::too_many_arguments)]
+    fn pieces(
+        &mut self,
+        v: ValueId,
+        root: ValueId,
+        x: TensorId,
+        (lo, hi): (i64, i64),
+        scale: i32,
+        frac: i32,
+        tolerance: f64,
+    ) -> Outcome<Acc> {
+        let tolerance = tolerance * exp2(PIECE_BITS);
+        let clusters = &self.clusters;
+        let limits = self.limits;
+        let at = |p: i64| {
+            clusters.sample(root, v, &[p as f64 * exp2(-scale)]).first().copied().unwrap_or(f64::NAN)
+        };
+        let piece = |from: i64, to: i64, base: f64| -> Option<Table> {
+            let g = |w: &[f64]| -> Vec<f64> {
+                let points: Vec<f64> = w.iter().map(|w| to as f64 * exp2(-scale) - w).collect();
+                clusters.sample(root, v, &points).into_iter().map(|y| y - base).collect()
+            };
+            tables::build(&g, TensorId(0), (0, to - from), scale, frac, tolerance, limits)
+        };
+        let mut todo = vec![(lo, hi)];
+        let mut done: Vec<(i64, i64, Table)> = Vec::new();
+        while let Some((from, to)) = todo.pop() {
+            let base = if from == lo { 0.0 } else { at(from) };
+            let table = piece(from, to, base)
+                .ok_or_else(|| "the function is not finite over its range".to_owned())?;
+            let full = done.len() + todo.len() + 2 > MAX_PIECES;
+            if table.error <= 2.0 * tolerance + 0.7 || full || to - from < 8 {
+                done.push((from, to, table));
+            } else {
+                let middle = from + (to - from) / 2;
+                todo.push((middle, to));
+                todo.push((from, middle));
+            }
+        }
+        let mut u = self.b.offset(&self.b.acc(x), -(lo as f64) * exp2(-scale), scale)?;
+        let shape = u.shape.clone();
+        let mut total: Option<Acc> = None;
+        let count = done.len();
+        for (i, (from, to, mut table)) in done.into_iter().enumerate() {
+            let length = (to - from) as f64 * exp2(-scale);
+            let left = self.b.offset(&self.b.neg(&u)?, length, scale)?;
+            let id = if i + 1 == count && i == 0 {
+                self.exact(&left)?
+            } else {
+                self.piece_rest(&left, to - from)?
+            };
+            match &mut table.kind {
+                OpKind::Lookup { x, .. } | OpKind::Interpolate { x, .. } => *x = id,
+                _ => {}
+            }
+            let part = self.b.op(table.kind, shape.clone(), (table.lo, table.hi), frac)?;
+            let part = self.b.acc(part);
+            total = Some(match total {
+                None => part,
+                Some(t) => self.b.add(&t, &part)?,
+            });
+            let next = self.b.add(&u, &self.b.acc(id))?;
+            u = self.b.offset(&next, -length, scale)?;
+            // Interval arithmetic forgets that what is left is never negative; a cell of its own does not.
+            let (low, high) = self.b.bounds(&u);
+            if i + 1 < count && (low < 0 || u.terms.len() > 2) {
+                let id = self.b.enforce(&u, (0, high.min(i128::from(hi - to))))?;
+                u = self.b.acc(id);
+            }
+        }
+        total.ok_or_else(|| "the function has an empty range".to_owned().into())
+    }
+
+    /// max(left, 0), which is at most the length of the piece.
+    fn piece_rest(&mut self, left: &Acc, length: i64) -> Outcome<TensorId> {
+        let (low, _) = self.b.bounds(left);
+        let range = (low as f64 * exp2(-left.scale), length as f64 * exp2(-left.scale));
+        let id = self.b.round(left, Rounding { frac: left.scale, relu: low < 0, range: Some(range) })?;
+        let t = self.b.program.tensor(id);
+        if t.lo == 0 && t.hi == length {
+            return Ok(id);
+        }
+        Ok(self.b.enforce(&self.b.acc(id), (0, length.into()))?)
+    }
+
+    /// Softmax over the last axis of rows: e = exp(x − max) by a table that ends where e rounds to zero, and e / Σ e.
+    pub(super) fn softmax(&mut self, n: &Node) -> Outcome<()> {
+        let (out, v) = (self.out(n)?, self.need(n, 0)?);
+        let full = self.shape(v).to_vec();
+        let rank = full.len();
+        let old = n.version < 13;
+        let axis = float::normal_axis(n.attrs.int_or("axis", if old { 1 } else { -1 })?, rank)?;
+        let x = self.tensor(v)?;
+        // Before version 13 everything from the axis on is one row.
+        let perm: Vec<usize> =
+            if old { (0..rank).collect() } else { (0..rank).filter(|&d| d != axis).chain([axis]).collect() };
+        let mut back = vec![0; rank];
+        perm.iter().enumerate().for_each(|(i, &p)| back[p] = i);
+        let x = self.permute(x, &perm)?;
+        let moved = self.b.shape(x).to_vec();
+        let width: usize = if old { full[axis..].iter().product() } else { full[axis] };
+        let rows = full.iter().product::<usize>() / width.max(1);
+        let x = self.b.reshape(x, vec![rows, width])?;
+        let frac = self.frac(out).min(self.act + 1);
+        let p = self.softmax_rows(x, rows, width, frac)?;
+        let p = self.b.reshape(p, moved)?;
+        let p = self.permute(p, &back)?;
+        self.set_tensor(out, p)
+    }
+
+    fn softmax_rows(&mut self, x: TensorId, rows: usize, width: usize, frac: i32) -> Outcome<TensorId> {
+        let masked = self.masked(x);
+        // Elements that a mask sends to −∞ take no part: the row repeats an element of its own in their place for the maximum.
+        let live: Vec<usize> = (0..rows * width).filter(|i| !masked[*i]).collect();
+        let scale = self.b.scale(x);
+        let pick = |i: usize| Pick::Of { source: 0, index: i as u32 };
+        let any_masked = live.len() < rows * width;
+        let filled = if any_masked {
+            let mut picks = Vec::with_capacity(rows * width);
+            for r in 0..rows {
+                let row = r * width..(r + 1) * width;
+                let first = row.clone().find(|i| !masked[*i]);
+                let first = first.ok_or_else(|| "a row is masked entirely".to_owned())?;
+                picks.extend(row.map(|i| pick(if masked[i] { first } else { i })));
+            }
+            self.b.view(vec![x], picks, vec![rows, width], scale)?
+        } else {
+            x
+        };
+        let m = self.maximum(filled, vec![rows])?;
+        // Flat lists of the live elements, and of the row that each is in.
+        let n = live.len();
+        let xs = self.b.view(vec![x], live.iter().map(|&i| pick(i)).collect(), vec![n], scale)?;
+        let ms = self.b.view(vec![m], live.iter().map(|&i| pick(i / width)).collect(), vec![n], scale)?;
+        let e_frac = self.act + 1;
+        // exp(−D) is half a unit.
+        let d = (f64::from(e_frac + 1) * std::f64::consts::LN_2).ceil();
+        let difference = self.b.add(&self.b.acc(xs), &self.b.neg(&self.b.acc(ms))?)?;
+        let above = self.b.offset(&difference, d, scale)?;
+        // x − max is never positive, which interval arithmetic cannot see; the range check says so.
+        let (low, _) = self.b.bounds(&above);
+        let range = (low as f64 * exp2(-scale), d);
+        let w = self.b.round(&above, Rounding { frac: self.act, relu: true, range: Some(range) })?;
+        let w_scale = self.b.scale(w);
+        let t = self.b.program.tensor(w);
+        let (lo, hi) = (t.lo, t.hi);
+        let f = |p: &[f64]| p.iter().map(|w| (w - d).exp()).collect::<Vec<_>>();
+        let limits =
+            super::super::tables::TableLimits { knots: self.limits.knots.max(1 << 10), ..self.limits };
+        let table = tables::build(&f, w, (lo, hi), w_scale, e_frac, 0.5, limits)
+            .ok_or_else(|| "the exponential is not finite".to_owned())?;
+        let e = self.b.op(table.kind, vec![n], (table.lo.max(0).min(table.lo), table.hi), e_frac)?;
+        // Every row's exponentials, zeros where masked.
+        let mut position = vec![usize::MAX; rows * width];
+        live.iter().enumerate().for_each(|(k, &i)| position[i] = k);
+        let picks =
+            position.iter().map(|&k| if k == usize::MAX { Pick::Const(0) } else { pick(k) }).collect();
+        let e_rows = self.b.view(vec![e], picks, vec![rows, width], e_frac)?;
+        let sum = Acc {
+            shape: vec![rows],
+            terms: vec![Term::Sum { x: e_rows, axes: vec![1], coeff: 1 }],
+            constant: 0,
+            scale: e_frac,
+        };
+        // The greatest element alone contributes about one.
+        let (_, top) = self.b.bounds(&sum);
+        let least = (exp2(e_frac) * 0.75) as i128;
+        let total = self.b.enforce(&sum, (least, top))?;
+        let totals =
+            self.b.view(vec![total], live.iter().map(|&i| pick(i / width)).collect(), vec![n], e_frac)?;
+        let num = self.b.times(&self.b.acc(e), 1i64 << (frac + 1))?;
+        let half = Acc { scale: num.scale, ..self.b.acc(totals) };
+        let num = self.b.add(&num, &half)?;
+        let num = self.exact(&num)?;
+        let den = self.b.times(&self.b.acc(total), 2)?;
+        let den = self.exact(&den)?;
+        let dens =
+            self.b.view(vec![den], live.iter().map(|&i| pick(i / width)).collect(), vec![n], e_frac)?;
+        let p = self.div(num, dens, vec![n], frac)?;
+        if !any_masked {
+            return Ok(self.b.reshape(p, vec![rows, width])?);
+        }
+        let picks =
+            position.iter().map(|&k| if k == usize::MAX { Pick::Const(0) } else { pick(k) }).collect();
+        Ok(self.b.view(vec![p], picks, vec![rows, width], frac)?)
+    }
+
+    /// Which elements of a tensor are the fill value of a mask.
+    fn masked(&self, x: TensorId) -> Vec<bool> {
+        let t = self.b.program.tensor(x);
+        let limit = (-FILL * exp2(t.scale)) as i64;
+        let mut out = vec![false; t.len()];
+        let producer = self.b.program.ops.iter().rev().find(|o| o.outputs.contains(&x));
+        if let Some(OpKind::View { sources, picks }) = producer.map(|o| &o.kind) {
+            let inner: Vec<Vec<bool>> = sources.iter().map(|&s| self.masked(s)).collect();
+            for (o, p) in out.iter_mut().zip(picks.iter()) {
+                *o = match *p {
+                    Pick::Const(c) => c <= limit,
+                    Pick::Of { source, index } => inner[source as usize][index as usize],
+                };
+            }
+        }
+        out
+    }
+}

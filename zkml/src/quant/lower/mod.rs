@@ -1,0 +1,456 @@
+//! Operators to integer operations.
+//!
+//! Values are lowered on demand, in the order of the graph: an operator asks for its operands as tensors or as unrounded accumulators. A value that
+//! one operator reads stays an accumulator until that operator needs a tensor.
+
+mod arith;
+mod compare;
+mod contract;
+mod function;
+mod index;
+mod movement;
+mod quantized;
+
+use std::collections::HashMap;
+
+use crate::onnx::{DType, Data, Model, Node, TensorF, Unsupported, UnsupportedList, ValueId};
+use crate::qir::{Program, Role, TensorId, Term};
+
+use super::QuantOptions;
+use super::builder::{Acc, Builder, Rounding, exp2, real_hull};
+use super::cluster::Clusters;
+use super::error::QuantError;
+use super::range::{INFINITE, Ranges};
+use super::tables::TableLimits;
+
+/// What stands in for infinity where a constant is infinite or a mask's large number.
+const FILL: f64 = 65536.0;
+
+/// A program with the tensors that stand for values of the model.
+pub(super) struct Lowered {
+    pub program: Program,
+    pub values: Vec<(ValueId, TensorId)>,
+}
+
+/// Why a node was not lowered.
+enum Refusal {
+    /// It has no integer form.
+    Unsupported(String),
+    /// Its numbers do not fit.
+    Error(QuantError),
+}
+
+impl From<QuantError> for Refusal {
+    fn from(e: QuantError) -> Refusal {
+        Refusal::Error(e)
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(s: String) -> Refusal {
+        Refusal::Unsupported(s)
+    }
+}
+
+type Outcome<T> = Result<T, Refusal>;
+
+/// A value so far.
+#[derive(Clone, Debug)]
+enum Val {
+    Tensor(TensorId),
+    Pending(Acc),
+}
+
+/// How a value is computed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Plan {
+    /// Nobody needs it.
+    Skip,
+    /// By its node.
+    Node,
+    /// As a function of this value.
+    Function(ValueId),
+}
+
+struct Lower<'m> {
+    model: &'m Model,
+    ranges: &'m Ranges,
+    options: &'m QuantOptions,
+    clusters: Clusters<'m>,
+    b: Builder,
+    vals: Vec<Option<Val>>,
+    uses: Vec<usize>,
+    is_output: Vec<bool>,
+    data: HashMap<(ValueId, i32), TensorId>,
+    act: i32,
+    limits: TableLimits,
+}
+
+/// Lowers a rewritten model.
+pub(super) fn lower(model: &Model, ranges: &Ranges, options: &QuantOptions) -> Result<Lowered, QuantError> {
+    let n = model.values.len();
+    let mut l = Lower {
+        model,
+        ranges,
+        options,
+        clusters: Clusters::new(model),
+        b: Builder::new(),
+        vals: vec![None; n],
+        uses: vec![0; n],
+        is_output: vec![false; n],
+        data: HashMap::new(),
+        act: options.activation_bits as i32,
+        limits: TableLimits { lookup: options.max_lookup.into(), knots: options.max_knots.into() },
+    };
+    for &o in &model.outputs {
+        l.is_output[o.index()] = true;
+    }
+    let plan = l.plan();
+    l.inputs()?;
+    let mut refused = Vec::new();
+    for node in &model.nodes {
+        if node.outputs.iter().flatten().all(|o| plan[o.index()] == Plan::Skip) {
+            continue;
+        }
+        // Readers of a refused node have nothing to say.
+        let missing = |v: ValueId| model.value(v).constant.is_none() && l.vals[v.index()].is_none();
+        l.b.layer = node.name.clone();
+        let function = node.output(0).map(|o| (o, plan[o.index()]));
+        let result = match function {
+            Some((out, Plan::Function(root))) => {
+                if missing(root) {
+                    continue;
+                }
+                l.function(out, root)
+            }
+            _ => {
+                if node.inputs.iter().flatten().any(|&v| missing(v)) {
+                    continue;
+                }
+                l.node(node)
+            }
+        };
+        match result {
+            Ok(()) => {}
+            Err(Refusal::Error(e)) => return Err(e),
+            Err(Refusal::Unsupported(reason)) => refused.push(Unsupported {
+                node: node.name.clone(),
+                op: node.op.clone(),
+                domain: node.domain.clone(),
+                reason,
+                hint: None,
+            }),
+        }
+    }
+    if !refused.is_empty() {
+        return Err(QuantError::Unsupported(UnsupportedList(refused)));
+    }
+    for &o in &model.outputs {
+        l.b.layer = model.value(o).name.clone();
+        let id = match l.tensor(o) {
+            Ok(id) => id,
+            Err(Refusal::Error(e)) => return Err(e),
+            Err(Refusal::Unsupported(reason)) => {
+                return Err(QuantError::Layer { layer: model.value(o).name.clone(), reason });
+            }
+        };
+        l.b.program.outputs.push(id);
+    }
+    let values = (0..n)
+        .filter(|&i| model.values[i].constant.is_none())
+        .filter_map(|i| match l.vals[i] {
+            Some(Val::Tensor(id)) => Some((ValueId(i as u32), id)),
+            _ => None,
+        })
+        .collect();
+    Ok(Lowered { program: l.b.program, values })
+}
+
+impl<'m> Lower<'m> {
+    /// Decides, from the outputs backwards, what is computed and how; counts the readers of every value.
+    fn plan(&mut self) -> Vec<Plan> {
+        let mut plan = vec![Plan::Skip; self.model.values.len()];
+        let mut wanted = vec![false; plan.len()];
+        self.model.outputs.iter().for_each(|o| wanted[o.index()] = true);
+        for node in self.model.nodes.iter().rev() {
+            let outs: Vec<ValueId> = node.outputs.iter().flatten().copied().collect();
+            if !outs.iter().any(|o| wanted[o.index()]) {
+                continue;
+            }
+            let root = outs.first().and_then(|&o| self.function_root(o, node));
+            for o in &outs {
+                plan[o.index()] = root.map_or(Plan::Node, Plan::Function);
+            }
+            let mut reads: Vec<ValueId> = match root {
+                Some(r) => vec![r],
+                None => node.inputs.iter().flatten().copied().collect(),
+            };
+            reads.retain(|v| self.model.value(*v).constant.is_none());
+            for v in reads {
+                wanted[v.index()] = true;
+                self.uses[v.index()] += 1;
+            }
+        }
+        plan
+    }
+
+    fn inputs(&mut self) -> Result<(), QuantError> {
+        for &v in &self.model.inputs {
+            let value = self.model.value(v);
+            let (bounds, scale) = if value.dtype.is_float() {
+                let scale = self.options.input_bits as i32;
+                let (lo, hi) = self
+                    .ranges
+                    .allowed(v, self.options.headroom, self.options.min_range)
+                    .unwrap_or((-1.0, 1.0));
+                (real_hull(lo, hi, scale), scale)
+            } else if value.dtype == DType::Bool {
+                ((0, 1), 0)
+            } else {
+                let (lo, hi) = self.ranges.observed(v).unwrap_or((0.0, 1.0));
+                let h = self.options.headroom;
+                let (mut lo, mut hi) = real_hull(lo * h, (hi * h).max(1.0), 0);
+                if let Some((a, b)) = value.dtype.int_bounds() {
+                    (lo, hi) = (lo.max(a.into()), hi.min(b.into()));
+                }
+                ((lo, hi), 0)
+            };
+            let id = self.b.input(&value.name, &value.shape, bounds, scale)?;
+            self.vals[v.index()] = Some(Val::Tensor(id));
+        }
+        Ok(())
+    }
+
+    fn constant(&self, v: ValueId) -> Option<&'m TensorF> {
+        self.model.value(v).constant.as_deref()
+    }
+
+    /// The value of a constant of one element.
+    fn single(&self, v: ValueId) -> Option<f64> {
+        self.constant(v).and_then(TensorF::single).map(finite)
+    }
+
+    fn shape(&self, v: ValueId) -> &'m [usize] {
+        &self.model.value(v).shape
+    }
+
+    fn is_float(&self, v: ValueId) -> bool {
+        self.model.value(v).dtype.is_float()
+    }
+
+    fn need(&self, n: &Node, i: usize) -> Outcome<ValueId> {
+        n.input(i).ok_or_else(|| Refusal::Unsupported(format!("operand {i} is missing")))
+    }
+
+    fn out(&self, n: &Node) -> Outcome<ValueId> {
+        n.output(0)
+            .ok_or_else(|| Refusal::Unsupported("the first output is not wanted, but another is".into()))
+    }
+
+    /// Range that is allowed for a value.
+    fn range(&self, v: ValueId) -> Option<(f64, f64)> {
+        self.ranges.allowed(v, self.options.headroom, self.options.min_range)
+    }
+
+    /// Fraction bits that a value is rounded to where it has to be.
+    fn frac(&self, v: ValueId) -> i32 {
+        if self.is_output[v.index()] { self.act.max(self.options.output_bits as i32) } else { self.act }
+    }
+
+    /// How a value is rounded. An output that nothing else reads keeps all its bits: exact, and cheaper than a rounding.
+    fn rounding(&self, v: ValueId, acc: &Acc, relu: bool) -> Rounding {
+        let mut frac = self.frac(v);
+        if self.is_output[v.index()] && self.uses[v.index()] == 0 && !relu {
+            let (lo, hi) = self.b.bounds(acc);
+            if lo.abs().max(hi.abs()) < 1 << 56 {
+                frac = frac.max(acc.scale);
+            }
+        }
+        Rounding { frac, relu, range: self.range(v) }
+    }
+
+    fn set(&mut self, v: ValueId, val: Val) {
+        self.vals[v.index()] = Some(val);
+    }
+
+    fn set_acc(&mut self, v: ValueId, acc: Acc) -> Outcome<()> {
+        self.set(v, Val::Pending(acc));
+        Ok(())
+    }
+
+    fn set_tensor(&mut self, v: ValueId, id: TensorId) -> Outcome<()> {
+        self.set(v, Val::Tensor(id));
+        Ok(())
+    }
+
+    /// A value as a tensor.
+    fn tensor(&mut self, v: ValueId) -> Outcome<TensorId> {
+        self.tensor_at(v, None)
+    }
+
+    /// A value as a tensor of at least so many fraction bits, where it is not rounded yet.
+    fn tensor_at(&mut self, v: ValueId, frac: Option<i32>) -> Outcome<TensorId> {
+        if let Some(c) = self.constant(v) {
+            let scale = if c.dtype.is_float() { self.weight_scale(c) } else { 0 };
+            return Ok(self.constant_tensor(v, scale.max(frac.unwrap_or(scale).min(scale)))?);
+        }
+        match self.vals[v.index()].clone() {
+            Some(Val::Tensor(id)) => Ok(id),
+            Some(Val::Pending(acc)) => {
+                let mut r = self.rounding(v, &acc, false);
+                r.frac = r.frac.max(frac.unwrap_or(r.frac));
+                let id = self.b.round(&acc, r)?;
+                self.set(v, Val::Tensor(id));
+                Ok(id)
+            }
+            None => Err(Refusal::Unsupported(format!("`{}` is not computed", self.model.value(v).name))),
+        }
+    }
+
+    /// A value as an accumulator: unrounded, where this is its only reader.
+    fn acc(&mut self, v: ValueId) -> Outcome<Acc> {
+        if self.constant(v).is_some() {
+            return self.constant_acc(v, self.act);
+        }
+        if let Some(Val::Pending(acc)) = &self.vals[v.index()] {
+            let light = acc.terms.len() <= 2 && !acc.has_contraction() && !acc.has_product();
+            if light || (self.uses[v.index()] <= 1 && !self.is_output[v.index()]) {
+                return Ok(acc.clone());
+            }
+        }
+        let id = self.tensor(v)?;
+        Ok(self.b.acc(id))
+    }
+
+    /// A constant as an accumulator of at most so many fraction bits.
+    fn constant_acc(&mut self, v: ValueId, max_scale: i32) -> Outcome<Acc> {
+        let Some(c) = self.constant(v) else { return self.acc(v) };
+        let shape = c.shape.clone();
+        if let Some(x) = c.single() {
+            let x = finite(x);
+            let zero = Acc { shape, terms: vec![], constant: 0, scale: 0 };
+            return Ok(self.b.offset(&zero, x, max_scale)?);
+        }
+        let scale = if c.dtype.is_float() { self.weight_scale(c).min(max_scale) } else { 0 };
+        let id = self.constant_tensor(v, scale)?;
+        Ok(self.b.acc(id))
+    }
+
+    /// Fraction bits at which a weight tensor fits its bits; even, so that layers share shifts.
+    fn weight_scale(&self, c: &TensorF) -> i32 {
+        let values = c.to_f64();
+        // Numbers that every scale holds exactly need no more bits than they have.
+        if values.iter().all(|v| v.fract() == 0.0 && v.abs() < FILL) {
+            return 0;
+        }
+        let m = values.iter().map(|v| finite(*v).abs()).fold(0.0, f64::max);
+        if m == 0.0 {
+            return 0;
+        }
+        let s = self.options.weight_bits as i32 - 1 - (m * (1.0 + 1e-9)).log2().ceil() as i32;
+        (s - s.rem_euclid(2)).clamp(0, 24)
+    }
+
+    /// A constant as a tensor at a scale: a parameter, unless it is integers.
+    fn constant_tensor(&mut self, v: ValueId, scale: i32) -> Result<TensorId, QuantError> {
+        if let Some(&id) = self.data.get(&(v, scale)) {
+            return Ok(id);
+        }
+        let value = self.model.value(v);
+        let Some(c) = &value.constant else { return Err(self.b.fail("not a constant")) };
+        let layer = std::mem::replace(&mut self.b.layer, value.name.clone());
+        let q = quantise(c, scale, f64::round);
+        let whole = scale == 0 && (!c.dtype.is_float() || c.len() == 1);
+        let role = if whole || !c.dtype.is_float() || c.len() == 1 { Role::Constant } else { Role::Param };
+        let id = self.b.data(c.shape.clone(), q, scale, role);
+        self.b.layer = layer;
+        let id = id?;
+        self.data.insert((v, scale), id);
+        Ok(id)
+    }
+
+    /// Both operands of a sum, made to fit in one operation.
+    fn sum(&mut self, a: Acc, va: Option<ValueId>, b: Acc, vb: Option<ValueId>) -> Outcome<Acc> {
+        let shape = crate::onnx::broadcast(&a.shape, &b.shape).map_err(|e| e.to_string())?;
+        let (mut a, mut b) = (a, b);
+        let spreads = |x: &Acc| x.has_contraction() && x.shape != shape;
+        let (round_a, round_b) = (spreads(&a), spreads(&b));
+        // Products and contractions do not share an operation.
+        let mixed = (a.has_product() && b.has_contraction()) || (a.has_contraction() && b.has_product());
+        if round_a || (mixed && a.has_contraction()) {
+            a = self.settle(a, va)?;
+        }
+        if round_b || (mixed && b.has_contraction()) {
+            b = self.settle(b, vb)?;
+        }
+        Ok(self.b.add(&a, &b)?)
+    }
+
+    /// An accumulator rounded to a tensor, as an accumulator.
+    fn settle(&mut self, a: Acc, v: Option<ValueId>) -> Outcome<Acc> {
+        let range = v.and_then(|v| self.range(v));
+        let id = self.b.round(&a, Rounding { frac: self.act, relu: false, range })?;
+        Ok(self.b.acc(id))
+    }
+
+    /// max(a, 0) as a tensor.
+    fn relu(&mut self, a: &Acc, frac: i32, range: Option<(f64, f64)>) -> Outcome<TensorId> {
+        let (lo, _) = self.b.bounds(a);
+        let relu = lo < 0;
+        Ok(self.b.round(a, Rounding { frac, relu, range })?)
+    }
+
+    /// Any accumulator as an exact tensor.
+    fn exact(&mut self, a: &Acc) -> Outcome<TensorId> {
+        Ok(self.b.round(a, Rounding { frac: a.scale, relu: false, range: None })?)
+    }
+
+    /// 1 where the accumulator is at least 0.
+    fn step(&mut self, a: &Acc) -> Outcome<TensorId> {
+        let x = self.exact(a)?;
+        let shape = self.b.shape(x).to_vec();
+        Ok(self.b.op(crate::qir::OpKind::Step { x }, shape, (0, 1), 0)?)
+    }
+
+    /// The element-wise product of tensors as an accumulator.
+    fn product(&self, a: TensorId, b: TensorId) -> Outcome<Acc> {
+        let shape = crate::onnx::broadcast(self.b.shape(a), self.b.shape(b)).map_err(|e| e.to_string())?;
+        let scale = self.b.scale(a) + self.b.scale(b);
+        Ok(Acc { shape, terms: vec![Term::Product { a, b, coeff: 1 }], constant: 0, scale })
+    }
+
+    fn node(&mut self, n: &Node) -> Outcome<()> {
+        match n.op.as_str() {
+            "Add" | "Sub" | "Mul" | "Neg" | "Div" | "Mod" | "Pow" | "Sqrt" | "Reciprocal" | "Relu"
+            | "LeakyRelu" | "PRelu" | "Clip" | "Abs" | "Max" | "Min" | "Sign" | "Floor" | "Ceil"
+            | "Round" | "BitShift" => self.arithmetic(n),
+            "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "Not" | "And" | "Or"
+            | "Xor" | "Where" | "Cast" | "CastLike" => self.comparison(n),
+            "MatMul" | "MatMulInteger" | "Gemm" | "Einsum" | "Conv" | "ConvInteger" | "ConvTranspose"
+            | "AveragePool" | "ReduceSum" | "ReduceMean" => self.contraction(n),
+            "MaxPool" | "ReduceMax" | "ReduceMin" | "ArgMax" | "ArgMin" | "TopK" => self.order(n),
+            "Softmax" => self.softmax(n),
+            "QuantizeLinear" | "DequantizeLinear" | "QLinearMatMul" | "QLinearConv" => self.quantized(n),
+            "Gather" | "GatherElements" | "GatherND" | "ScatterElements" | "ScatterND" | "OneHot" => {
+                self.index(n)
+            }
+            "Resize" | "Upsample" => self.resize(n),
+            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Concat" | "Slice" | "Split"
+            | "Pad" | "Expand" | "Tile" | "Trilu" | "DepthToSpace" | "SpaceToDepth" => self.movement(n),
+            _ => self.tabled(n),
+        }
+    }
+}
+
+/// Infinities and mask fillers as a number that behaves like them.
+fn finite(v: f64) -> f64 {
+    if v.abs() >= INFINITE && (v.is_infinite() || v.abs() >= 1e9) { FILL.copysign(v) } else { v }
+}
+
+/// The integers of a constant.
+fn quantise(c: &TensorF, scale: i32, round: impl Fn(f64) -> f64) -> Vec<i64> {
+    match &c.data {
+        Data::I(v) if scale == 0 => v.clone(),
+        _ => c.to_f64().into_iter().map(|v| round(finite(v) * exp2(scale)) as i64).collect(),
+    }
+}

@@ -1,0 +1,271 @@
+//! From a float model to an integer program.
+//!
+//! Every tensor gets a power-of-two scale, so that rescaling is a shift. A sum of products is rounded once, at its end. Values whose
+//! magnitude arithmetic does not bound are enforced to stay within the range that calibration saw, times a headroom; an
+//! input that leaves it is an error of the executor and never a wrapped number. Integers and booleans keep scale 0 and are exact.
+//!
+//! Functions become tables: direct where the domain is small, piecewise linear elsewhere, over whole chains of element-wise
+//! operators. Division, square roots, comparisons, maxima and roundings are exact integer operations.
+//!
+//! Constants of one element are part of the structure, and so public; larger float constants are parameters of the model.
+
+mod builder;
+mod cluster;
+mod error;
+mod lower;
+mod range;
+mod recurrent;
+mod rewrite;
+mod tables;
+
+use serde::{Deserialize, Serialize};
+
+use crate::exec;
+use crate::onnx::{DType, Data, Model, TensorF, unravel};
+use crate::qir::{Program, TensorId};
+
+pub use error::{EncodeError, QuantError};
+
+use builder::exp2;
+
+/// How precise and how wide the integers are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuantOptions {
+    /// Fraction bits of activations.
+    pub activation_bits: u32,
+    /// Fraction bits of inputs.
+    pub input_bits: u32,
+    /// Fraction bits of outputs that have to be rounded.
+    pub output_bits: u32,
+    /// Bits of a weight, sign included.
+    pub weight_bits: u32,
+    /// Allowed magnitude over the calibrated one.
+    pub headroom: f64,
+    /// Least magnitude that is allowed for, whatever calibration saw.
+    pub min_range: f64,
+    /// Greatest number of entries of a direct table.
+    pub max_lookup: u32,
+    /// Greatest number of knots of a piecewise linear table.
+    pub max_knots: u32,
+}
+
+impl Default for QuantOptions {
+    fn default() -> Self {
+        QuantOptions {
+            activation_bits: 14,
+            input_bits: 16,
+            output_bits: 17,
+            weight_bits: 16,
+            headroom: 2.0,
+            min_range: 1.0,
+            max_lookup: 1 << 10,
+            max_knots: 1 << 10,
+        }
+    }
+}
+
+impl QuantOptions {
+    fn validate(&self) -> Result<(), QuantError> {
+        let bad = |name, reason: &str| Err(QuantError::Option { name, reason: reason.into() });
+        for (name, bits, lo) in [
+            ("activation_bits", self.activation_bits, 2),
+            ("input_bits", self.input_bits, 2),
+            ("output_bits", self.output_bits, 2),
+            ("weight_bits", self.weight_bits, 4),
+        ] {
+            if !(lo..=24).contains(&bits) {
+                return bad(name, "is not between 2 (4 for weights) and 24");
+            }
+        }
+        if !(self.headroom.is_finite() && self.headroom >= 1.0) {
+            return bad("headroom", "is below 1");
+        }
+        if !(self.min_range.is_finite() && self.min_range >= 0.0) {
+            return bad("min_range", "is negative");
+        }
+        if self.max_knots < 4 || self.max_lookup < 2 || self.max_knots > 1 << 20 || self.max_lookup > 1 << 20
+        {
+            return bad(
+                "max_knots",
+                "tables need between 4 and 2^20 knots, direct ones between 2 and 2^20 entries",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// One tensor of the report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TensorReport {
+    /// Name in the file.
+    pub name: String,
+    /// Tensor of the program.
+    pub tensor: TensorId,
+    /// Fraction bits.
+    pub scale: i32,
+    /// Bits of the magnitude, sign included.
+    pub bits: u32,
+    /// Observed range of the float value.
+    pub observed: Option<(f64, f64)>,
+    /// Greatest deviation from the float model over the calibration data.
+    pub max_abs_error: f64,
+}
+
+/// A quantised model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quantised {
+    /// The statement.
+    pub program: Program,
+    /// Element types of the inputs, in order.
+    pub input_types: Vec<DType>,
+    /// Element types of the outputs, in order.
+    pub output_types: Vec<DType>,
+    /// Names of the inputs in the file.
+    pub input_names: Vec<String>,
+    /// Names of the outputs in the file.
+    pub output_names: Vec<String>,
+    /// Tensors that stand for values of the file.
+    pub report: Vec<TensorReport>,
+}
+
+/// Quantises a model.
+///
+/// `calibration` holds samples, each one tensor per input; without any, evenly spread values in [−1, 1] stand in. The program is checked and
+/// run on every sample before it is returned, so what was calibrated does not fail at proving.
+///
+/// # Errors
+///
+/// See [`QuantError`]; nodes without an integer form are listed all at once.
+pub fn quantise(
+    model: &Model,
+    calibration: &[Vec<TensorF>],
+    options: &QuantOptions,
+) -> Result<Quantised, QuantError> {
+    options.validate()?;
+    let defaults;
+    let samples = if calibration.is_empty() {
+        defaults = range::default_samples(model);
+        &defaults[..]
+    } else {
+        calibration
+    };
+    let rewritten = rewrite::rewrite(model)?;
+    let ranges = range::Ranges::measure(&rewritten, samples)?;
+    let lowered = lower::lower(&rewritten, &ranges, options)?;
+    exec::check(&lowered.program)?;
+    let mut q = Quantised {
+        input_types: model.input_values().map(|v| v.dtype).collect(),
+        output_types: model.output_values().map(|v| v.dtype).collect(),
+        input_names: model.input_values().map(|v| v.name.clone()).collect(),
+        output_names: model.output_values().map(|v| v.name.clone()).collect(),
+        program: lowered.program,
+        report: Vec::new(),
+    };
+    let mut errors = vec![0f64; lowered.values.len()];
+    for (sample, inputs) in samples.iter().enumerate() {
+        let float = crate::float::run_all(&rewritten, inputs)
+            .map_err(|source| QuantError::Calibration { sample, source })?;
+        let encoded = q.encode_inputs(inputs).map_err(|e| QuantError::Layer {
+            layer: format!("calibration sample {sample}"),
+            reason: e.to_string(),
+        })?;
+        let trace =
+            exec::run_checked(&q.program, &encoded).map_err(|source| QuantError::Run { sample, source })?;
+        for (e, (value, tensor)) in errors.iter_mut().zip(&lowered.values) {
+            let Some(f) = float.get(*value) else { continue };
+            let unit = exp2(-q.program.tensor(*tensor).scale);
+            for (i, v) in trace.get(*tensor).iter().enumerate() {
+                let d = (f.at(i) - *v as f64 * unit).abs();
+                if d.is_finite() && f.at(i).abs() < range::INFINITE {
+                    *e = e.max(d);
+                }
+            }
+        }
+    }
+    q.report = lowered
+        .values
+        .iter()
+        .zip(errors)
+        .map(|(&(value, tensor), max_abs_error)| {
+            let t = q.program.tensor(tensor);
+            let m = t.lo.unsigned_abs().max(t.hi.unsigned_abs());
+            TensorReport {
+                name: rewritten.value(value).name.clone(),
+                tensor,
+                scale: t.scale,
+                bits: 64 - m.leading_zeros() + u32::from(t.lo < 0),
+                observed: ranges.observed(value),
+                max_abs_error,
+            }
+        })
+        .collect();
+    Ok(q)
+}
+
+impl Quantised {
+    /// The inputs as integers.
+    ///
+    /// # Errors
+    ///
+    /// Wrong number or shape, or a value outside the calibrated range.
+    pub fn encode_inputs(&self, inputs: &[TensorF]) -> Result<Vec<Vec<i64>>, EncodeError> {
+        if inputs.len() != self.program.inputs.len() {
+            return Err(EncodeError::Count { expected: self.program.inputs.len(), got: inputs.len() });
+        }
+        inputs
+            .iter()
+            .zip(&self.program.inputs)
+            .map(|(x, &id)| {
+                let t = self.program.tensor(id);
+                if x.shape != t.shape {
+                    return Err(EncodeError::Shape {
+                        name: t.name.clone(),
+                        expected: t.shape.clone(),
+                        got: x.shape.clone(),
+                    });
+                }
+                (0..x.len())
+                    .map(|i| {
+                        let v = (x.at(i) * exp2(t.scale)).round();
+                        let unit = exp2(-t.scale);
+                        if v >= t.lo as f64 && v <= t.hi as f64 {
+                            return Ok(match &x.data {
+                                Data::I(d) if t.scale == 0 => d[i],
+                                _ => v as i64,
+                            });
+                        }
+                        Err(EncodeError::Range {
+                            name: t.name.clone(),
+                            index: unravel(i, &t.shape),
+                            value: x.at(i),
+                            lo: t.lo as f64 * unit,
+                            hi: t.hi as f64 * unit,
+                        })
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// The outputs of a run as numbers of the model's types.
+    pub fn decode_outputs(&self, trace: &exec::Trace) -> Vec<TensorF> {
+        self.program
+            .outputs
+            .iter()
+            .zip(&self.output_types)
+            .map(|(&id, &dtype)| self.decode(id, dtype, trace.get(id)))
+            .collect()
+    }
+
+    /// Elements of a tensor as numbers.
+    pub fn decode(&self, id: TensorId, dtype: DType, values: &[i64]) -> TensorF {
+        let t = self.program.tensor(id);
+        let unit = exp2(-t.scale);
+        let data = if dtype.is_float() {
+            Data::F(values.iter().map(|&v| v as f64 * unit).collect())
+        } else {
+            Data::I(values.iter().map(|&v| (v as f64 * unit).round() as i64).collect())
+        };
+        TensorF { shape: t.shape.clone(), dtype, data }
+    }
+}

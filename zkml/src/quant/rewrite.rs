@@ -1,0 +1,566 @@
+//! Rewrites on the float graph before anything is rounded.
+//!
+//! Operators that are compositions become the operators they are made of, so that calibration sees every intermediate value and lowering knows
+//! few operators. Recurrent layers unroll over the same weight tensors. Scales and offsets per channel that follow a
+//! convolution or a matrix product move into its weights, in float.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::float::{self, OpError};
+use crate::onnx::{Attr, Attrs, Model, Node, TensorF, Value, ValueId};
+
+use super::error::QuantError;
+use super::recurrent;
+
+/// A graph that grows.
+pub(super) struct Graph {
+    pub model: Model,
+    nodes: Vec<Node>,
+    layer: String,
+    /// Constants that have been made before, so that unrolled steps share their weights.
+    known_ints: HashMap<Vec<i64>, ValueId>,
+    known_nodes: HashMap<(String, Vec<ValueId>, String), Vec<ValueId>>,
+}
+
+impl Graph {
+    pub(super) fn fail(&self, reason: impl Into<String>) -> QuantError {
+        QuantError::Layer { layer: self.layer.clone(), reason: reason.into() }
+    }
+
+    pub(super) fn shape(&self, v: ValueId) -> Vec<usize> {
+        self.model.value(v).shape.clone()
+    }
+
+    /// A constant.
+    pub(super) fn constant(&mut self, t: TensorF) -> ValueId {
+        let id = ValueId(self.model.values.len() as u32);
+        let name = format!("{}/const{}", self.layer, id.0);
+        self.model.values.push(Value {
+            name,
+            shape: t.shape.clone(),
+            dtype: t.dtype,
+            constant: Some(Arc::new(t)),
+        });
+        id
+    }
+
+    pub(super) fn scalar(&mut self, like: ValueId, v: f64) -> ValueId {
+        let dtype = self.model.value(like).dtype;
+        let data = crate::onnx::Data::F(vec![v]);
+        self.constant(TensorF { shape: vec![], dtype, data })
+    }
+
+    pub(super) fn ints(&mut self, v: &[i64]) -> ValueId {
+        if let Some(&id) = self.known_ints.get(v) {
+            return id;
+        }
+        let id = self.constant(TensorF::ints(v.to_vec()));
+        self.known_ints.insert(v.to_vec(), id);
+        id
+    }
+
+    /// Adds a node; the outputs get shapes, and values where all operands are constant.
+    pub(super) fn node(
+        &mut self,
+        op: &str,
+        inputs: &[ValueId],
+        attrs: &[(&str, Attr)],
+        outputs: usize,
+    ) -> Result<Vec<ValueId>, QuantError> {
+        let mut a = Attrs::default();
+        attrs.iter().for_each(|(k, v)| a.set(k, v.clone()));
+        let constant = inputs.iter().all(|&v| self.model.value(v).constant.is_some());
+        let key = (op.to_owned(), inputs.to_vec(), format!("{attrs:?}"));
+        if let Some(ids) = self.known_nodes.get(&key).filter(|_| constant) {
+            return Ok(ids.clone());
+        }
+        let base = self.model.values.len() as u32;
+        let ids: Vec<ValueId> = (0..outputs as u32).map(|i| ValueId(base + i)).collect();
+        let node = Node {
+            name: self.layer.clone(),
+            op: op.to_owned(),
+            domain: String::new(),
+            version: 18,
+            inputs: inputs.iter().copied().map(Some).collect(),
+            outputs: ids.iter().copied().map(Some).collect(),
+            attrs: a,
+        };
+        let operands = inputs
+            .iter()
+            .map(|&v| {
+                let v = self.model.value(v);
+                match &v.constant {
+                    Some(c) => Ok(c.clone()),
+                    None => TensorF::zeros(v.shape.clone(), v.dtype).map(Arc::new),
+                }
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| self.fail(e.to_string()))?;
+        let refs: Vec<Option<&TensorF>> = operands.iter().map(|t| Some(t.as_ref())).collect();
+        let results = float::eval(&node, &refs).map_err(|e| {
+            let (OpError::Invalid(s) | OpError::Unsupported(s)) = e;
+            self.fail(format!("{op}: {s}"))
+        })?;
+        for (k, t) in results.into_iter().take(outputs).enumerate() {
+            let t = t.ok_or_else(|| self.fail(format!("{op} has no output {k}")))?;
+            self.model.values.push(Value {
+                name: format!("{}/{op}{}", self.layer, base + k as u32),
+                shape: t.shape.clone(),
+                dtype: t.dtype,
+                constant: constant.then(|| Arc::new(t)),
+            });
+        }
+        if constant {
+            self.known_nodes.insert(key, ids.clone());
+        } else {
+            self.nodes.push(node);
+        }
+        Ok(ids)
+    }
+
+    /// A node with one output.
+    pub(super) fn one(
+        &mut self,
+        op: &str,
+        inputs: &[ValueId],
+        attrs: &[(&str, Attr)],
+    ) -> Result<ValueId, QuantError> {
+        Ok(self.node(op, inputs, attrs, 1)?[0])
+    }
+
+    /// A reduction that keeps its axes.
+    pub(super) fn reduce(
+        &mut self,
+        op: &str,
+        x: ValueId,
+        axes: &[usize],
+        keep: bool,
+    ) -> Result<ValueId, QuantError> {
+        let axes: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
+        let axes = self.ints(&axes);
+        self.one(op, &[x, axes], &[("keepdims", Attr::Int(keep.into()))])
+    }
+
+    pub(super) fn reshape(&mut self, x: ValueId, shape: &[usize]) -> Result<ValueId, QuantError> {
+        let dims: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
+        let dims = self.ints(&dims);
+        self.one("Reshape", &[x, dims], &[("allowzero", Attr::Int(1))])
+    }
+}
+
+/// Rewrites a model until only operators that lowering knows are left.
+pub(super) fn rewrite(model: &Model) -> Result<Model, QuantError> {
+    let mut g = Graph {
+        model: model.clone(),
+        nodes: Vec::new(),
+        layer: String::new(),
+        known_ints: HashMap::new(),
+        known_nodes: HashMap::new(),
+    };
+    let mut alias: HashMap<ValueId, ValueId> = HashMap::new();
+    for mut node in std::mem::take(&mut g.model.nodes) {
+        for v in node.inputs.iter_mut().flatten() {
+            if let Some(&a) = alias.get(v) {
+                *v = a;
+            }
+        }
+        g.layer = node.name.clone();
+        match expand(&mut g, &node)? {
+            None => g.nodes.push(node),
+            Some(results) => {
+                for (old, new) in node.outputs.iter().zip(results) {
+                    let (Some(old), Some(new)) = (old, new) else { continue };
+                    // The value keeps the name that the file gives it, unless it is a value of the file already.
+                    if g.model.value(new).name.starts_with(&format!("{}/", g.layer)) {
+                        g.model.values[new.index()].name = g.model.value(*old).name.clone();
+                    }
+                    alias.insert(*old, new);
+                }
+            }
+        }
+    }
+    for o in &mut g.model.outputs {
+        if let Some(&a) = alias.get(o) {
+            *o = a;
+        }
+    }
+    g.model.nodes = g.nodes;
+    fold(&mut g.model);
+    Ok(g.model)
+}
+
+/// The results that replace those of a node, or `None` where the node stays.
+fn expand(g: &mut Graph, n: &Node) -> Result<Option<Vec<Option<ValueId>>>, QuantError> {
+    let need = |i: usize| {
+        n.input(i).ok_or_else(|| QuantError::Layer {
+            layer: n.name.clone(),
+            reason: format!("operand {i} is missing"),
+        })
+    };
+    let wrong = |reason: String| QuantError::Layer { layer: n.name.clone(), reason };
+    let a = &n.attrs;
+    let r = match n.op.as_str() {
+        "Identity" | "Dropout" => need(0)?,
+        "LSTM" | "GRU" | "RNN" => return recurrent::unroll(g, n).map(Some),
+        "LayerNormalization" | "RMSNormalization" => {
+            let x = need(0)?;
+            let rank = g.shape(x).len();
+            let axis = float::normal_axis(a.int_or("axis", -1).map_err(wrong)?, rank).map_err(wrong)?;
+            let axes: Vec<usize> = (axis..rank).collect();
+            let eps = a.float_or("epsilon", 1e-5).map_err(wrong)?;
+            let y = standardise(g, x, &axes, eps, n.op == "LayerNormalization")?;
+            let y = g.one("Mul", &[y, need(1)?], &[])?;
+            match n.input(2) {
+                Some(b) => g.one("Add", &[y, b], &[])?,
+                None => y,
+            }
+        }
+        "MeanVarianceNormalization" => {
+            let x = need(0)?;
+            let axes = a.ints("axes").map_err(wrong)?.unwrap_or(&[0, 2, 3]).to_vec();
+            let rank = g.shape(x).len();
+            let axes = axes
+                .iter()
+                .map(|&v| float::normal_axis(v, rank))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(wrong)?;
+            standardise(g, x, &axes, 1e-9, true)?
+        }
+        "InstanceNormalization" | "GroupNormalization" => {
+            let x = need(0)?;
+            let shape = g.shape(x);
+            let eps = a.float_or("epsilon", 1e-5).map_err(wrong)?;
+            let channels = shape[1];
+            let groups = if n.op == "InstanceNormalization" {
+                channels
+            } else {
+                a.int_or("num_groups", 1).map_err(wrong)?.max(1) as usize
+            };
+            let split: Vec<usize> =
+                [shape[0], groups, channels / groups].into_iter().chain(shape[2..].iter().copied()).collect();
+            let axes: Vec<usize> = (2..split.len()).collect();
+            let y = g.reshape(x, &split)?;
+            let y = standardise(g, y, &axes, eps, true)?;
+            let y = g.reshape(y, &shape)?;
+            let scale = per_channel(g, need(1)?, &shape, groups)?;
+            let bias = per_channel(g, need(2)?, &shape, groups)?;
+            let y = g.one("Mul", &[y, scale], &[])?;
+            g.one("Add", &[y, bias], &[])?
+        }
+        "BatchNormalization" => {
+            let x = need(0)?;
+            let shape = g.shape(x);
+            let eps = a.float_or("epsilon", 1e-5).map_err(wrong)?;
+            let (scale, bias, mean, var) = (need(1)?, need(2)?, need(3)?, need(4)?);
+            let e = g.scalar(x, eps);
+            let var = g.one("Add", &[var, e], &[])?;
+            let std = g.one("Sqrt", &[var], &[])?;
+            let factor = g.one("Div", &[scale, std], &[])?;
+            let shift = g.one("Mul", &[mean, factor], &[])?;
+            let shift = g.one("Sub", &[bias, shift], &[])?;
+            let factor = per_channel(g, factor, &shape, shape.get(1).copied().unwrap_or(1))?;
+            let shift = per_channel(g, shift, &shape, shape.get(1).copied().unwrap_or(1))?;
+            let y = g.one("Mul", &[x, factor], &[])?;
+            g.one("Add", &[y, shift], &[])?
+        }
+        "LogSoftmax" => {
+            let x = need(0)?;
+            let rank = g.shape(x).len();
+            let old = n.version < 13;
+            let axis = a.int_or("axis", if old { 1 } else { -1 }).map_err(wrong)?;
+            let axis = float::normal_axis(axis, rank).map_err(wrong)?;
+            let axes: Vec<usize> = if old { (axis..rank).collect() } else { vec![axis] };
+            let m = g.reduce("ReduceMax", x, &axes, true)?;
+            let d = g.one("Sub", &[x, m], &[])?;
+            let s = log_sum_exp(g, d, &axes)?;
+            g.one("Sub", &[d, s], &[])?
+        }
+        "HardSigmoid" => {
+            let x = need(0)?;
+            let alpha = g.scalar(x, a.float_or("alpha", 0.2).map_err(wrong)?);
+            let beta = g.scalar(x, a.float_or("beta", 0.5).map_err(wrong)?);
+            let y = g.one("Mul", &[x, alpha], &[])?;
+            let y = g.one("Add", &[y, beta], &[])?;
+            let (zero, one) = (g.scalar(x, 0.0), g.scalar(x, 1.0));
+            g.one("Clip", &[y, zero, one], &[])?
+        }
+        "GlobalAveragePool" | "GlobalMaxPool" => {
+            let x = need(0)?;
+            let axes: Vec<usize> = (2..g.shape(x).len()).collect();
+            let op = if n.op == "GlobalMaxPool" { "ReduceMax" } else { "ReduceMean" };
+            g.reduce(op, x, &axes, true)?
+        }
+        "ReduceL1" | "ReduceL2" | "ReduceSumSquare" | "ReduceLogSum" | "ReduceLogSumExp" => {
+            let x = need(0)?;
+            let rank = g.shape(x).len();
+            let keep = a.int_or("keepdims", 1).map_err(wrong)? != 0;
+            let axes = reduction_axes(g, n, rank)?;
+            match n.op.as_str() {
+                "ReduceL1" => {
+                    let y = g.one("Abs", &[x], &[])?;
+                    g.reduce("ReduceSum", y, &axes, keep)?
+                }
+                "ReduceLogSum" => {
+                    let y = g.reduce("ReduceSum", x, &axes, keep)?;
+                    g.one("Log", &[y], &[])?
+                }
+                "ReduceLogSumExp" => {
+                    let m = g.reduce("ReduceMax", x, &axes, true)?;
+                    let d = g.one("Sub", &[x, m], &[])?;
+                    let s = log_sum_exp(g, d, &axes)?;
+                    let y = g.one("Add", &[s, m], &[])?;
+                    let out = n.output(0).map(|o| g.shape(o)).unwrap_or_default();
+                    g.reshape(y, &out)?
+                }
+                op => {
+                    let y = g.one("Mul", &[x, x], &[])?;
+                    let y = g.reduce("ReduceSum", y, &axes, keep)?;
+                    if op == "ReduceL2" { g.one("Sqrt", &[y], &[])? } else { y }
+                }
+            }
+        }
+        "ReduceProd" => {
+            let x = need(0)?;
+            let shape = g.shape(x);
+            let axes = reduction_axes(g, n, shape.len())?;
+            let mut y = x;
+            for &axis in &axes {
+                let parts = vec![1i64; shape[axis]];
+                let sizes = g.ints(&parts);
+                let parts = g.node("Split", &[y, sizes], &[("axis", Attr::Int(axis as i64))], parts.len())?;
+                y = parts[0];
+                for &p in &parts[1..] {
+                    y = g.one("Mul", &[y, p], &[])?;
+                }
+            }
+            let out = n.output(0).map(|o| g.shape(o)).unwrap_or_default();
+            g.reshape(y, &out)?
+        }
+        "Sum" | "Mean" | "Max" | "Min" => {
+            let op = if matches!(n.op.as_str(), "Sum" | "Mean") { "Add" } else { n.op.as_str() };
+            if n.inputs.len() == 2 && op == n.op {
+                return Ok(None);
+            }
+            let mut y = need(0)?;
+            for i in 1..n.inputs.len() {
+                y = g.one(op, &[y, need(i)?], &[])?;
+            }
+            if n.op == "Mean" {
+                let c = g.scalar(y, 1.0 / n.inputs.len() as f64);
+                y = g.one("Mul", &[y, c], &[])?;
+            }
+            y
+        }
+        "ThresholdedRelu" => {
+            let x = need(0)?;
+            let alpha = g.scalar(x, a.float_or("alpha", 1.0).map_err(wrong)?);
+            let zero = g.scalar(x, 0.0);
+            let above = g.one("Greater", &[x, alpha], &[])?;
+            g.one("Where", &[above, x, zero], &[])?
+        }
+        "CumSum" => cumulate(g, n, need(0)?)?,
+        _ => return Ok(None),
+    };
+    Ok(Some(vec![Some(r)]))
+}
+
+fn reduction_axes(g: &Graph, n: &Node, rank: usize) -> Result<Vec<usize>, QuantError> {
+    let operands: Vec<Option<&TensorF>> =
+        n.inputs.iter().map(|v| v.and_then(|v| g.model.value(v).constant.as_deref())).collect();
+    let call = float::Call { node: n, inputs: &operands };
+    float::axes_of(&call, rank).map(Option::unwrap_or_default).map_err(|e| {
+        let (OpError::Invalid(s) | OpError::Unsupported(s)) = e;
+        g.fail(s)
+    })
+}
+
+/// (x − mean) / √(variance + ε) over axes; without `centre`, x / √(mean square + ε).
+fn standardise(
+    g: &mut Graph,
+    x: ValueId,
+    axes: &[usize],
+    eps: f64,
+    centre: bool,
+) -> Result<ValueId, QuantError> {
+    let d = if centre {
+        let m = g.reduce("ReduceMean", x, axes, true)?;
+        g.one("Sub", &[x, m], &[])?
+    } else {
+        x
+    };
+    let sq = g.one("Mul", &[d, d], &[])?;
+    let var = g.reduce("ReduceMean", sq, axes, true)?;
+    let e = g.scalar(x, eps);
+    let var = g.one("Add", &[var, e], &[])?;
+    let std = g.one("Sqrt", &[var], &[])?;
+    g.one("Div", &[d, std], &[])
+}
+
+fn log_sum_exp(g: &mut Graph, d: ValueId, axes: &[usize]) -> Result<ValueId, QuantError> {
+    let e = g.one("Exp", &[d], &[])?;
+    let s = g.reduce("ReduceSum", e, axes, true)?;
+    g.one("Log", &[s], &[])
+}
+
+/// A vector over channels (or groups of them) shaped so that it broadcasts against `shape`.
+fn per_channel(g: &mut Graph, v: ValueId, shape: &[usize], groups: usize) -> Result<ValueId, QuantError> {
+    let channels = shape.get(1).copied().unwrap_or(1);
+    let mut full = vec![1; shape.len().max(2)];
+    full[1] = channels;
+    full.truncate(shape.len().max(1));
+    let len: usize = g.shape(v).iter().product();
+    let v = if len == groups && groups != channels {
+        let column = g.reshape(v, &[groups, 1])?;
+        let dims = g.ints(&[groups as i64, (channels / groups) as i64]);
+        g.one("Expand", &[column, dims], &[])?
+    } else {
+        v
+    };
+    g.reshape(v, &full)
+}
+
+/// CumSum as a product with a triangular matrix of ones.
+fn cumulate(g: &mut Graph, n: &Node, x: ValueId) -> Result<ValueId, QuantError> {
+    let shape = g.shape(x);
+    let rank = shape.len();
+    let axis = n.input(1).and_then(|v| g.model.value(v).constant.clone()).map(|t| t.to_i64());
+    let axis = axis.and_then(|v| v.first().copied()).ok_or_else(|| g.fail("the axis is not constant"))?;
+    let axis = float::normal_axis(axis, rank).map_err(|e| g.fail(e))?;
+    let exclusive = n.attrs.int_or("exclusive", 0).map_err(|e| g.fail(e))? != 0;
+    let reverse = n.attrs.int_or("reverse", 0).map_err(|e| g.fail(e))? != 0;
+    let d = shape[axis];
+    let ones: Vec<i64> = (0..d * d)
+        .map(|i| {
+            let (from, to) = (i / d, i % d);
+            let (from, to) = if reverse { (to, from) } else { (from, to) };
+            i64::from(if exclusive { from < to } else { from <= to })
+        })
+        .collect();
+    let dtype = g.model.value(x).dtype;
+    let ones = if dtype.is_float() {
+        TensorF::float(vec![d, d], dtype, ones.into_iter().map(|v| v as f64).collect())
+    } else {
+        TensorF::int(vec![d, d], dtype, ones)
+    };
+    let ones = ones.map_err(|e| g.fail(e.to_string()))?;
+    let ones = g.constant(ones);
+    let mut perm: Vec<i64> = (0..rank as i64).filter(|&i| i != axis as i64).collect();
+    perm.push(axis as i64);
+    let mut back = vec![0i64; rank];
+    perm.iter().enumerate().for_each(|(i, &p)| back[p as usize] = i as i64);
+    let y = g.one("Transpose", &[x], &[("perm", Attr::Ints(perm))])?;
+    let y = g.one("MatMul", &[y, ones], &[])?;
+    g.one("Transpose", &[y], &[("perm", Attr::Ints(back))])
+}
+
+/// Moves constant factors and offsets per channel into the weights before them, in float.
+fn fold(model: &mut Model) {
+    let mut reads: HashMap<ValueId, usize> = HashMap::new();
+    for v in model.nodes.iter().flat_map(|n| n.inputs.iter().flatten()).chain(&model.outputs) {
+        *reads.entry(*v).or_default() += 1;
+    }
+    let mut producer: HashMap<ValueId, usize> = HashMap::new();
+    let mut gone = vec![false; model.nodes.len()];
+    for i in 0..model.nodes.len() {
+        let n = &model.nodes[i];
+        if let Some((p, constant)) = foldable(model, n, &producer, &reads) {
+            if apply(model, p, i, &constant).is_some() {
+                gone[i] = true;
+                let out = model.nodes[i].output(0);
+                model.nodes[p].outputs[0] = out;
+                if let Some(out) = out {
+                    producer.insert(out, p);
+                }
+                continue;
+            }
+        }
+        for o in model.nodes[i].outputs.iter().flatten() {
+            producer.insert(*o, i);
+        }
+    }
+    let mut keep = gone.iter().map(|g| !g);
+    model.nodes.retain(|_| keep.next().unwrap_or(true));
+}
+
+/// The linear node before `n` and the constant operand of `n`, where `n` may move into it.
+fn foldable(
+    model: &Model,
+    n: &Node,
+    producer: &HashMap<ValueId, usize>,
+    reads: &HashMap<ValueId, usize>,
+) -> Option<(usize, Arc<TensorF>)> {
+    if !matches!(n.op.as_str(), "Mul" | "Add") {
+        return None;
+    }
+    let (a, b) = (n.input(0)?, n.input(1)?);
+    let (x, c) = match (&model.value(a).constant, &model.value(b).constant) {
+        (None, Some(c)) => (a, c.clone()),
+        (Some(c), None) => (b, c.clone()),
+        _ => return None,
+    };
+    let p = *producer.get(&x)?;
+    let node = &model.nodes[p];
+    let alone = reads.get(&x) == Some(&1);
+    let weights = node.input(1).is_some_and(|w| model.value(w).constant.is_some());
+    let bias = node.input(2).is_none_or(|b| model.value(b).constant.is_some());
+    let kind = matches!(node.op.as_str(), "Conv" | "ConvTranspose");
+    (alone && weights && bias && kind && model.value(x).shape == model.value(n.output(0)?).shape)
+        .then_some((p, c))
+}
+
+/// Applies `·c` or `+c` of node `i` to the weights and bias of node `p`; `None` where `c` is not one value per channel.
+fn apply(model: &mut Model, p: usize, i: usize, c: &TensorF) -> Option<()> {
+    let out = model.value(model.nodes[p].output(0)?).shape.clone();
+    let channels = *out.get(1)?;
+    let mut per = vec![1; out.len()];
+    per[1] = channels;
+    let c = c.broadcast_to(&per).ok()?;
+    let weights = model.value(model.nodes[p].input(1)?).constant.clone()?;
+    let bias = match model.nodes[p].input(2) {
+        Some(b) => model.value(b).constant.clone()?.to_f64(),
+        None => vec![0.0; channels],
+    };
+    let is_mul = model.nodes[i].op == "Mul";
+    let add = |model: &mut Model, t: TensorF| {
+        let id = ValueId(model.values.len() as u32);
+        let name = format!("{}/folded{}", model.nodes[p].name, id.0);
+        model.values.push(Value {
+            name,
+            shape: t.shape.clone(),
+            dtype: t.dtype,
+            constant: Some(Arc::new(t)),
+        });
+        id
+    };
+    if is_mul {
+        // Output channels are the first axis of a kernel, the second (per group) of a transposed one.
+        let transposed = model.nodes[p].op == "ConvTranspose";
+        let inner: usize = weights.shape[2..].iter().product();
+        let groups = if transposed { channels / weights.shape[1] } else { 1 };
+        let per_group_in = weights.shape[0] / groups.max(1);
+        let w: Vec<f64> = weights
+            .to_f64()
+            .into_iter()
+            .enumerate()
+            .map(|(k, v)| {
+                let o = if transposed {
+                    let (row, col) = (k / inner / weights.shape[1], k / inner % weights.shape[1]);
+                    row / per_group_in * weights.shape[1] + col
+                } else {
+                    k / (inner * weights.shape[1])
+                };
+                v * c.at(o)
+            })
+            .collect();
+        let w = TensorF::float(weights.shape.clone(), weights.dtype, w).ok()?;
+        let w = add(model, w);
+        model.nodes[p].inputs[1] = Some(w);
+    }
+    let b = bias.iter().enumerate().map(|(o, &b)| if is_mul { b * c.at(o) } else { b + c.at(o) }).collect();
+    let b = TensorF::float(vec![channels], weights.dtype, b).ok()?;
+    let b = add(model, b);
+    model.nodes[p].inputs.resize(2, None);
+    model.nodes[p].inputs.push(Some(b));
+    Some(())
+}
