@@ -106,7 +106,10 @@ impl Bench {
         self.report(
             "ntt",
             log_n,
-            || ntt.ntt_batch(&self.queue, &NttPlan::forward(log_n), &mut [RefMut::host(&mut a)]).expect("legal"),
+            || {
+                ntt.ntt_batch(&self.queue, &NttPlan::forward(log_n), &mut [RefMut::host(&mut a)])
+                    .expect("legal")
+            },
             {
                 let mut b = values.clone();
                 let omega = domain.get_omega();
@@ -117,7 +120,10 @@ impl Bench {
         self.report(
             "intt",
             log_n,
-            || ntt.ntt_batch(&self.queue, &NttPlan::inverse(log_n), &mut [RefMut::host(&mut a)]).expect("legal"),
+            || {
+                ntt.ntt_batch(&self.queue, &NttPlan::inverse(log_n), &mut [RefMut::host(&mut a)])
+                    .expect("legal")
+            },
             || {
                 let coefficients = domain.lagrange_to_coeff(b.take().expect("put back below"));
                 b = Some(domain.lagrange_from_vec(coefficients.to_vec()));
@@ -152,7 +158,11 @@ impl Bench {
                     let mut refs: Vec<_> = batch.iter_mut().map(|c| RefMut::host(c)).collect();
                     ntt.ntt_batch(&self.queue, &NttPlan::forward(log_n), &mut refs).expect("legal");
                 },
-                || theirs.iter_mut().for_each(|c| best_fft(c, domain.get_omega(), log_n, data_of(&domain, n), false)),
+                || {
+                    theirs
+                        .iter_mut()
+                        .for_each(|c| best_fft(c, domain.get_omega(), log_n, data_of(&domain, n), false))
+                },
             );
         }
     }
@@ -182,7 +192,12 @@ impl Bench {
                 Step::Square { dst: 1, a: Source::Register(1) },
                 Step::Mul { dst: 2, a: Source::Register(0), b: Source::Register(1) },
                 Step::Mul { dst: 2, a: Source::Register(2), b: col(6, 0) },
-                Step::MulAdd { dst: 3, a: Source::Register(3), b: Source::Challenge(0), c: Source::Register(2) },
+                Step::MulAdd {
+                    dst: 3,
+                    a: Source::Register(3),
+                    b: Source::Challenge(0),
+                    c: Source::Register(2),
+                },
             ]);
         }
         let compiled = quotient.compile(&self.queue, &p).expect("a legal program");
@@ -299,15 +314,30 @@ fn elements(n: usize) -> Vec<Fr> {
     (0..n).map(|_| Fr::random(&mut rng)).collect()
 }
 
+/// Points with random discrete logarithms, so that sums of some of them do not meet others.
 fn points(n: usize) -> Vec<G1Affine> {
-    let stride = G1::generator() * Fr::from(7);
+    // d·2^(8w)·G for every digit d of 8 bits and eight windows w.
+    let mut table = Vec::new();
+    let mut base = G1::generator();
+    for _ in 0..8 {
+        let row: Vec<G1> = std::iter::successors(Some(G1::default()), |p| Some(p + base)).take(257).collect();
+        base = row[256];
+        table.extend_from_slice(&row[..256]);
+    }
+    let mut affine = vec![G1Affine::default(); table.len()];
+    G1::batch_normalize(&table, &mut affine);
     let starts: Vec<u64> = (0..n as u64).step_by(256).collect();
     starts
         .par_iter()
         .flat_map_iter(|start| {
-            let first = G1::generator() * Fr::from(1 + 7 * start);
-            let run: Vec<G1> =
-                std::iter::successors(Some(first), |p| Some(p + stride)).take(256.min(n)).collect();
+            let mut rng = ChaCha20Rng::seed_from_u64(*start);
+            let run: Vec<G1> = (0..256.min(n))
+                .map(|_| {
+                    let digits = rng.next_u64().to_le_bytes();
+                    let digits = digits.iter().enumerate();
+                    digits.fold(G1::default(), |sum, (w, d)| sum + affine[w * 256 + usize::from(*d)])
+                })
+                .collect();
             let mut out = vec![G1Affine::default(); run.len()];
             G1::batch_normalize(&run, &mut out);
             out

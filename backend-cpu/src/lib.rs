@@ -11,6 +11,7 @@ mod device;
 mod error;
 mod msm;
 mod ntt;
+mod parallel;
 mod poly;
 mod quotient;
 

@@ -7,12 +7,11 @@ use ff::Field;
 use halo2curves::bn256::Fr;
 use parhelion_backend_api::hal::{Ref, RefMut};
 use parhelion_backend_api::{Error, PolyOps, Queue, Support};
-use rayon::prelude::*;
 
-use crate::arch::{Kernels, generic};
 #[cfg(target_arch = "x86_64")]
 use crate::arch::ifma;
-use crate::{Isa, IsaError};
+use crate::arch::{Kernels, generic};
+use crate::{Isa, IsaError, parallel};
 
 /// Polynomial operations on the processor.
 #[derive(Clone, Copy, Debug)]
@@ -84,9 +83,12 @@ impl CpuPoly {
     }
 }
 
+/// Elements of a recurrence from which on it is spread over threads.
+const PARALLEL: usize = 1 << 13;
+
 /// Elements per task of elementwise work.
 fn block_len(n: usize) -> usize {
-    n.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(32).max(256)
+    n.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(32).max(1 << 10)
 }
 
 impl PolyOps<Fr> for CpuPoly {
@@ -110,7 +112,7 @@ impl PolyOps<Fr> for CpuPoly {
         let terms = terms.iter().map(|(c, p)| Ok((*c, p.as_host()?))).collect::<Result<Vec<_>, Error>>()?;
         let out = out.as_host()?;
         let block = block_len(out.len());
-        out.par_chunks_mut(block).enumerate().for_each(|(i, out)| {
+        parallel::chunks_mut(out, block, |i, out| {
             let (start, end) = (i * block, i * block + out.len());
             let terms: Vec<(Fr, &[Fr])> = terms
                 .iter()
@@ -137,19 +139,26 @@ impl PolyOps<Fr> for CpuPoly {
                 why: format!("polynomial {index} of {} is asked for", polys.len()),
             });
         }
+        let total: usize = queries.iter().map(|(index, _)| polys[*index].len()).sum();
         // Enough segments to fill the threads whatever the number of queries.
-        let parts = (4 * rayon::current_num_threads()).div_ceil(queries.len().max(1));
-        out.par_iter_mut().zip(queries).for_each(|(out, (index, x))| {
-            let poly = polys[*index];
-            let len = poly.len().div_ceil(parts).next_multiple_of(32).max(256);
-            if poly.len() <= len {
-                *out = self.evaluate_segment(poly, *x);
-                return;
-            }
-            let step = x.pow_vartime([len as u64]);
-            let parts: Vec<Fr> = poly.par_chunks(len).map(|part| self.evaluate_segment(part, *x)).collect();
-            *out = parts.iter().rev().fold(Fr::ZERO, |acc, part| acc * step + part);
-        });
+        let len = block_len(total);
+        let segments: Vec<(usize, &[Fr], Fr)> = queries
+            .iter()
+            .enumerate()
+            .flat_map(|(q, (index, x))| polys[*index].chunks(len).map(move |part| (q, part, *x)))
+            .collect();
+        let parts = parallel::map(total > len, &segments, |(_, part, x)| self.evaluate_segment(part, *x));
+        out.fill(Fr::ZERO);
+        let mut last = None;
+        for ((q, _, x), part) in segments.iter().zip(parts).rev() {
+            let step = match last {
+                // Segments but the last of each polynomial are `len` long.
+                Some((query, step)) if query == *q => step,
+                _ => x.pow_vartime([len as u64]),
+            };
+            last = Some((*q, step));
+            out[*q] = out[*q] * step + part;
+        }
         Ok(())
     }
 
@@ -162,8 +171,16 @@ impl PolyOps<Fr> for CpuPoly {
         let task = len * self.lanes();
         let (body, rest) = poly.split_at_mut(poly.len() / task * task);
         let mut top = generic::poly::divide(rest, root, Fr::ZERO);
-        let values: Vec<Fr> =
-            body.par_chunks(len).with_min_len(8).map(|part| self.evaluate_segment(part, root)).collect();
+        let parallel = body.len() >= PARALLEL;
+        let segments: Vec<&[Fr]> = body.chunks(task).collect();
+        let values = parallel::map(parallel, &segments, |part| match self.kernels {
+            Kernels::Scalar => {
+                part.chunks(len).map(|part| generic::poly::evaluate(part, root)).collect::<Vec<Fr>>()
+            }
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Ifma(token) => ifma::poly::values(token, part, root).to_vec(),
+        })
+        .concat();
         let step = root.pow_vartime([len as u64]);
         // The quotient's coefficient above each segment.
         let mut tops = vec![Fr::ZERO; values.len()];
@@ -172,7 +189,8 @@ impl PolyOps<Fr> for CpuPoly {
             top = top * step + value;
         }
         let lanes = self.lanes();
-        body.par_chunks_mut(task).zip(tops.par_chunks(lanes)).for_each(|(part, tops)| {
+        parallel::chunks_mut_if(parallel, body, task, |i, part| {
+            let tops = &tops[i * lanes..][..lanes];
             match self.kernels {
                 Kernels::Scalar => {
                     for (part, top) in part.chunks_mut(len).zip(tops) {
@@ -189,7 +207,7 @@ impl PolyOps<Fr> for CpuPoly {
     fn batch_invert(&self, _: &Queue, mut values: RefMut<'_, Fr>) -> Result<(), Error> {
         let values = values.as_host()?;
         let block = block_len(values.len());
-        values.par_chunks_mut(block).for_each(|values| self.invert_segment(values));
+        parallel::chunks_mut(values, block, |_, values| self.invert_segment(values));
         Ok(())
     }
 
@@ -197,7 +215,7 @@ impl PolyOps<Fr> for CpuPoly {
         Error::check_len("product", a.len(), b.len())?;
         let (a, b) = (a.as_host()?, b.as_host()?);
         let block = block_len(a.len());
-        a.par_chunks_mut(block).zip(b.par_chunks(block)).for_each(|(a, b)| self.multiply_block(a, b));
+        parallel::chunks_mut(a, block, |i, a| self.multiply_block(a, &b[i * block..][..a.len()]));
         Ok(())
     }
 
@@ -209,14 +227,14 @@ impl PolyOps<Fr> for CpuPoly {
         let lanes = self.lanes();
         let task = len * lanes;
         let (body, rest) = values.split_at_mut(values.len() / task * task);
-        let products: Vec<Fr> = body
-            .par_chunks(task)
-            .flat_map_iter(|part| match self.kernels {
-                Kernels::Scalar => part.chunks(len).map(|part| part.iter().product()).collect::<Vec<Fr>>(),
-                #[cfg(target_arch = "x86_64")]
-                Kernels::Ifma(token) => ifma::poly::products(token, part).to_vec(),
-            })
-            .collect();
+        let parallel = body.len() >= PARALLEL;
+        let tasks: Vec<&[Fr]> = body.chunks(task).collect();
+        let products = parallel::map(parallel, &tasks, |part| match self.kernels {
+            Kernels::Scalar => part.chunks(len).map(|part| part.iter().product()).collect::<Vec<Fr>>(),
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Ifma(token) => ifma::poly::products(token, part).to_vec(),
+        })
+        .concat();
         let mut product = first;
         let starts: Vec<Fr> = products
             .iter()
@@ -225,7 +243,8 @@ impl PolyOps<Fr> for CpuPoly {
                 std::mem::replace(&mut product, next)
             })
             .collect();
-        body.par_chunks_mut(task).zip(starts.par_chunks(lanes)).for_each(|(part, starts)| {
+        parallel::chunks_mut_if(parallel, body, task, |i, part| {
+            let starts = &starts[i * lanes..][..lanes];
             match self.kernels {
                 Kernels::Scalar => {
                     for (part, start) in part.chunks_mut(len).zip(starts) {

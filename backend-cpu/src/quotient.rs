@@ -6,7 +6,9 @@ use std::sync::Arc;
 use halo2curves::bn256::Fr;
 use parhelion_backend_api::hal::{Prepared, Ref, RefMut};
 use parhelion_backend_api::quotient::check_operands;
-use parhelion_backend_api::{Compiled, Domain, Error, Program, Queue, Quotient, QuotientShape, SpaceId, Support};
+use parhelion_backend_api::{
+    Compiled, Domain, Error, Program, Queue, Quotient, QuotientShape, SpaceId, Support,
+};
 
 use crate::arch::generic::field::{as_words, as_words_mut};
 use crate::arch::{Kernels, generic};
@@ -62,7 +64,9 @@ impl Quotient<Fr> for CpuQuotient {
             #[cfg(target_arch = "x86_64")]
             ifma: match self.kernels {
                 Kernels::Scalar => None,
-                Kernels::Ifma(token) => Some(crate::arch::ifma::quotient::CompiledProgram::new(token, program)),
+                Kernels::Ifma(token) => {
+                    Some(crate::arch::ifma::quotient::CompiledProgram::new(token, program))
+                }
             },
         })))
     }

@@ -59,8 +59,7 @@ fn powers_of_two_and_their_neighbours() {
             for n in [(1usize << log_n) - 1, 1 << log_n, (1 << log_n) + 1] {
                 let column = elements(&mut rng(n as u64), n);
                 let got = run(provider, queue, &bases, std::slice::from_ref(&column));
-                let expected =
-                    if n == 0 { G1::identity() } else { best_multiexp(&column, &bases[..n]) };
+                let expected = if n == 0 { G1::identity() } else { best_multiexp(&column, &bases[..n]) };
                 assert_eq!(affine(&got), affine(&[expected]), "length {n}");
             }
         }
@@ -192,7 +191,8 @@ fn one_bucket_takes_more_than_a_group() {
     // Segments longer than what is summed at once are cut, twice here.
     let n = 70_000;
     let bases = points(8, n);
-    let columns = [vec![Fr::ONE; n], vec![-Fr::from(3); n], (0..n).map(|i| Fr::from(1 + (i as u64 & 1))).collect()];
+    let columns =
+        [vec![Fr::ONE; n], vec![-Fr::from(3); n], (0..n).map(|i| Fr::from(1 + (i as u64 & 1))).collect()];
     let expected: Vec<_> = columns.iter().map(|c: &Vec<Fr>| best_multiexp(c, &bases).to_affine()).collect();
     on_every_isa(|provider, queue| {
         assert_eq!(affine(&run(provider, queue, &bases, &columns)), expected);
@@ -223,7 +223,9 @@ fn a_million_terms() {
     let bases = points(7, n);
     on_every_isa(|provider, queue| {
         let columns: Vec<Vec<Fr>> = (0..64)
-            .map(|seed: u64| if seed.is_multiple_of(2) { uniform(&mut rng(seed), n) } else { elements(&mut rng(seed), n) })
+            .map(|seed: u64| {
+                if seed.is_multiple_of(2) { uniform(&mut rng(seed), n) } else { elements(&mut rng(seed), n) }
+            })
             .collect();
         let got = run(provider, queue, &bases, &columns);
         for (column, got) in columns.iter().zip(&got) {

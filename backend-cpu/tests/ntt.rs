@@ -32,7 +32,13 @@ fn small_sizes_match_the_formula() {
         for log_n in 0..=8u32 {
             let n = 1 << log_n;
             let omega: Fr = root_of_unity(log_n).unwrap();
-            let shifts = [None, Some(Fr::ONE), Some(zeta), Some(zeta * root_of_unity::<Fr>(log_n + 2).unwrap()), Some(Fr::from(5))];
+            let shifts = [
+                None,
+                Some(Fr::ONE),
+                Some(zeta),
+                Some(zeta * root_of_unity::<Fr>(log_n + 2).unwrap()),
+                Some(Fr::from(5)),
+            ];
             for shift in shifts {
                 let input: Vec<_> = (0..3).map(|i| elements(&mut rng(i + u64::from(log_n)), n)).collect();
                 let mut plan = NttPlan::forward(log_n);
@@ -82,13 +88,14 @@ fn coset_parts_match_halo2() {
             let poly = domain.coeff_from_vec(elements(&mut rng(u64::from(log_n)), 1 << log_n));
             let mut shift = zeta;
             for part in 0..parts {
-                let expected =
-                    domain.coeff_to_extended_part(poly.clone(), domain.get_extended_omega().pow([part as u64]));
+                let expected = domain
+                    .coeff_to_extended_part(poly.clone(), domain.get_extended_omega().pow([part as u64]));
                 let plan = NttPlan::forward(log_n).on_coset(shift);
                 let got = in_place(ntt, queue, plan, &[poly.to_vec()]);
                 assert_eq!(got[0][..], expected[..], "k {log_n} part {part}");
                 let mut into = vec![Fr::ONE; 1 << log_n];
-                ntt.ntt_batch_into(queue, &plan, &[Ref::host(&poly)], &mut [RefMut::host(&mut into)]).unwrap();
+                ntt.ntt_batch_into(queue, &plan, &[Ref::host(&poly)], &mut [RefMut::host(&mut into)])
+                    .unwrap();
                 assert_eq!(into, got[0]);
                 shift *= domain.get_extended_omega();
             }
@@ -155,7 +162,12 @@ fn wrong_arguments_are_typed_errors() {
         assert!(matches!(err, Error::Length { .. }), "{err}");
         let long = vec![Fr::ONE; 9];
         let err = ntt
-            .ntt_batch_into(queue, &NttPlan::forward(3), &[Ref::host(&long)], &mut [RefMut::host(&mut [Fr::ONE; 8])])
+            .ntt_batch_into(
+                queue,
+                &NttPlan::forward(3),
+                &[Ref::host(&long)],
+                &mut [RefMut::host(&mut [Fr::ONE; 8])],
+            )
             .unwrap_err();
         assert!(matches!(err, Error::Length { .. }), "{err}");
     });

@@ -8,8 +8,8 @@ use common::{elements, on_every_isa, rng};
 use ff::Field;
 use halo2_axiom::arithmetic::{eval_polynomial, kate_division};
 use halo2curves::bn256::Fr;
-use parhelion_backend_api::hal::{Ref, RefMut};
 use parhelion_backend_api::Error;
+use parhelion_backend_api::hal::{Ref, RefMut};
 
 const LENGTHS: [usize; 17] = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 63, 255, 1024, 1025, 4096, 5000, 20_000];
 
@@ -34,8 +34,9 @@ fn linear_combination() {
         }
         let long = vec![Fr::ONE; 3];
         let mut out = vec![Fr::ZERO; 2];
-        let err =
-            poly.linear_combination(queue, &[(Fr::ONE, Ref::host(&long))], RefMut::host(&mut out)).unwrap_err();
+        let err = poly
+            .linear_combination(queue, &[(Fr::ONE, Ref::host(&long))], RefMut::host(&mut out))
+            .unwrap_err();
         assert!(matches!(err, Error::Length { expected: 2, found: 3, .. }), "{err}");
     });
 }
@@ -47,8 +48,7 @@ fn evaluations() {
         let polys: Vec<_> = LENGTHS.iter().map(|n| elements(&mut rng(*n as u64), *n)).collect();
         let refs: Vec<_> = polys.iter().map(|p| Ref::host(p)).collect();
         let points = elements(&mut rng(1), 6);
-        let queries: Vec<_> =
-            (0..polys.len()).flat_map(|p| points.iter().map(move |x| (p, *x))).collect();
+        let queries: Vec<_> = (0..polys.len()).flat_map(|p| points.iter().map(move |x| (p, *x))).collect();
         let mut out = vec![Fr::ONE; queries.len()];
         poly.evaluate_batch(queue, &refs, &queries, &mut out).unwrap();
         for ((p, x), got) in queries.iter().zip(&out) {
@@ -112,9 +112,8 @@ fn inverses_products_and_running_products() {
                 }
             }
         }
-        let err = poly
-            .multiply(queue, RefMut::host(&mut [Fr::ONE; 3]), Ref::host(&[Fr::ONE; 2]))
-            .unwrap_err();
+        let err =
+            poly.multiply(queue, RefMut::host(&mut [Fr::ONE; 3]), Ref::host(&[Fr::ONE; 2])).unwrap_err();
         assert!(matches!(err, Error::Length { expected: 3, found: 2, .. }), "{err}");
     });
 }

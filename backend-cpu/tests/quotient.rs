@@ -135,10 +135,31 @@ proptest! {
 fn rotations_wrap_around_in_both_directions() {
     for log_n in [0u32, 1, 2, 3, 4, 6, 8] {
         let n = 1i32 << log_n;
-        let rotations = vec![0, 1, -1, 2, -3, 7, -7, 8, -8, 9, n - 1, -(n - 1), n, -n, n + 1, 3 * n + 5, -3 * n - 5, i32::MAX, i32::MIN];
+        let rotations = vec![
+            0,
+            1,
+            -1,
+            2,
+            -3,
+            7,
+            -7,
+            8,
+            -8,
+            9,
+            n - 1,
+            -(n - 1),
+            n,
+            -n,
+            n + 1,
+            3 * n + 5,
+            -3 * n - 5,
+            i32::MAX,
+            i32::MIN,
+        ];
         let mut p = Program { rotations, columns: 4, challenges: 2, ..Program::default() };
-        p.results =
-            (0..p.rotations.len() as u32).map(|rotation| Source::Column { column: rotation % 4, rotation }).collect();
+        p.results = (0..p.rotations.len() as u32)
+            .map(|rotation| Source::Column { column: rotation % 4, rotation })
+            .collect();
         agree(&p, log_n, u64::from(log_n));
         p.registers = 2;
         p.constants = vec![Fr::from(3)];
@@ -190,13 +211,25 @@ fn wrong_arguments_are_typed_errors() {
         let quotient = provider.quotient.as_deref().unwrap();
         let bad = Program { results: vec![Source::Register(0)], ..Program::<Fr>::default() };
         assert!(matches!(quotient.compile(queue, &bad), Err(Error::Invalid { .. })));
-        let good = Program { columns: 1, rotations: vec![0], results: vec![Source::Column { column: 0, rotation: 0 }], ..Program::<Fr>::default() };
+        let good = Program {
+            columns: 1,
+            rotations: vec![0],
+            results: vec![Source::Column { column: 0, rotation: 0 }],
+            ..Program::<Fr>::default()
+        };
         let compiled = quotient.compile(queue, &good).unwrap();
         let domain = Domain { log_n: 2, omega: root_of_unity(2).unwrap(), shift: Fr::ONE };
         let column = vec![Fr::ONE; 4];
         let mut out = vec![Fr::ZERO; 4];
         let err = quotient
-            .evaluate(queue, &compiled, &domain, &[Ref::host(&column[..3])], &[], &mut [RefMut::host(&mut out)])
+            .evaluate(
+                queue,
+                &compiled,
+                &domain,
+                &[Ref::host(&column[..3])],
+                &[],
+                &mut [RefMut::host(&mut out)],
+            )
             .unwrap_err();
         assert!(matches!(err, Error::Length { expected: 4, found: 3, .. }), "{err}");
         let err = quotient
@@ -204,7 +237,14 @@ fn wrong_arguments_are_typed_errors() {
             .unwrap_err();
         assert!(matches!(err, Error::Length { .. }), "{err}");
         let err = quotient
-            .evaluate(queue, &compiled, &domain, &[Ref::host(&column)], &[], &mut [RefMut::host(&mut out[..2])])
+            .evaluate(
+                queue,
+                &compiled,
+                &domain,
+                &[Ref::host(&column)],
+                &[],
+                &mut [RefMut::host(&mut out[..2])],
+            )
             .unwrap_err();
         assert!(matches!(err, Error::Length { .. }), "{err}");
     });

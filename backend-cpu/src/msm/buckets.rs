@@ -92,8 +92,9 @@ pub(crate) fn sum_segments<P: Points>(
         }
         first += count;
     }
-    if let [group] = &mut groups[..] {
-        sum_group(points, table, items, group, &mut Workspace::default());
+    if groups.len() <= 2 {
+        let mut workspace = Workspace::default();
+        groups.iter_mut().for_each(|group| sum_group(points, table, items, group, &mut workspace));
     } else {
         groups.par_iter_mut().with_max_len(8).for_each_init(Workspace::default, |workspace, group| {
             sum_group(points, table, items, group, workspace);

@@ -24,13 +24,15 @@ use crate::arch::generic::ScalarPoints;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::ifma::IfmaPoints;
 use crate::arch::points::{NEGATE, Points};
-use crate::{Isa, IsaError, NAME};
+use crate::{Isa, IsaError, NAME, parallel};
 use buckets::sum_segments;
 use reduce::Term;
 use scalars::{CLASSES, Part, Windows, bits, classify};
 
 /// Scalars per task of the classification.
 const CHUNK: usize = 1 << 13;
+/// Scalars up to which one thread does all.
+const SERIAL: usize = 1 << 8;
 /// Most items that a task aims at.
 const TASK: usize = 1 << 17;
 /// Fewest items that a task aims at: enough for its fixed costs to vanish.
@@ -142,32 +144,25 @@ fn msm_batch<P: Points>(
     out: &mut [G1],
 ) -> Result<(), Error> {
     let bases = bases.downcast::<CpuBases<P>>(SpaceId::HOST)?;
-    let parts: Vec<Vec<[Part; CLASSES]>> = columns
-        .par_iter()
-        .map(|column| {
-            column
-                .par_chunks(CHUNK)
-                .enumerate()
-                .map(|(i, chunk)| classify(points, chunk, i * CHUNK))
-                .collect()
-        })
-        .collect();
-    let classes: Vec<Class> = parts
-        .into_par_iter()
+    let parallel = columns.iter().map(|column| column.len()).sum::<usize>() > SERIAL;
+    let chunks: Vec<(usize, usize, &[Fr])> = columns
+        .iter()
         .enumerate()
-        .flat_map(|(column, mut parts)| {
-            let mut classes: [Vec<Part>; CLASSES] = Default::default();
-            for part in &mut parts {
-                for (class, part) in classes.iter_mut().zip(part) {
-                    class.push(std::mem::take(part));
-                }
-            }
-            classes
-                .into_par_iter()
-                .filter(|parts| parts.iter().any(|part| !part.index.is_empty()))
-                .map(move |parts| cut::<P>(column, &parts))
-        })
+        .flat_map(|(c, column)| column.chunks(CHUNK).enumerate().map(move |(i, chunk)| (c, i * CHUNK, chunk)))
         .collect();
+    let parts = parallel::map(parallel, &chunks, |(_, first, chunk)| classify(points, chunk, *first));
+    // The parts of each class of each column.
+    let mut cuts: Vec<(usize, Vec<Part>)> = Vec::new();
+    for ((column, first, _), parts) in chunks.iter().zip(parts) {
+        if *first == 0 {
+            cuts.extend((0..CLASSES).map(|_| (*column, Vec::new())));
+        }
+        let last = cuts.len() - CLASSES;
+        cuts[last..].iter_mut().zip(parts).for_each(|((_, class), part)| class.push(part));
+    }
+    cuts.retain(|(_, parts)| parts.iter().any(|part| !part.index.is_empty()));
+    let classes = parallel::map(parallel, &cuts, |(column, parts)| cut::<P>(*column, parts));
+    drop(cuts);
     // Ranges of windows of a class, of about equal loads.
     let load = |class: &Class| class.index.len() + 2 * class.windows.buckets();
     let total: usize = classes.iter().map(|class| load(class) * class.windows.count as usize).sum();
@@ -181,21 +176,23 @@ fn msm_batch<P: Points>(
             (0..count).step_by(step).map(move |first| (c, first..(first + step).min(count)))
         })
         .collect();
-    let terms: Vec<Vec<Term<P>>> = tasks
-        .par_iter()
-        .with_max_len(1)
-        .map(|(c, windows)| window_terms(points, &bases.points, &classes[*c], windows.clone()))
-        .collect();
+    let terms = parallel::map(parallel, &tasks, |(c, windows)| {
+        window_terms(points, &bases.points, &classes[*c], windows.clone())
+    });
     let mut per_column: Vec<Vec<Term<P>>> = columns.iter().map(|_| Vec::new()).collect();
     for ((class, _), terms) in tasks.iter().zip(terms) {
         per_column[classes[*class].column].extend(terms);
     }
-    per_column.par_iter_mut().zip(out).for_each(|(terms, out)| *out = combine(points, terms));
+    for (out, sum) in out.iter_mut().zip(parallel::map(parallel, &per_column, |terms| combine(points, terms)))
+    {
+        *out = sum;
+    }
     Ok(())
 }
 
 /// Σ 2^shift·point, by Horner's rule.
-fn combine<P: Points>(points: P, terms: &mut [Term<P>]) -> G1 {
+fn combine<P: Points>(points: P, terms: &[Term<P>]) -> G1 {
+    let mut terms: Vec<&Term<P>> = terms.iter().collect();
     terms.sort_unstable_by_key(|term| std::cmp::Reverse(term.shift));
     let mut sum = G1::default();
     let mut at = terms.first().map_or(0, |term| term.shift);
@@ -226,10 +223,12 @@ fn cut<P: Points>(column: usize, parts: &[Part]) -> Class {
         }
         slices.push(mine);
     }
-    slices
-        .par_iter_mut()
-        .zip(parts)
-        .for_each(|(slices, part)| windows.digits(&part.magnitude, slices));
+    let digits_of = |(slices, part): (&mut Vec<&mut [u16]>, &Part)| windows.digits(&part.magnitude, slices);
+    if parts.len() > 1 {
+        slices.par_iter_mut().zip(parts).for_each(digits_of);
+    } else {
+        slices.iter_mut().zip(parts).for_each(digits_of);
+    }
     Class { column, windows, index, digits }
 }
 

@@ -60,7 +60,9 @@ pub(crate) fn terms<P: Points>(
             next.push(Array { shift: a.shift + h, start: ends.len(), len: rows });
             ends.push(items.len() as u32);
             for row in 1..rows {
-                items.extend(range.clone().skip(row * columns).take(columns).filter(|i| live(*i)).map(|i| i as u32));
+                items.extend(
+                    range.clone().skip(row * columns).take(columns).filter(|i| live(*i)).map(|i| i as u32),
+                );
                 ends.push(items.len() as u32);
             }
             next.push(Array { shift: a.shift, start: ends.len(), len: columns });

@@ -11,7 +11,8 @@ use halo2curves::bn256::Fr;
 use crate::arch::points::{NEGATE, Points};
 
 /// r, the order of the group.
-const MODULUS: [u64; 4] = [0x43e1_f593_f000_0001, 0x2833_e848_79b9_7091, 0xb850_45b6_8181_585d, 0x3064_4e72_e131_a029];
+const MODULUS: [u64; 4] =
+    [0x43e1_f593_f000_0001, 0x2833_e848_79b9_7091, 0xb850_45b6_8181_585d, 0x3064_4e72_e131_a029];
 
 /// Upper bounds of the classes in bits of magnitude.
 const CLASS_BITS: [u32; CLASSES] = [16, 64, 254];
@@ -100,19 +101,22 @@ impl Windows {
     /// Widest window: a digit is 16 bits.
     const WIDEST: u32 = 16;
 
-    /// The cheapest windows for `len` magnitudes of `bits` bits, in additions: a window costs one per scalar with a non-zero digit
-    /// and two per bucket in use.
+    /// The cheapest windows for `len` magnitudes of `bits` bits, in additions. A window of m buckets, of which l = m(1 − e^(−len/m)) are
+    /// hit, costs len − l additions to fill them and 2l to reduce them; every bucket costs memory traffic worth half an addition.
     pub(crate) fn choose(len: usize, bits: u32, lanes: usize) -> Self {
         let len = len as f64;
         let overhead = lanes as f64;
-        let cost = |buckets: f64| len.min(buckets) * 2.0 + len + overhead;
+        let cost = |buckets: f64| len + buckets * (1.0 - (-len / buckets).exp()) + buckets * 0.5 + overhead;
         let single = (bits <= Self::WIDEST)
             .then(|| (cost(f64::from(1u32 << bits)), Windows { width: bits, count: 1, signed: false }));
         (2..=Self::WIDEST)
             .map(|width| {
                 // One more bit for the sign.
                 let count = (bits + 1).div_ceil(width);
-                (f64::from(count) * cost(f64::from(1u32 << (width - 1))), Windows { width, count, signed: true })
+                (
+                    f64::from(count) * cost(f64::from(1u32 << (width - 1))),
+                    Windows { width, count, signed: true },
+                )
             })
             .chain(single)
             .min_by(|a, b| a.0.total_cmp(&b.0))
@@ -201,14 +205,16 @@ mod tests {
                 let digits: Vec<_> = columns.iter().map(|c| c[0]).collect();
                 assert_eq!(recompose(&windows, &digits)[..4], value, "width {width}");
                 let limit = windows.buckets() as i32;
-                assert!(digits.iter().enumerate().all(|(w, d)| (i32::from(*d) - windows.bias(w)).abs() <= limit));
+                assert!(
+                    digits.iter().enumerate().all(|(w, d)| (i32::from(*d) - windows.bias(w)).abs() <= limit)
+                );
             }
         }
     }
 
     #[test]
     fn small_scalars_take_one_window() {
-        assert_eq!(Windows::choose(1 << 16, 1, 8), Windows { width: 1, count: 1, signed: false });
+        assert_eq!(Windows::choose(1 << 16, 1, 8).buckets(), 2);
         assert_eq!(Windows::choose(1 << 20, 16, 8).count, 1);
         assert!(Windows::choose(1 << 10, 254, 8).width < Windows::choose(1 << 20, 254, 8).width);
     }

@@ -12,8 +12,8 @@ use parhelion_backend_api::ntt::{check_columns, check_plan};
 use parhelion_backend_api::{Direction, Error, Ntt, NttPlan, NttShape, Queue, Support};
 use rayon::prelude::*;
 
-use crate::arch::{Kernels, generic};
 use crate::arch::generic::field::{Words, as_words, as_words_mut};
+use crate::arch::{Kernels, generic};
 use crate::{Isa, IsaError, NAME};
 
 /// Bytes of twiddle factors that are kept.
@@ -132,6 +132,9 @@ fn scratch(len: usize) -> Result<Vec<Words>, Error> {
 /// Columns from this size on are transformed one after the other, each by all threads: it saves scratch, and each fills them.
 const ONE_BY_ONE: u32 = 16;
 
+/// Elements in all up to which one thread does all.
+const SERIAL: usize = 1 << 11;
+
 /// Runs `transform` on every item with scratch of its own.
 fn for_each<T: Send>(
     log_n: u32,
@@ -140,7 +143,7 @@ fn for_each<T: Send>(
     transform: impl Fn(&mut T, &mut [Words]) + Sync,
 ) -> Result<(), Error> {
     let len = plan.scratch(1 << log_n);
-    if log_n >= ONE_BY_ONE || items.len() == 1 {
+    if log_n >= ONE_BY_ONE || items.len() == 1 || items.len() << log_n <= SERIAL {
         let mut scratch = scratch(len)?;
         items.iter_mut().for_each(|item| transform(item, &mut scratch));
     } else {
@@ -159,7 +162,8 @@ impl Ntt<Fr> for CpuNtt {
     }
 
     fn workspace(&self, shape: &NttShape) -> u64 {
-        let columns = if shape.log_n >= ONE_BY_ONE { 1 } else { rayon::current_num_threads().min(shape.batch) };
+        let columns =
+            if shape.log_n >= ONE_BY_ONE { 1 } else { rayon::current_num_threads().min(shape.batch) };
         (columns as u64) << (shape.log_n + 5)
     }
 

@@ -63,7 +63,8 @@ impl Points for ScalarPoints {
         for pair in pairs {
             // SAFETY: in bounds by the caller's contract.
             let (a, b) = unsafe { (load(src, pair.a), load(src, pair.b)) };
-            let mut denominator = if Self::is_identity(&a) || Self::is_identity(&b) { Fq::ZERO } else { b.x - a.x };
+            let mut denominator =
+                if Self::is_identity(&a) || Self::is_identity(&b) { Fq::ZERO } else { b.x - a.x };
             if is_zero(&denominator) && !Self::is_identity(&a) && a == b {
                 denominator = a.y.double();
             }

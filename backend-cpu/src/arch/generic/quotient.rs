@@ -40,7 +40,10 @@ pub(crate) fn evaluate(
     out: &mut [&mut [Words]],
 ) {
     let n = 1usize << domain.log_n;
-    assert!(columns.iter().all(|c| c.len() == n) && out.iter().all(|o| o.len() == n), "checked by the caller");
+    assert!(
+        columns.iter().all(|c| c.len() == n) && out.iter().all(|o| o.len() == n),
+        "checked by the caller"
+    );
     let uniform: Vec<Words> = program
         .constants
         .iter()
@@ -56,11 +59,20 @@ pub(crate) fn evaluate(
             b.push(part);
         }
     }
-    blocks.par_iter_mut().enumerate().with_min_len(4).for_each_init(
-        || Scratch::new(program, block),
-        |scratch, (i, out)| scratch.run(program, domain, columns, &uniform, i * block, out),
-    );
+    let run = |scratch: &mut Scratch, (i, out): (usize, &mut Vec<&mut [Words]>)| {
+        scratch.run(program, domain, columns, &uniform, i * block, out);
+    };
+    if n * program.steps.len() <= SERIAL {
+        let mut scratch = Scratch::new(program, block);
+        blocks.iter_mut().enumerate().for_each(|block| run(&mut scratch, block));
+    } else {
+        let blocks = blocks.par_iter_mut().enumerate().with_min_len(4);
+        blocks.for_each_init(|| Scratch::new(program, block), run);
+    }
 }
+
+/// Operations up to which one thread does all.
+pub(crate) const SERIAL: usize = 1 << 12;
 
 /// Memory of one thread.
 struct Scratch {

@@ -21,8 +21,8 @@ use super::Token;
 use super::field::{FrModulus, V8, split};
 
 type V = V8<FrModulus>;
-use crate::arch::generic::field::words;
 pub(crate) use crate::arch::generic::field::Words;
+use crate::arch::generic::field::words;
 
 /// Shortest transform that this file does: both factors are at least 8.
 pub(crate) const MIN_LOG_N: u32 = 6;
@@ -90,7 +90,8 @@ impl Plan {
         let log_columns = log_n - log_rows;
         let power = |x: Fr, log: u32| (0..log).fold(x, |x, _| x.square());
         let forward_shift = if inverse { None } else { coset };
-        let first = Levels::new(log_rows, power(omega, log_columns), forward_shift.map(|g| power(g, log_columns)));
+        let first =
+            Levels::new(log_rows, power(omega, log_columns), forward_shift.map(|g| power(g, log_columns)));
         let second = Levels::new(log_columns, power(omega, log_rows), None);
         let (mut start, mut base, mut output) = (sixteen(), Fr::ONE, None);
         if inverse {
@@ -133,13 +134,17 @@ impl Plan {
 impl Plan {
     /// Bytes that it holds.
     pub(crate) fn bytes(&self) -> usize {
-        let twiddles = self.first.factors.len() + self.second.factors.len() + self.output.iter().flatten().count();
+        let twiddles =
+            self.first.factors.len() + self.second.factors.len() + self.output.iter().flatten().count();
         twiddles * size_of::<Twiddle>() + size_of_val(&self.between[..])
     }
 
     /// In place; `scratch` has at least n elements.
     pub(crate) fn transform(&self, column: &mut [Words], scratch: &mut [Words]) {
-        assert!(column.len() == 1 << self.log_n && scratch.len() >= column.len(), "lengths are checked by the caller");
+        assert!(
+            column.len() == 1 << self.log_n && scratch.len() >= column.len(),
+            "lengths are checked by the caller"
+        );
         let (len, to) = (column.len(), column.as_mut_ptr());
         // SAFETY: a plan proves that the instructions are there; `column` is n readable and writable elements, apart from `scratch`.
         unsafe { transform(self, to, len, to, scratch) };
@@ -198,7 +203,14 @@ unsafe fn transform(plan: &Plan, from: *const Words, len: usize, to: *mut Words,
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
-unsafe fn first_step(plan: &Plan, from: *const Words, len: usize, middle: *mut Words, j: usize, buffer: &mut Vec<V>) {
+unsafe fn first_step(
+    plan: &Plan,
+    from: *const Words,
+    len: usize,
+    middle: *mut Words,
+    j: usize,
+    buffer: &mut Vec<V>,
+) {
     let (n1, n2) = (1usize << plan.log_rows, 1usize << (plan.log_n - plan.log_rows));
     buffer.clear();
     buffer.reserve(n1);

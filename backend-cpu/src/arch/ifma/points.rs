@@ -38,14 +38,6 @@ type V = V8<FqModulus>;
 pub(crate) struct Workspace {
     prefix: Vec<V>,
     masks: Vec<u8>,
-    special: Vec<Special>,
-}
-
-/// A pair that the common formula does not fit.
-struct Special {
-    to: u32,
-    a: G1Affine,
-    b: G1Affine,
 }
 
 /// The element whose Montgomery limbs (R = 2^256) are these; below 2p.
@@ -135,8 +127,7 @@ fn canonical_scalars(scalars: &[Fr], out: &mut [[u64; 4]]) {
     let one = V8::<FrModulus>::splat([1, 0, 0, 0, 0]);
     for i in (0..whole).step_by(8) {
         // SAFETY: i + 8 is at most both lengths; `Fr` is one `[u64; 4]`.
-        let (from, to) =
-            unsafe { (&*scalars.as_ptr().add(i).cast(), &mut *out.as_mut_ptr().add(i).cast()) };
+        let (from, to) = unsafe { (&*scalars.as_ptr().add(i).cast(), &mut *out.as_mut_ptr().add(i).cast()) };
         V8::<FrModulus>::load_shifted(from).mul(one).store(to);
     }
     ScalarPoints.canonical(&scalars[whole..], &mut out[whole..]);
@@ -152,8 +143,9 @@ struct Operands {
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
 fn operands(pairs: &[Pair; 8]) -> Operands {
     // SAFETY: eight pairs of 16 bytes each, whose padding is not looked at.
-    let (first, second) =
-        unsafe { (_mm512_loadu_si512(pairs.as_ptr().cast()), _mm512_loadu_si512(pairs.as_ptr().add(4).cast())) };
+    let (first, second) = unsafe {
+        (_mm512_loadu_si512(pairs.as_ptr().cast()), _mm512_loadu_si512(pairs.as_ptr().add(4).cast()))
+    };
     // a0..a7 b0..b7.
     let pick = _mm512_set_epi32(29, 25, 21, 17, 13, 9, 5, 1, 28, 24, 20, 16, 12, 8, 4, 0);
     let all = _mm512_permutex2var_epi32(first, pick, second);
@@ -236,10 +228,9 @@ unsafe fn add_pairs(src: *const Packed, dst: *mut Packed, pairs: &[Pair], worksp
     if pairs.is_empty() {
         return;
     }
-    let Workspace { prefix, masks, special } = workspace;
+    let Workspace { prefix, masks } = workspace;
     prefix.clear();
     masks.clear();
-    special.clear();
     let one = V::splat([1, 0, 0, 0, 0]);
     let mut product = one;
     // The last pair stands in for those beyond the end.
@@ -261,21 +252,14 @@ unsafe fn add_pairs(src: *const Packed, dst: *mut Packed, pairs: &[Pair], worksp
         let identities = _mm512_movepi64_mask(_mm512_or_si512(xa[3], xb[3]));
         let mut dx = V::from_words(xb).sub_lazy::<2>(V::from_words(xa)).carry();
         // In (0, 4p), so it is zero in the field only if it is p, 2p or 3p; the low limb alone decides with few false alarms.
-        let low = |k: u64| _mm512_set1_epi64((FqModulus::P[0].wrapping_mul(k) & ((1 << 52) - 1)).cast_signed());
+        let low =
+            |k: u64| _mm512_set1_epi64((FqModulus::P[0].wrapping_mul(k) & ((1 << 52) - 1)).cast_signed());
         let equal = (1..=3).fold(0, |mask, k| mask | _mm512_cmpeq_epi64_mask(dx.l[0], low(k)));
         let mask = identities | equal;
         if mask != 0 {
-            for (lane, pair) in pairs[i * 8..].iter().take(8).enumerate() {
-                if mask >> lane & 1 == 1 {
-                    let operand = |o: u32| {
-                        // SAFETY: in bounds by the caller's contract.
-                        let point = to_affine(unsafe { &*src.add((o & !NEGATE) as usize) });
-                        if o & NEGATE == 0 { point } else { -point }
-                    };
-                    special.push(Special { to: pair.to, a: operand(pair.a), b: operand(pair.b) });
-                }
-            }
-            dx = dx.or_in(mask, one);
+            // SAFETY: in bounds by the caller's contract.
+            let ((xa, ya), (xb, yb)) = unsafe { both(src, &operands(vector(i))) };
+            dx = special(xa, ya, xb, yb, mask).denominator(dx);
         }
         prefix.push(product);
         masks.push(mask);
@@ -290,19 +274,74 @@ unsafe fn add_pairs(src: *const Packed, dst: *mut Packed, pairs: &[Pair], worksp
             inverse = finish(src, dst, vector(i), (pairs.len() - i * 8).min(8), prefix[i], masks[i], inverse);
         }
     }
-    if !special.is_empty() {
-        let operands: Vec<G1Affine> = special.iter().flat_map(|s| [s.a, s.b]).collect();
-        let pairs: Vec<Pair> =
-            (0..special.len() as u32).map(|i| Pair { a: 2 * i, b: 2 * i + 1, to: i }).collect();
-        let mut sums = vec![ScalarPoints::IDENTITY; special.len()];
-        // SAFETY: `operands` has two entries per pair, `sums` one.
-        unsafe {
-            ScalarPoints.add_pairs(operands.as_ptr(), sums.as_mut_ptr(), &pairs, &mut Default::default());
-        }
-        for (s, sum) in special.iter().zip(&sums) {
-            // SAFETY: in bounds by the caller's contract.
-            unsafe { *dst.add(s.to as usize) = IfmaPoints::from_affine(IfmaPoints(Token(())), sum) };
-        }
+}
+
+/// Lanes that the common formula does not fit, with what they need instead.
+struct Special {
+    /// Equal points.
+    double: __mmask8,
+    /// The sum is the other operand.
+    a_identity: __mmask8,
+    b_identity: __mmask8,
+    /// Opposite points.
+    cancel: __mmask8,
+    /// 2y and 3x², for doublings.
+    twice_y: V,
+    numerator: V,
+}
+
+/// Looks closely at the lanes of `mask`, which have an identity or seem to have equal x.
+#[cold]
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
+fn special(xa: V, ya: V, xb: V, yb: V, mask: __mmask8) -> Special {
+    // The flag of the identity, where from_words leaves it.
+    let flag = _mm512_set1_epi64(1 << 47);
+    let a_identity = _mm512_test_epi64_mask(xa.l[4], flag);
+    let b_identity = _mm512_test_epi64_mask(xb.l[4], flag) & !a_identity;
+    let zero = |a: V| {
+        let c = a.reduce().canonical().l;
+        let any =
+            _mm512_or_si512(_mm512_or_si512(c[0], c[1]), _mm512_or_si512(_mm512_or_si512(c[2], c[3]), c[4]));
+        _mm512_testn_epi64_mask(any, any)
+    };
+    let equal = zero(xb.sub_lazy::<2>(xa).carry()) & mask & !a_identity & !b_identity;
+    let twice_y = ya.add_lazy(yb).carry();
+    let cancel = equal & zero(twice_y);
+    let square = xa.square();
+    Special {
+        double: equal & !cancel,
+        a_identity,
+        b_identity,
+        cancel,
+        twice_y,
+        numerator: square.add_lazy(square).add_lazy(square).carry(),
+    }
+}
+
+impl Special {
+    /// x₂ − x₁ with these lanes replaced by their denominators, one where there is none.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
+    fn denominator(&self, dx: V) -> V {
+        let none = self.a_identity | self.b_identity | self.cancel;
+        dx.or_in(self.double, self.twice_y).or_in(none, V::splat([1, 0, 0, 0, 0]))
+    }
+}
+
+/// Both operands of eight pairs.
+///
+/// # Safety
+/// As [`load_x`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
+unsafe fn both(src: *const Packed, ops: &Operands) -> ((V, V), (V, V)) {
+    // SAFETY: by the caller's contract.
+    unsafe {
+        (
+            load(src, &ops.offsets[..8], ops.negate as u8),
+            load(src, &ops.offsets[8..], (ops.negate >> 8) as u8),
+        )
     }
 }
 
@@ -321,24 +360,29 @@ unsafe fn finish(
     mask: u8,
     inverse: V,
 ) -> V {
-    let ops = operands(pairs);
     // SAFETY: in bounds by the caller's contract.
-    let ((xa, ya), (xb, yb)) = unsafe {
-        (load(src, &ops.offsets[..8], ops.negate as u8), load(src, &ops.offsets[8..], (ops.negate >> 8) as u8))
-    };
+    let ((xa, ya), (xb, yb)) = unsafe { both(src, &operands(pairs)) };
     let mut dx = xb.sub_lazy::<2>(xa).carry();
+    let mut dy = yb.sub_lazy::<2>(ya).carry();
+    let mut rare = None;
     if mask != 0 {
-        dx = dx.or_in(mask, V::splat([1, 0, 0, 0, 0]));
+        let special = special(xa, ya, xb, yb, mask);
+        dx = special.denominator(dx);
+        dy = dy.or_in(special.double, special.numerator);
+        rare = Some(special);
     }
-    let inverted = inverse.mul(prefix);
-    let slope = yb.sub_lazy::<2>(ya).carry().mul(inverted);
+    let slope = dy.mul(inverse.mul(prefix));
     let square = slope.square();
-    // Here, so that it runs beside the chain that leads from one coordinate to the next.
     let inverse = inverse.mul(dx);
     // λ² − xa − xb + 4p, below 6p.
-    let x = square.sub_lazy::<2>(xa).sub_lazy::<2>(xb).carry().reduce();
+    let mut x = square.sub_lazy::<2>(xa).sub_lazy::<2>(xb).carry().reduce();
     // λ(xa − x) − ya + 2p, below 4p.
-    let y = slope.mul(xa.sub_lazy::<2>(x).carry()).sub_lazy::<2>(ya).carry().reduce();
+    let mut y = slope.mul(xa.sub_lazy::<2>(x).carry()).sub_lazy::<2>(ya).carry().reduce();
+    if let Some(special) = rare {
+        x = x.or_in(special.a_identity, xb).or_in(special.b_identity, xa);
+        y = y.or_in(special.a_identity, yb.carry()).or_in(special.b_identity, ya.carry());
+        x = x.or_in(special.cancel, V::splat([0, 0, 0, 0, 1 << 47]));
+    }
     let (x, y) = (untranspose_pairs(x.to_words()), untranspose_pairs(y.to_words()));
     for (lane, pair) in pairs.iter().enumerate().take(live) {
         let (x, y) = (x[lane / 2], y[lane / 2]);

@@ -54,6 +54,12 @@ pub(crate) fn products(_: Token, values: &[Fr]) -> [Fr; LANES] {
     unsafe { products_inner(as_words(values)) }
 }
 
+/// Values at `x` of eight consecutive segments of equal length.
+pub(crate) fn values(_: Token, segments: &[Fr], x: Fr) -> [Fr; LANES] {
+    // SAFETY: as above.
+    unsafe { values_inner(as_words(segments), x) }
+}
+
 /// Exclusive running products of eight consecutive segments of equal length, each from its own start.
 pub(crate) fn scan(_: Token, values: &mut [Fr], starts: &[Fr]) {
     // SAFETY: as above.
@@ -182,6 +188,19 @@ fn products_inner(values: &[Words]) -> [Fr; LANES] {
     }
     let mut lanes = [[0; 4]; 8];
     product.mul(V::splat(split(words(Fr::ONE)))).canonical().store(&mut lanes);
+    lanes.map(|lane| element(&lane))
+}}
+
+simd! {
+fn values_inner(segments: &[Words], x: Fr) -> [Fr; LANES] {
+    let len = segments.len() / LANES;
+    let factor = V::splat(split(words(x * sixteen())));
+    let mut value = V::zero();
+    for t in (0..len).rev() {
+        value = value.mul(factor).add_lazy(V::load_strided(&segments[t..], len)).carry();
+    }
+    let mut lanes = [[0; 4]; 8];
+    value.reduce().canonical().store(&mut lanes);
     lanes.map(|lane| element(&lane))
 }}
 

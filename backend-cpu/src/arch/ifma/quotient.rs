@@ -17,6 +17,7 @@ use super::Token;
 use super::field::{FrModulus, V8, split};
 use super::ntt::{Target, sixteen};
 use crate::arch::generic::field::{Words, words};
+use crate::arch::generic::quotient::SERIAL;
 
 type V = V8<FrModulus>;
 
@@ -126,15 +127,9 @@ impl CompiledProgram {
         }
         let results: Vec<Operand> = program.results.iter().map(|r| operand(*r)).collect();
         let is_point = |o: &Operand| matches!(o, Operand::Point);
-        let needs_point = results.iter().any(is_point)
-            || instructions.iter().any(|i| [i.a, i.b, i.c].iter().any(is_point));
-        CompiledProgram {
-            instructions,
-            registers: program.registers as usize,
-            results,
-            zero,
-            needs_point,
-        }
+        let needs_point =
+            results.iter().any(is_point) || instructions.iter().any(|i| [i.a, i.b, i.c].iter().any(is_point));
+        CompiledProgram { instructions, registers: program.registers as usize, results, zero, needs_point }
     }
 }
 
@@ -183,15 +178,19 @@ unsafe fn evaluate(
     let width = (512 * 1024 / (compiled.registers.max(1) * 320)).clamp(2, 32).min(n / 8);
     let targets: Vec<Target> = out.iter_mut().map(|o| Target(o.as_mut_ptr())).collect();
     let rows = width * 8;
-    (0..n.div_ceil(rows)).into_par_iter().for_each_init(
-        || (Vec::new(), Vec::new()),
-        |(registers, points), block| {
-            let start = block * rows;
-            let width = width.min((n - start) / 8);
-            // SAFETY: the caller vouches for the instruction set and the lengths; blocks are disjoint.
-            unsafe { run(compiled, &uniform, domain, columns, &targets, start, width, registers, points) }
-        },
-    );
+    let one = |(registers, points): &mut (Vec<V>, Vec<V>), block: usize| {
+        let start = block * rows;
+        let width = width.min((n - start) / 8);
+        // SAFETY: the caller vouches for the instruction set and the lengths; blocks are disjoint.
+        unsafe { run(compiled, &uniform, domain, columns, &targets, start, width, registers, points) }
+    };
+    let blocks = 0..n.div_ceil(rows);
+    if n * compiled.instructions.len() <= 4 * SERIAL {
+        let mut memory = Default::default();
+        blocks.for_each(|block| one(&mut memory, block));
+    } else {
+        blocks.into_par_iter().for_each_init(Default::default, one);
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only rename them")]
