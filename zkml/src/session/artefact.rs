@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use ff::PrimeField;
 
-use super::seal::{from_hex, to_hex};
+use super::error::SessionError;
+use super::seal::{Kind, digest_hex, from_hex, seal_json, to_hex};
 use crate::machine::Visibility;
 use crate::qir::{Program, TensorId};
 
@@ -55,7 +56,8 @@ pub struct Port {
 }
 
 impl Port {
-    pub(super) fn of(program: &Program, ids: &[TensorId]) -> Vec<Port> {
+    /// The ports of tensors.
+    pub fn of(program: &Program, ids: &[TensorId]) -> Vec<Port> {
         ids.iter()
             .map(|&id| {
                 let t = program.tensor(id);
@@ -83,8 +85,10 @@ pub struct Settings {
     pub version: String,
     /// Digest of the ONNX file.
     pub model_hash: String,
-    /// Digest of the quantised model: the statement.
+    /// Digest of the quantised model.
     pub program_hash: String,
+    /// Digest of `circuit.bin`'s payload: the quantised model without its parameters, and the layout.
+    pub circuit_hash: String,
     /// Digest of the verifying key's payload.
     pub vk_hash: String,
     /// Who sees what.
@@ -97,8 +101,18 @@ pub struct Settings {
     pub k: u32,
     /// The reference string.
     pub srs: SrsMark,
-    /// The circuit's shape, as the machine reads it.
-    pub circuit: String,
+}
+
+impl Settings {
+    /// Digest of the contents: what a proof names.
+    ///
+    /// # Errors
+    /// The serialiser's.
+    pub fn hash(&self) -> Result<String, SessionError> {
+        let text = seal_json(Kind::Settings, self)
+            .map_err(|why| SessionError::Mismatch { what: "settings", why })?;
+        Ok(digest_hex(&[text.as_bytes()]))
+    }
 }
 
 /// A proof with its public values.

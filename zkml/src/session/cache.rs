@@ -1,7 +1,7 @@
 //! The key cache: a directory whose entries are named by what they are made from.
 //!
-//! An entry's name is a digest of everything that decides its contents, so an entry is never stale and never invalidated; whatever does
-//! not verify is made again. Entries are written whole or not at all, so any number of processes may share the directory, and a run
+//! An entry's name is a digest of everything that decides its contents, so an entry is never stale and never invalidated. Every entry carries a
+//! checksum of its own, which its reader verifies; what does not verify is made again. Entries are written whole or not at all, so any number of processes may share the directory, and a run
 //! that was killed resumes with what it had finished.
 //!
 //! The directory is `$PARHELION_CACHE`, else `$XDG_CACHE_HOME/parhelion`, else `$HOME/.cache/parhelion`. It may be deleted at any time.
@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::error::FileError;
-use super::seal::{Kind, digest_hex, read_binary, write_binary};
+use super::seal::{digest_hex, read_limited, write_atomic};
 
-/// A directory of sealed files.
+const LIMIT: u64 = 1 << 40;
+
+/// A directory of files that check themselves.
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: Option<PathBuf>,
@@ -57,15 +59,14 @@ impl Cache {
         digest_hex(&all)
     }
 
-    /// The payload of an entry, or none: absent entries are silent, damaged ones are reported, removed, and made again by the caller.
-    pub fn get(&self, folder: &str, name: &str, kind: Kind) -> Option<Vec<u8>> {
+    /// The bytes of an entry, or none. The caller verifies them, and calls [`Cache::discard`] when they are damaged.
+    pub fn get(&self, folder: &str, name: &str) -> Option<Vec<u8>> {
         let path = self.path(folder, name)?;
-        match read_binary(&path, kind) {
-            Ok(payload) => Some(payload),
+        match read_limited(&path, LIMIT) {
+            Ok(bytes) => Some(bytes),
             Err(FileError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
             Err(e) => {
-                tracing::warn!("cache entry set aside: {e}");
-                self.discard(folder, name);
+                tracing::warn!("cache: {e}");
                 None
             }
         }
@@ -80,9 +81,9 @@ impl Cache {
     }
 
     /// Stores an entry. A cache that cannot be written costs time, not correctness: one warning.
-    pub fn put(&self, folder: &str, name: &str, kind: Kind, payload: &[u8]) {
+    pub fn put(&self, folder: &str, name: &str, bytes: &[u8]) {
         let Some(path) = self.path(folder, name) else { return };
-        if let Err(e) = write_binary(&path, kind, payload) {
+        if let Err(e) = write_atomic(&path, &[bytes]) {
             tracing::warn!("not cached: {e}");
         }
         if let Some(parent) = path.parent() {
@@ -115,19 +116,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stores_finds_and_drops_damage() {
+    fn stores_finds_and_discards() {
         let root = env::temp_dir().join(format!("parhelion-cache-{}", std::process::id()));
         let cache = Cache::at(&root);
         let name = Cache::name(&[b"model", b"settings"]);
-        assert!(cache.get("keys", &name, Kind::ProvingKey).is_none());
-        cache.put("keys", &name, Kind::ProvingKey, b"payload");
-        assert_eq!(cache.get("keys", &name, Kind::ProvingKey).as_deref(), Some(&b"payload"[..]));
-        let path = cache.path("keys", &name).unwrap();
-        let mut bytes = fs::read(&path).unwrap();
-        bytes[30] ^= 1;
-        fs::write(&path, bytes).unwrap();
-        assert!(cache.get("keys", &name, Kind::ProvingKey).is_none());
-        assert!(!path.exists());
+        assert!(cache.get("keys", &name).is_none());
+        cache.put("keys", &name, b"payload");
+        assert_eq!(cache.get("keys", &name).as_deref(), Some(&b"payload"[..]));
+        cache.discard("keys", &name);
+        assert!(cache.get("keys", &name).is_none());
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_swept_after_a_while() {
+        let root = env::temp_dir().join(format!("parhelion-sweep-{}", std::process::id()));
+        let cache = Cache::at(&root);
+        cache.put("keys", "a", b"1");
+        let (old, new) = (root.join("keys/.b.1.0.tmp"), root.join("keys/.c.1.0.tmp"));
+        for path in [&old, &new] {
+            fs::write(path, b"half").unwrap();
+        }
+        let past = SystemTime::now() - Duration::from_secs(7200);
+        fs::File::options().write(true).open(&old).unwrap().set_modified(past).unwrap();
+        cache.put("keys", "d", b"2");
+        assert_eq!((old.exists(), new.exists()), (false, true));
         fs::remove_dir_all(root).unwrap();
     }
 
@@ -140,7 +153,7 @@ mod tests {
     #[test]
     fn a_cache_without_a_place_keeps_nothing() {
         let cache = Cache::none();
-        cache.put("keys", "x", Kind::Model, b"payload");
-        assert!(cache.get("keys", "x", Kind::Model).is_none());
+        cache.put("keys", "x", b"payload");
+        assert!(cache.get("keys", "x").is_none());
     }
 }

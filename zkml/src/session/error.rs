@@ -8,10 +8,11 @@ use parhelion_prover::srs::SrsError;
 use super::artefact::Security;
 use super::seal::Kind;
 use crate::exec::ExecError;
+use crate::float::FloatError;
 use crate::input::InputError;
-use crate::machine::MachineError;
+use crate::machine::{MockError, PlanError, ProveError};
 use crate::onnx::ImportError;
-use crate::quant::QuantError;
+use crate::quant::{EncodeError, QuantError};
 
 /// A file that cannot be read, is not what it should be, or is damaged. Every variant names the file.
 #[derive(Debug, thiserror::Error)]
@@ -123,15 +124,27 @@ pub enum SessionError {
         /// The reason.
         source: InputError,
     },
+    /// The input is outside what the model was calibrated for.
+    #[error("{0}; calibrate with an input like this one, or with several")]
+    Encode(#[from] EncodeError),
     /// The model does not quantise.
     #[error(transparent)]
     Quant(#[from] QuantError),
+    /// The float model fails on the input.
+    #[error(transparent)]
+    Float(#[from] FloatError),
     /// The integer execution failed.
     #[error(transparent)]
     Exec(#[from] ExecError),
-    /// The circuit cannot be planned, or its witness does not satisfy it.
+    /// The circuit cannot be planned.
     #[error(transparent)]
-    Machine(#[from] MachineError),
+    Plan(#[from] PlanError),
+    /// The witness does not fit the circuit, or proving failed.
+    #[error(transparent)]
+    Machine(#[from] ProveError),
+    /// A constraint does not hold.
+    #[error(transparent)]
+    Mock(#[from] MockError),
     /// Proving or key generation failed.
     #[error(transparent)]
     Prover(#[from] parhelion_prover::Error),

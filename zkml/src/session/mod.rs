@@ -20,6 +20,7 @@
 
 mod artefact;
 mod cache;
+mod circuit;
 mod error;
 mod pipeline;
 mod seal;
@@ -31,12 +32,15 @@ pub use artefact::{
     Port, ProofFile, Security, Settings, SrsMark, WitnessFile, real_text, scalar_from_hex, scalar_to_hex,
 };
 pub use cache::Cache;
+pub use circuit::Shape;
 pub use error::{FileError, SessionError};
-pub use pipeline::{Imported, Keys, Options, Phase, Prepared, Proof, Session, Timings, Witness};
+pub use pipeline::{
+    Imported, Keys, Options, Phase, Prepared, Proof, Quantised, Session, Timings, Witness,
+};
 pub use seal::{
     FORMAT, Kind, digest, digest_hex, from_hex, read_binary, read_json, read_limited, seal_json, to_hex,
     write_atomic, write_binary, write_json,
 };
-pub use srs::{believed, development_srs, load_srs, srs_mark};
-pub use store::{PROOF_JSON, SETTINGS_JSON, Setup, VK_BIN, WITNESS_JSON};
-pub use verify::{Verdict, verify};
+pub use srs::{believed, development_srs, load_srs, read_srs, srs_mark};
+pub use store::{CIRCUIT_BIN, MODEL_BIN, PK_BIN, PROOF_JSON, SETTINGS_JSON, Setup, VK_BIN, WITNESS_JSON};
+pub use verify::{Files, Verdict, verify};

@@ -1,6 +1,6 @@
 //! Files that notice when they are damaged, and that are never half there.
 //!
-//! **Binary** artefacts (quantised models, keys) are `magic · kind · format · length · payload · BLAKE2b-256 of all before`. **JSON**
+//! **Binary** artefacts (quantised models, circuits) are `magic · kind · format · length · payload · BLAKE2b-256 of all before`. **JSON**
 //! artefacts (settings, witness, proof) are one compact object with the members `kind`, `format` and `checksum`, the last over the canonical text of the
 //! others: keys sorted, no white space. So a proof may pass through a tool that formats JSON and still be read, but no change of its
 //! meaning goes unseen. Sealed JSON has no floating-point numbers: a number has one spelling then.
@@ -38,41 +38,37 @@ const BINARY_LIMIT: u64 = 1 << 40;
 pub enum Kind {
     /// A quantised model: [`crate::qir::Program`].
     Model,
+    /// A circuit's shape: [`super::Shape`].
+    Circuit,
     /// What is proven: [`super::Settings`].
     Settings,
     /// The values of a model's tensors.
     Witness,
     /// A proof with its public values.
     Proof,
-    /// A verifying key.
-    VerifyingKey,
-    /// A proving key.
-    ProvingKey,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] =
-        [Kind::Model, Kind::Settings, Kind::Witness, Kind::Proof, Kind::VerifyingKey, Kind::ProvingKey];
+    const ALL: [Kind; 5] = [Kind::Model, Kind::Circuit, Kind::Settings, Kind::Witness, Kind::Proof];
 
-    fn name(self) -> &'static str {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
         match self {
             Kind::Model => "quantised model",
+            Kind::Circuit => "circuit",
             Kind::Settings => "settings",
             Kind::Witness => "witness",
             Kind::Proof => "proof",
-            Kind::VerifyingKey => "verifying key",
-            Kind::ProvingKey => "proving key",
         }
     }
 
     fn tag(self) -> [u8; 4] {
         match self {
             Kind::Model => *b"MODL",
+            Kind::Circuit => *b"CIRC",
             Kind::Settings => *b"SETT",
             Kind::Witness => *b"WITN",
             Kind::Proof => *b"PROF",
-            Kind::VerifyingKey => *b"VKEY",
-            Kind::ProvingKey => *b"PKEY",
         }
     }
 }
@@ -360,8 +356,8 @@ mod tests {
     #[test]
     fn kinds_are_told_apart() {
         let path = scratch("kinds");
-        write_binary(&path, Kind::ProvingKey, b"x").unwrap();
-        let e = read_binary(&path, Kind::VerifyingKey).unwrap_err();
+        write_binary(&path, Kind::Model, b"x").unwrap();
+        let e = read_binary(&path, Kind::Circuit).unwrap_err();
         assert!(matches!(e, FileError::WrongKind { .. }), "{e}");
         write_json(&path, Kind::Proof, &Sample { name: "a".into(), numbers: vec![] }).unwrap();
         let e = read_json::<Sample>(&path, Kind::Settings).unwrap_err();

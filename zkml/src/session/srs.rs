@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use halo2curves::bn256::G2Affine;
+use halo2_axiom::poly::kzg::commitment::ParamsKZG;
+use halo2curves::bn256::{Bn256, G1Affine, G2Affine};
 use parhelion_prover::srs::{Origin, Srs};
 
 use super::artefact::{Security, SrsMark, g2_to_hex};
@@ -23,6 +24,12 @@ const SEED: u64 = 0x5061_7268_656c_696f;
 /// When k is too large.
 pub fn development_srs(k: u32) -> Result<Srs, SessionError> {
     Srs::insecure_from_seed(k, SEED).map_err(|source| SessionError::Srs { path: None, source })
+}
+
+/// What a verifier needs of a string: k and `[τ]G2`.
+pub(super) fn verifier_params(k: u32, s_g2: G2Affine) -> Result<ParamsKZG<Bn256>, SessionError> {
+    let any = development_srs(1)?.to_params();
+    Ok(any.from_parts(k, vec![G1Affine::generator()], Some(Vec::new()), G2Affine::generator(), s_g2))
 }
 
 /// `[τ]G2` of the development string.
@@ -41,14 +48,18 @@ pub fn load_srs(path: Option<&Path>, k: u32, cache: &Cache) -> Result<Srs, Sessi
     }
 }
 
-fn read(path: &Path) -> Result<Srs, SessionError> {
+/// Reads a reference string's file.
+///
+/// # Errors
+/// [`SessionError::File`], [`SessionError::Srs`].
+pub fn read_srs(path: &Path) -> Result<Srs, SessionError> {
     let file = File::open(path).map_err(FileError::io(path))?;
     Srs::read(BufReader::new(file))
         .map_err(|source| SessionError::Srs { path: Some(path.to_owned()), source })
 }
 
 fn from_file(path: &Path, k: u32, cache: &Cache) -> Result<Srs, SessionError> {
-    let whole = read(path)?;
+    let whole = read_srs(path)?;
     if whole.k() == k {
         return Ok(whole);
     }
@@ -79,7 +90,7 @@ fn cached(cache: &Cache, name: &str, wanted: impl Fn(&Srs) -> bool) -> Option<Sr
     if !path.exists() {
         return None;
     }
-    match read(&path) {
+    match read_srs(&path) {
         Ok(srs) if wanted(&srs) => Some(srs),
         Ok(_) => {
             tracing::warn!("{}: another reference string than its name says; made again", path.display());

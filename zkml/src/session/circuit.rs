@@ -1,0 +1,131 @@
+//! Between the pipeline and the machine: keys as bytes, proofs, and the shape of a circuit without its weights.
+//!
+//! A verifier must rebuild the constraint system that a key belongs to, and must not be given private weights for it. So `circuit.bin` holds the
+//! quantised model with every parameter blanked, the visibility, and the planner's numbers: all that the layout depends on. The layout does not look at
+//! parameters, only at their bounds; [`Shape::of`] makes sure by planning again.
+
+use std::sync::Arc;
+
+use halo2_axiom::plonk::Circuit;
+use halo2_axiom::transcript::{Blake2bWrite, Challenge255, TranscriptWriterBuffer};
+use halo2curves::bn256::{Fr, G1Affine, G2Affine};
+use parhelion_prover::keys::{self, KeyError};
+use parhelion_prover::{
+    Engine, KeygenOptions, Multiopen, PreparedKey, ProofReport, ProofTranscript, ProveOptions, ProvingKey, Srs,
+    VerifyingKey, keygen as make_keys, prove as make_proof, verify as check_proof,
+};
+use rand_core::OsRng;
+use serde::{Deserialize, Serialize};
+
+use super::error::SessionError;
+use crate::exec::Trace;
+use crate::machine::{self, Choice, MachineParams, ModelCircuit, Plan, PlanOptions, Visibility};
+use crate::qir::{Program, Role};
+
+/// All that a circuit's constraint system depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shape {
+    program: Program,
+    visibility: Visibility,
+    choice: Choice,
+}
+
+impl Shape {
+    /// The shape of a plan.
+    pub fn of(plan: &Plan) -> Self {
+        let mut program = plan.program().clone();
+        for tensor in &mut program.tensors {
+            if tensor.role == Role::Param
+                && let Some(data) = &mut tensor.data
+            {
+                *data = Arc::from(vec![0i64.clamp(tensor.lo, tensor.hi); data.len()]);
+            }
+        }
+        Shape { program, visibility: plan.visibility(), choice: plan.report().choice }
+    }
+
+    /// The model without its parameters.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Who sees what.
+    pub fn visibility(&self) -> Visibility {
+        self.visibility
+    }
+
+    /// The planner's numbers.
+    pub fn choice(&self) -> Choice {
+        self.choice
+    }
+
+    /// The circuit's parameters.
+    ///
+    /// # Errors
+    /// [`SessionError::Plan`].
+    pub fn params(self) -> Result<MachineParams, SessionError> {
+        let options = PlanOptions { choice: Some(self.choice), ..PlanOptions::default() };
+        let plan = machine::plan_shared(Arc::new(self.program), &self.visibility, &options)?;
+        Ok(params(&plan))
+    }
+}
+
+fn params(plan: &Plan) -> MachineParams {
+    ModelCircuit::new(plan).params()
+}
+
+pub(super) fn keygen(engine: &Engine, srs: &Srs, plan: &Plan) -> Result<ProvingKey, SessionError> {
+    Ok(make_keys(engine, srs, &ModelCircuit::new(plan), KeygenOptions::default())?)
+}
+
+/// A proof, its public values, what it cost.
+pub(super) fn prove(
+    engine: &Engine,
+    key: &PreparedKey,
+    plan: &Plan,
+    trace: &Trace,
+) -> Result<(Vec<u8>, Vec<Vec<Fr>>, ProofReport), SessionError> {
+    let circuit = ModelCircuit::with_trace(plan, &trace.values)?;
+    let instances = circuit.instances();
+    let columns: Vec<&[Fr]> = instances.iter().map(Vec::as_slice).collect();
+    let mut transcript = Blake2bWrite::<_, G1Affine, Challenge255<_>>::init(Vec::new());
+    // The session verifies the finished file itself.
+    let options = ProveOptions::default().verify(false);
+    let report = make_proof(engine, key, &[circuit], &[&columns], OsRng, &mut transcript, options)?;
+    Ok((transcript.finalize(), instances, report))
+}
+
+pub(super) fn verify(
+    k: u32,
+    s_g2: G2Affine,
+    vk: &VerifyingKey,
+    instances: &[Vec<Fr>],
+    proof: &[u8],
+) -> Result<(), SessionError> {
+    let params = super::srs::verifier_params(k, s_g2)?;
+    let columns: Vec<&[Fr]> = instances.iter().map(Vec::as_slice).collect();
+    check_proof(&params, vk, &[&columns], proof, ProofTranscript::Blake2b, Multiopen::Shplonk)
+        .map_err(|e| SessionError::Rejected(e.to_string()))
+}
+
+pub(super) fn write_pk(pk: &ProvingKey) -> Result<Vec<u8>, SessionError> {
+    let mut bytes = Vec::new();
+    keys::write_pk(pk, &mut bytes).map_err(parhelion_prover::Error::from)?;
+    Ok(bytes)
+}
+
+pub(super) fn write_vk(vk: &VerifyingKey) -> Result<Vec<u8>, SessionError> {
+    let mut bytes = Vec::new();
+    keys::write_vk(vk, &mut bytes).map_err(parhelion_prover::Error::from)?;
+    Ok(bytes)
+}
+
+/// Reads a key of a plan.
+pub(super) fn read_pk(bytes: &[u8], plan: &Plan) -> Result<ProvingKey, KeyError> {
+    keys::read_pk::<ModelCircuit>(bytes, params(plan), plan.k())
+}
+
+/// Reads a key of a shape.
+pub(super) fn read_vk(bytes: &[u8], k: u32, params: MachineParams) -> Result<VerifyingKey, KeyError> {
+    keys::read_vk::<ModelCircuit>(bytes, params, k)
+}

@@ -1,0 +1,561 @@
+//! The steps, in order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use halo2curves::bn256::Fr;
+use parhelion_prover::srs::Srs;
+use parhelion_prover::{Engine, PreparedKey, ProofReport, ProvingKey, VerifyingKey};
+
+use super::artefact::{Port, ProofFile, Settings, WitnessFile, real_text, scalar_to_hex};
+use super::cache::Cache;
+use super::circuit::{self, Shape};
+use super::error::SessionError;
+use super::seal::{digest_hex, read_limited, to_hex};
+use super::srs::{load_srs, srs_mark};
+use super::store::{self, Setup};
+use super::verify::{Verdict, verify_with};
+use crate::exec::{self, Trace};
+use crate::float;
+use crate::input::{InputError, Surplus, parse_inputs_with};
+use crate::machine::{self, Plan, PlanOptions, Vis, Visibility};
+use crate::onnx::{self, ImportOptions, Model, TensorF};
+use crate::qir::Program;
+use crate::quant::{self, QuantOptions};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const MODEL_LIMIT: u64 = 4 << 30;
+const INPUT_LIMIT: u64 = 1 << 30;
+
+/// A step of the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Reading the model.
+    Import,
+    /// Choosing scales, from floats to integers.
+    Calibrate,
+    /// Placing values in cells.
+    Plan,
+    /// Making or reading the reference string.
+    Srs,
+    /// Making or reading the keys.
+    Keygen,
+    /// Running the model in integers.
+    Witness,
+    /// Proving.
+    Prove,
+    /// Verifying.
+    Verify,
+}
+
+impl Phase {
+    /// All steps, in order.
+    pub const ALL: [Phase; 8] = [
+        Phase::Import,
+        Phase::Calibrate,
+        Phase::Plan,
+        Phase::Srs,
+        Phase::Keygen,
+        Phase::Witness,
+        Phase::Prove,
+        Phase::Verify,
+    ];
+
+    /// The lower-case name used in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Import => "import",
+            Phase::Calibrate => "calibrate",
+            Phase::Plan => "plan",
+            Phase::Srs => "srs",
+            Phase::Keygen => "keygen",
+            Phase::Witness => "witness",
+            Phase::Prove => "prove",
+            Phase::Verify => "verify",
+        }
+    }
+}
+
+/// How long each step took so far.
+#[derive(Clone, Debug, Default)]
+pub struct Timings([Duration; Phase::ALL.len()]);
+
+impl Timings {
+    /// Time in a step; zero when it was not taken.
+    pub fn get(&self, phase: Phase) -> Duration {
+        self.0.get(phase as usize).copied().unwrap_or_default()
+    }
+
+    /// Time in all steps.
+    pub fn total(&self) -> Duration {
+        self.0.iter().sum()
+    }
+}
+
+/// How a model becomes a circuit.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Limits and symbolic dimensions.
+    pub import: ImportOptions,
+    /// Scales.
+    pub quant: QuantOptions,
+    /// Who sees what.
+    pub visibility: Visibility,
+    /// The circuit has at most 2^`max_k` rows.
+    pub max_k: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            import: ImportOptions::default(),
+            quant: QuantOptions::default(),
+            visibility: Visibility::default(),
+            max_k: 22,
+        }
+    }
+}
+
+/// A model as the file says it.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// Digest of the file.
+    pub hash: String,
+    /// The graph.
+    pub model: Arc<Model>,
+}
+
+/// A model in integers.
+#[derive(Clone, Debug)]
+pub struct Quantised {
+    /// The float model.
+    pub imported: Imported,
+    /// The integers.
+    pub model: Arc<quant::Quantised>,
+    /// Digest of the integer program.
+    pub program_hash: String,
+}
+
+impl Quantised {
+    fn new(imported: Imported, model: quant::Quantised) -> Result<Self, SessionError> {
+        let program_hash = digest_hex(&[&store::encode("quantised model", &model.program)?]);
+        Ok(Quantised { imported, model: Arc::new(model), program_hash })
+    }
+
+    /// The statement, in exact integers.
+    pub fn program(&self) -> &Program {
+        &self.model.program
+    }
+
+    /// The outputs as real numbers.
+    pub fn outputs(&self, witness: &Witness) -> Vec<Vec<f64>> {
+        self.model.decode_outputs(&witness.trace).iter().map(TensorF::to_f64).collect()
+    }
+
+    /// The largest difference of an output from the float model's, where both are finite.
+    ///
+    /// # Errors
+    /// [`SessionError::Float`] when the float model fails on the input.
+    pub fn max_abs_error(&self, witness: &Witness, input: &[TensorF]) -> Result<f64, SessionError> {
+        let expected = float::run(&self.imported.model, input)?;
+        let found = self.outputs(witness);
+        let pairs = expected.iter().zip(&found).flat_map(|(e, f)| e.to_f64().into_iter().zip(f));
+        Ok(pairs.map(|(e, f)| (e - f).abs()).fold(0.0, f64::max))
+    }
+
+    /// What a witness file holds.
+    pub fn witness_file(&self, witness: &Witness) -> WitnessFile {
+        WitnessFile {
+            version: VERSION.to_owned(),
+            model_hash: self.imported.hash.clone(),
+            program_hash: self.program_hash.clone(),
+            inputs: witness.inputs.clone(),
+            outputs: witness.trace.outputs(self.program()).map(<[i64]>::to_vec).collect(),
+            output_values: real_outputs(self.program(), witness),
+        }
+    }
+}
+
+/// A model as a circuit.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The statement.
+    pub quantised: Quantised,
+    /// Who sees what.
+    pub visibility: Visibility,
+    /// Where everything is.
+    pub plan: Arc<Plan>,
+}
+
+impl Prepared {
+    /// log₂ of the number of rows.
+    pub fn k(&self) -> u32 {
+        self.plan.k()
+    }
+
+    /// Rows up to the last one that holds something.
+    pub fn rows_used(&self) -> usize {
+        let report = self.plan.report();
+        [report.unit_rows, report.bulk_rows, report.scalar_rows, report.instance].into_iter().max().unwrap_or(0)
+    }
+}
+
+/// Both keys, and what they are keys of.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    pub(super) key: PreparedKey,
+    pub(super) settings: Settings,
+    pub(super) vk: Arc<[u8]>,
+    pub(super) pk_len: u64,
+    pub(super) from_cache: bool,
+}
+
+impl Keys {
+    /// What the keys are about.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The verifying key, serialised.
+    pub fn vk_bytes(&self) -> &[u8] {
+        &self.vk
+    }
+
+    /// The verifying key.
+    pub fn vk(&self) -> &VerifyingKey {
+        self.key.vk()
+    }
+
+    /// The proving key.
+    pub fn pk(&self) -> &ProvingKey {
+        self.key.pk()
+    }
+
+    /// Length of the proving key, serialised.
+    pub fn pk_len(&self) -> u64 {
+        self.pk_len
+    }
+
+    /// Whether they were read and not made.
+    pub fn from_cache(&self) -> bool {
+        self.from_cache
+    }
+}
+
+/// All values of a run.
+#[derive(Clone, Debug)]
+pub struct Witness {
+    /// The inputs' elements.
+    pub inputs: Vec<Vec<i64>>,
+    /// Every tensor's elements.
+    pub trace: Arc<Trace>,
+}
+
+/// A finished proof.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// What is written.
+    pub file: ProofFile,
+    /// The proof itself.
+    pub bytes: Vec<u8>,
+    /// The public values.
+    pub instances: Vec<Vec<Fr>>,
+    /// What it cost.
+    pub report: ProofReport,
+}
+
+/// The steps, timed. See the module's documentation.
+pub struct Session {
+    engine: Engine,
+    cache: Cache,
+    observer: Box<dyn Fn(Phase)>,
+    timings: Timings,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("cache", &self.cache).field("timings", &self.timings).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// A session on an engine, with keys kept in a cache.
+    pub fn new(engine: Engine, cache: Cache) -> Self {
+        Session { engine, cache, observer: Box::new(|_| {}), timings: Timings::default() }
+    }
+
+    /// Calls `observer` at the beginning of every step.
+    pub fn on_phase(mut self, observer: impl Fn(Phase) + 'static) -> Self {
+        self.observer = Box::new(observer);
+        self
+    }
+
+    /// How long each step took so far.
+    pub fn timings(&self) -> &Timings {
+        &self.timings
+    }
+
+    /// Forgets the times.
+    pub fn reset_timings(&mut self) {
+        self.timings = Timings::default();
+    }
+
+    fn step<T>(
+        &mut self,
+        phase: Phase,
+        work: impl FnOnce(&mut Self) -> Result<T, SessionError>,
+    ) -> Result<T, SessionError> {
+        (self.observer)(phase);
+        tracing::debug!(phase = phase.name(), "begin");
+        let start = Instant::now();
+        let result = work(self);
+        if let Some(total) = self.timings.0.get_mut(phase as usize) {
+            *total += start.elapsed();
+        }
+        result
+    }
+
+    /// Reads a model.
+    ///
+    /// # Errors
+    /// [`SessionError::File`], [`SessionError::Import`].
+    pub fn import(&mut self, path: &Path, options: &ImportOptions) -> Result<Imported, SessionError> {
+        self.step(Phase::Import, |_| {
+            let bytes = read_limited(path, MODEL_LIMIT)?;
+            let model = onnx::import(&bytes, options)
+                .map_err(|source| SessionError::Import { path: path.to_owned(), source })?;
+            Ok(Imported { hash: digest_hex(&[&bytes]), model: Arc::new(model) })
+        })
+    }
+
+    /// Reads an input.
+    ///
+    /// # Errors
+    /// [`SessionError::File`], [`SessionError::Input`].
+    pub fn input(
+        &self,
+        imported: &Imported,
+        path: &Path,
+        surplus: Surplus,
+    ) -> Result<Vec<TensorF>, SessionError> {
+        let refuse = |source| SessionError::Input { path: path.to_owned(), source };
+        let bytes = read_limited(path, INPUT_LIMIT)?;
+        let text = std::str::from_utf8(&bytes).map_err(|e| refuse(InputError::Json(e.to_string())))?;
+        parse_inputs_with(text, &imported.model, surplus).map_err(refuse)
+    }
+
+    /// Quantises a model for inputs like the given ones.
+    ///
+    /// # Errors
+    /// [`SessionError::Quant`].
+    pub fn quantise(
+        &mut self,
+        imported: Imported,
+        samples: &[Vec<TensorF>],
+        options: &Options,
+    ) -> Result<Quantised, SessionError> {
+        self.step(Phase::Calibrate, |_| {
+            Quantised::new(imported.clone(), quant::quantise(&imported.model, samples, &options.quant)?)
+        })
+    }
+
+    /// Places a quantised model's values in cells.
+    ///
+    /// # Errors
+    /// [`SessionError::Machine`].
+    pub fn plan(
+        &mut self,
+        quantised: Quantised,
+        visibility: Visibility,
+        limits: &PlanOptions,
+    ) -> Result<Prepared, SessionError> {
+        self.step(Phase::Plan, |_| {
+            let plan = machine::plan(quantised.program(), &visibility, limits)?;
+            Ok(Prepared { quantised, visibility, plan: Arc::new(plan) })
+        })
+    }
+
+    /// [`Session::quantise`] and [`Session::plan`].
+    ///
+    /// # Errors
+    /// As theirs.
+    pub fn prepare(
+        &mut self,
+        imported: Imported,
+        samples: &[Vec<TensorF>],
+        options: &Options,
+    ) -> Result<Prepared, SessionError> {
+        let quantised = self.quantise(imported, samples, options)?;
+        self.plan(quantised, options.visibility, &PlanOptions { max_k: options.max_k, ..PlanOptions::default() })
+    }
+
+    /// The reference string for a circuit of 2^k rows: from a file, else the development one.
+    ///
+    /// # Errors
+    /// [`SessionError::File`], [`SessionError::Srs`].
+    pub fn srs(&mut self, path: Option<&Path>, k: u32) -> Result<Srs, SessionError> {
+        self.step(Phase::Srs, |s| {
+            let srs = load_srs(path, k, &s.cache)?;
+            if srs.is_insecure() {
+                tracing::info!("development reference string: proofs under it convince nobody");
+            }
+            Ok(srs)
+        })
+    }
+
+    /// Both keys, from the cache or made.
+    ///
+    /// # Errors
+    /// [`SessionError::Prover`], [`SessionError::Machine`].
+    pub fn keys(&mut self, prepared: &Prepared, srs: &Srs) -> Result<Keys, SessionError> {
+        self.step(Phase::Keygen, |s| {
+            let mark = srs_mark(srs)?;
+            let circuit_hash = digest_hex(&[&store::encode("circuit", &Shape::of(&prepared.plan))?]);
+            let name = Cache::name(&[
+                VERSION.as_bytes(),
+                prepared.quantised.imported.hash.as_bytes(),
+                prepared.quantised.program_hash.as_bytes(),
+                circuit_hash.as_bytes(),
+                mark.digest.as_bytes(),
+            ]);
+            let cached = s.cache.get("keys", &name).and_then(|bytes| {
+                match circuit::read_pk(&bytes, &prepared.plan) {
+                    Ok(pk) => Some((pk, bytes)),
+                    Err(e) => {
+                        tracing::warn!("cached key made again: {e}");
+                        s.cache.discard("keys", &name);
+                        None
+                    }
+                }
+            });
+            let from_cache = cached.is_some();
+            let (pk, bytes) = match cached {
+                Some(found) => found,
+                None => {
+                    let pk = circuit::keygen(&s.engine, srs, &prepared.plan)?;
+                    let bytes = circuit::write_pk(&pk)?;
+                    s.cache.put("keys", &name, &bytes);
+                    (pk, bytes)
+                }
+            };
+            let vk = circuit::write_vk(pk.get_vk())?;
+            let program = prepared.quantised.program();
+            let settings = Settings {
+                version: VERSION.to_owned(),
+                model_hash: prepared.quantised.imported.hash.clone(),
+                program_hash: prepared.quantised.program_hash.clone(),
+                circuit_hash,
+                vk_hash: digest_hex(&[&vk]),
+                visibility: prepared.visibility,
+                inputs: Port::of(program, &program.inputs),
+                outputs: Port::of(program, &program.outputs),
+                k: prepared.k(),
+                srs: mark,
+            };
+            let key = PreparedKey::new(&s.engine, srs, pk)?;
+            Ok(Keys { key, settings, vk: vk.into(), pk_len: bytes.len() as u64, from_cache })
+        })
+    }
+
+    /// Circuit and keys as [`Session::write_setup`] wrote them, for the model that they were made for.
+    ///
+    /// # Errors
+    /// [`SessionError::Mismatch`] when the files do not belong together or to this model; [`SessionError::File`].
+    pub fn resume(
+        &mut self,
+        imported: Imported,
+        setup: Setup,
+        srs: Option<&Path>,
+    ) -> Result<(Prepared, Keys), SessionError> {
+        let settings = setup.settings;
+        let same = |what: &'static str, expected: &str, found: &str| {
+            let why = || format!("expected {expected}, found {found}");
+            (expected == found).then_some(()).ok_or_else(|| SessionError::Mismatch { what, why: why() })
+        };
+        same("model", &settings.model_hash, &imported.hash)?;
+        let quantised = Quantised::new(imported, setup.model)?;
+        same("quantised model", &settings.program_hash, &quantised.program_hash)?;
+        let choice = Some(setup.shape.choice());
+        let limits = PlanOptions { choice, ..PlanOptions::default() };
+        let prepared = self.plan(quantised, settings.visibility, &limits)?;
+        let shape = store::encode("circuit", &Shape::of(&prepared.plan))?;
+        same("circuit", &settings.circuit_hash, &digest_hex(&[&shape]))?;
+        let srs = self.srs(srs, settings.k)?;
+        same("reference string", &settings.srs.digest, &srs_mark(&srs)?.digest)?;
+        let keys = self.step(Phase::Keygen, |s| {
+            let pk = circuit::read_pk(&setup.pk, &prepared.plan)
+                .map_err(|e| SessionError::Mismatch { what: "proving key", why: e.to_string() })?;
+            let vk = circuit::write_vk(pk.get_vk())?;
+            same("proving key", &settings.vk_hash, &digest_hex(&[&vk]))?;
+            let key = PreparedKey::new(&s.engine, &srs, pk)?;
+            Ok(Keys { key, settings, vk: vk.into(), pk_len: setup.pk.len() as u64, from_cache: true })
+        })?;
+        Ok((prepared, keys))
+    }
+
+    /// Runs the model in integers.
+    ///
+    /// # Errors
+    /// [`SessionError::Exec`] when a value is outside what the circuit was calibrated for.
+    pub fn witness(&mut self, quantised: &Quantised, input: &[TensorF]) -> Result<Witness, SessionError> {
+        self.step(Phase::Witness, |_| {
+            let inputs = quantised.model.encode_inputs(input)?;
+            let trace = exec::run_checked(quantised.program(), &inputs)?;
+            Ok(Witness { inputs, trace: Arc::new(trace) })
+        })
+    }
+
+    /// Checks every constraint of the circuit for a witness.
+    ///
+    /// # Errors
+    /// [`SessionError::Machine`] with the constraint that fails and its layer.
+    pub fn mock(&mut self, prepared: &Prepared, witness: &Witness) -> Result<(), SessionError> {
+        self.step(Phase::Prove, |_| Ok(machine::mock(&prepared.plan, &witness.trace.values)?))
+    }
+
+    /// Proves.
+    ///
+    /// # Errors
+    /// [`SessionError::Prover`], [`SessionError::Machine`].
+    pub fn prove(
+        &mut self,
+        prepared: &Prepared,
+        keys: &Keys,
+        witness: &Witness,
+    ) -> Result<Proof, SessionError> {
+        self.step(Phase::Prove, |s| {
+            let (bytes, instances, report) =
+                circuit::prove(&s.engine, &keys.key, &prepared.plan, &witness.trace)?;
+            let outputs = match prepared.visibility.output {
+                Vis::Public => real_outputs(prepared.quantised.program(), witness),
+                _ => Vec::new(),
+            };
+            let file = ProofFile {
+                version: VERSION.to_owned(),
+                model_hash: prepared.quantised.imported.hash.clone(),
+                settings_hash: keys.settings.hash()?,
+                srs: keys.settings.srs.security,
+                proof: to_hex(&bytes),
+                instances: instances.iter().map(|c| c.iter().map(scalar_to_hex).collect()).collect(),
+                outputs,
+            };
+            Ok(Proof { file, bytes, instances, report })
+        })
+    }
+
+    /// Verifies a proof as whoever receives it would: from settings, serialised key and proof file.
+    ///
+    /// # Errors
+    /// [`SessionError::Rejected`], [`SessionError::Mismatch`].
+    pub fn verify(&mut self, keys: &Keys, proof: &Proof) -> Result<Verdict, SessionError> {
+        self.step(Phase::Verify, |_| verify_with(&keys.settings, keys.vk(), &keys.vk, &proof.file))
+    }
+}
+
+/// Outputs as the real numbers that they stand for.
+fn real_outputs(program: &Program, witness: &Witness) -> Vec<Vec<String>> {
+    let values = witness.trace.outputs(program);
+    let scales = program.outputs.iter().map(|&id| program.tensor(id).scale);
+    values.zip(scales).map(|(v, scale)| v.iter().map(|&e| real_text(e, scale)).collect()).collect()
+}

@@ -1,0 +1,186 @@
+//! Checking a proof from files.
+
+use std::path::PathBuf;
+
+use ff::PrimeField;
+use halo2curves::bn256::Fr;
+use parhelion_prover::VerifyingKey;
+
+use super::artefact::{
+    Port, ProofFile, Security, Settings, g2_from_hex, g2_to_hex, real_text, scalar_from_hex,
+};
+use super::circuit::{self, Shape};
+use super::error::{FileError, SessionError};
+use super::seal::{Kind, digest_hex, from_hex, read_binary, read_json, read_limited};
+use super::srs::{believed, read_srs};
+use super::store::{KEY_LIMIT, decode};
+use crate::machine::Vis;
+
+/// What a verified proof says.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Verdict {
+    /// How far the reference string is to be trusted.
+    pub security: Security,
+    /// Digest of the ONNX file that the settings name.
+    pub model_hash: String,
+    /// The public values.
+    pub instances: Vec<Vec<Fr>>,
+    /// The public outputs as real numbers, recomputed from the public values.
+    pub outputs: Vec<Vec<String>>,
+}
+
+/// What a verifier is given.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The settings, from a place that the verifier trusts.
+    pub settings: PathBuf,
+    /// The circuit's shape; the settings name its digest.
+    pub circuit: PathBuf,
+    /// The verifying key; the settings name its digest.
+    pub vk: PathBuf,
+    /// The proof.
+    pub proof: PathBuf,
+    /// A reference string that the settings must be under.
+    pub srs: Option<PathBuf>,
+}
+
+/// Verifies a proof from its files.
+///
+/// # Errors
+/// [`SessionError::File`] for a file that is missing or damaged, [`SessionError::Mismatch`] for files that do not belong together,
+/// [`SessionError::Rejected`] for a proof that is not valid, [`SessionError::InsecureSrs`] when `require_secure` is set and the reference string is
+/// not from a ceremony.
+pub fn verify(files: &Files, require_secure: bool) -> Result<Verdict, SessionError> {
+    let settings: Settings = read_json(&files.settings, Kind::Settings)?;
+    let proof: ProofFile = read_json(&files.proof, Kind::Proof)?;
+    let security = believed(&settings.srs)?;
+    if require_secure && security != Security::Ceremony {
+        return Err(SessionError::InsecureSrs(security, settings.srs.origin));
+    }
+    if let Some(path) = &files.srs
+        && g2_to_hex(&read_srs(path)?.s_g2()) != settings.srs.s_g2
+    {
+        let why = format!("the settings are under another one than {}", path.display());
+        return Err(SessionError::Mismatch { what: "reference string", why });
+    }
+    let named = |what: &'static str, path: &PathBuf, bytes: &[u8], digest: &str| {
+        if digest_hex(&[bytes]) == digest {
+            return Ok(());
+        }
+        let why = format!("{} is not the one that {} names", path.display(), files.settings.display());
+        Err(SessionError::Mismatch { what, why })
+    };
+    let vk_bytes = read_limited(&files.vk, KEY_LIMIT)?;
+    named("verifying key", &files.vk, &vk_bytes, &settings.vk_hash)?;
+    let circuit_bytes = read_binary(&files.circuit, Kind::Circuit)?;
+    named("circuit", &files.circuit, &circuit_bytes, &settings.circuit_hash)?;
+    let shape: Shape = decode(&files.circuit, &circuit_bytes)?;
+    let vk = circuit::read_vk(&vk_bytes, settings.k, shape.params()?)
+        .map_err(|why| FileError::malformed(&files.vk, why))?;
+    verify_with(&settings, &vk, &vk_bytes, &proof)
+}
+
+/// [`verify`] from values.
+pub(super) fn verify_with(
+    settings: &Settings,
+    vk: &VerifyingKey,
+    vk_bytes: &[u8],
+    file: &ProofFile,
+) -> Result<Verdict, SessionError> {
+    let mismatch = |what, why: &str| SessionError::Mismatch { what, why: why.to_owned() };
+    if digest_hex(&[vk_bytes]) != settings.vk_hash {
+        return Err(mismatch("verifying key", "its digest differs"));
+    }
+    if file.settings_hash != settings.hash()? || file.model_hash != settings.model_hash {
+        return Err(mismatch("proof", "it names other settings"));
+    }
+    if vk.get_domain().k() != settings.k {
+        return Err(mismatch("verifying key", "it is for another k"));
+    }
+    let security = believed(&settings.srs)?;
+    if file.srs != settings.srs.security {
+        return Err(mismatch("proof", "it names another kind of reference string"));
+    }
+    let bytes = from_hex(&file.proof).ok_or_else(|| mismatch("proof", "it is not hexadecimal"))?;
+    let instances: Option<Vec<Vec<Fr>>> =
+        file.instances.iter().map(|c| c.iter().map(|v| scalar_from_hex(v)).collect()).collect();
+    let instances = instances.ok_or_else(|| mismatch("proof", "a public value is not canonical"))?;
+    let s_g2 = g2_from_hex(&settings.srs.s_g2)
+        .ok_or_else(|| mismatch("settings", "the reference string's point is not valid"))?;
+    circuit::verify(settings.k, s_g2, vk, &instances, &bytes)?;
+    let outputs = public_values(settings, &instances)?;
+    if outputs != file.outputs {
+        return Err(mismatch("proof", "its outputs are not those of its public values"));
+    }
+    Ok(Verdict { security, model_hash: settings.model_hash.clone(), instances, outputs })
+}
+
+/// The public outputs as real numbers. Public inputs and outputs must be within their tensors' bounds: the circuit admits a little more, so that a limb is
+/// the whole of a range.
+fn public_values(settings: &Settings, instances: &[Vec<Fr>]) -> Result<Vec<Vec<String>>, SessionError> {
+    let values: &[Fr] = instances.first().map_or(&[], Vec::as_slice);
+    let public = |vis: Vis, ports: &[Port]| match vis {
+        Vis::Public => ports.iter().map(Port::len).sum(),
+        _ => 0usize,
+    };
+    let inputs = public(settings.visibility.input, &settings.inputs);
+    let outputs = public(settings.visibility.output, &settings.outputs);
+    let wrong = || SessionError::Rejected(format!("{} public values are not those of the settings", values.len()));
+    let middle = values.len().checked_sub(inputs + outputs).ok_or_else(wrong)?;
+    if instances.len() > 1 || (settings.visibility.params != Vis::Public && middle != 0) {
+        return Err(wrong());
+    }
+    if inputs > 0 {
+        elements(&settings.inputs, values.get(..inputs).unwrap_or_default())?;
+    }
+    if outputs == 0 {
+        return Ok(Vec::new());
+    }
+    let found = elements(&settings.outputs, values.get(inputs + middle..).unwrap_or_default())?;
+    let real = |(port, list): (&Port, Vec<i64>)| list.into_iter().map(|e| real_text(e, port.scale)).collect();
+    Ok(settings.outputs.iter().zip(found).map(real).collect())
+}
+
+/// Public values as the elements of tensors, in order.
+fn elements(ports: &[Port], mut values: &[Fr]) -> Result<Vec<Vec<i64>>, SessionError> {
+    let mut lists = Vec::with_capacity(ports.len());
+    for port in ports {
+        let (own, rest) = values.split_at_checked(port.len()).unwrap_or((values, &[]));
+        values = rest;
+        let list: Option<Vec<i64>> = own
+            .iter()
+            .map(|value| signed(value).filter(|element| (port.lo..=port.hi).contains(element)))
+            .collect();
+        let list = list.filter(|list| list.len() == port.len()).ok_or_else(|| {
+            SessionError::Rejected(format!("a public value of `{}` is outside [{}, {}]", port.name, port.lo, port.hi))
+        })?;
+        lists.push(list);
+    }
+    Ok(lists)
+}
+
+/// The integer of small magnitude that a scalar stands for.
+fn signed(value: &Fr) -> Option<i64> {
+    fn small(value: &Fr) -> Option<i64> {
+        let repr = value.to_repr();
+        let (low, high) = repr.as_ref().split_first_chunk::<8>()?;
+        high.iter().all(|b| *b == 0).then(|| i64::try_from(u64::from_le_bytes(*low)).ok())?
+    }
+    small(value).or_else(|| small(&-*value).map(|v| -v))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalars_are_signed_integers() {
+        for v in [0i64, 1, -1, 1 << 40, -(1 << 61)] {
+            let magnitude = Fr::from(v.unsigned_abs());
+            let scalar = if v < 0 { -magnitude } else { magnitude };
+            assert_eq!(signed(&scalar), Some(v));
+        }
+        assert_eq!(signed(&(Fr::from(u64::MAX) * Fr::from(5))), None);
+    }
+}

@@ -1,0 +1,173 @@
+//! A session's files against somebody who can recompute checksums: what the seals do not stop, the verifier must.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use halo2curves::bn256::Fr;
+use parhelion_zkml::input::Surplus;
+use parhelion_zkml::session::{
+    self, Cache, Files, Kind, Options, Phase, ProofFile, Session, SessionError, Settings, scalar_from_hex,
+    scalar_to_hex, to_hex,
+};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{RngCore, SeedableRng};
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits-mlp").join(name)
+}
+
+/// A proof of the digits example, made once.
+fn proven() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = std::env::temp_dir().join(format!("parhelion-session-{}", std::process::id()));
+        let engine = parhelion_backends::default_engine().unwrap().clone();
+        let mut session = Session::new(engine, Cache::none());
+        let options = Options::default();
+        let imported = session.import(&example("model.onnx"), &options.import).unwrap();
+        let input = session.input(&imported, &example("input.json"), Surplus::Refuse).unwrap();
+        let prepared = session.prepare(imported, std::slice::from_ref(&input), &options).unwrap();
+        let srs = session.srs(None, prepared.k()).unwrap();
+        let keys = session.keys(&prepared, &srs).unwrap();
+        let witness = session.witness(&prepared.quantised, &input).unwrap();
+        let proof = session.prove(&prepared, &keys, &witness).unwrap();
+        session.verify(&keys, &proof).unwrap();
+        for phase in Phase::ALL {
+            assert!(!session.timings().get(phase).is_zero(), "{}", phase.name());
+        }
+        session.write_proof(&dir, &prepared, &keys, &witness, &proof).unwrap();
+        dir
+    })
+}
+
+fn files(proof: PathBuf) -> Files {
+    let dir = proven();
+    Files {
+        settings: dir.join(session::SETTINGS_JSON),
+        circuit: dir.join(session::CIRCUIT_BIN),
+        vk: dir.join(session::VK_BIN),
+        proof,
+        srs: None,
+    }
+}
+
+fn good() -> ProofFile {
+    session::read_json(&proven().join(session::PROOF_JSON), Kind::Proof).unwrap()
+}
+
+/// Verifies a proof file whose seal is sound.
+fn judge(name: &str, file: &ProofFile) -> Result<(), SessionError> {
+    let path = proven().join(format!("{name}.json"));
+    session::write_json(&path, Kind::Proof, file).unwrap();
+    session::verify(&files(path), false).map(|_| ())
+}
+
+#[test]
+fn an_honest_proof_verifies_and_says_what_it_proves() {
+    let verdict = session::verify(&files(proven().join(session::PROOF_JSON)), false).unwrap();
+    assert_eq!(verdict.outputs, good().outputs);
+    assert_eq!(verdict.outputs[0].len(), 10);
+    assert_eq!(verdict.security, session::Security::Insecure);
+    judge("honest", &good()).unwrap();
+}
+
+#[test]
+fn another_public_value_is_rejected() {
+    for i in 0..10 {
+        let mut file = good();
+        let value = scalar_from_hex(&file.instances[0][i]).unwrap() + Fr::from(1);
+        file.instances[0][i] = scalar_to_hex(&value);
+        assert!(matches!(judge("value", &file), Err(SessionError::Rejected(_))), "{i}");
+    }
+    let mut file = good();
+    file.instances[0].pop();
+    assert!(judge("fewer", &file).is_err());
+    let mut file = good();
+    file.instances[0].push(scalar_to_hex(&Fr::from(0)));
+    assert!(judge("more", &file).is_err());
+    let mut file = good();
+    file.instances.push(vec![]);
+    assert!(judge("columns", &file).is_err());
+    let mut file = good();
+    file.instances[0][0].replace_range(..2, "ff");
+    assert!(judge("canonical", &file).is_err());
+}
+
+#[test]
+fn outputs_are_those_of_the_public_values() {
+    let mut file = good();
+    file.outputs[0][3] = "0.5".into();
+    assert!(matches!(judge("outputs", &file), Err(SessionError::Mismatch { .. })));
+    let mut file = good();
+    file.outputs.clear();
+    assert!(judge("no-outputs", &file).is_err());
+}
+
+#[test]
+fn another_proof_is_rejected() {
+    let file = good();
+    let bytes = session::from_hex(&file.proof).unwrap();
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    for _ in 0..100 {
+        let mut bad = bytes.clone();
+        bad[rng.next_u32() as usize % bytes.len()] ^= 1 << (rng.next_u32() % 8);
+        let bad = ProofFile { proof: to_hex(&bad), ..file.clone() };
+        assert!(matches!(judge("flipped", &bad), Err(SessionError::Rejected(_))));
+    }
+    for length in [0, 1, bytes.len() / 2, bytes.len() - 1] {
+        let bad = ProofFile { proof: to_hex(&bytes[..length]), ..file.clone() };
+        assert!(matches!(judge("short", &bad), Err(SessionError::Rejected(_))), "{length}");
+    }
+    let bad = ProofFile { proof: to_hex(&[&bytes[..], &[0]].concat()), ..file.clone() };
+    assert!(matches!(judge("long", &bad), Err(SessionError::Rejected(_))));
+    let bad = ProofFile { proof: file.proof.to_uppercase(), ..file };
+    assert!(judge("spelling", &bad).is_err());
+}
+
+#[test]
+fn other_settings_are_refused() {
+    type Change = fn(&mut Settings);
+    let changes: [(&str, Change); 7] = [
+        ("k", |s| s.k += 1),
+        ("scale", |s| s.outputs[0].scale += 1),
+        ("shape", |s| s.outputs[0].shape = vec![10]),
+        ("model", |s| s.model_hash = "0".repeat(64)),
+        ("key", |s| s.vk_hash = "0".repeat(64)),
+        ("circuit", |s| s.circuit_hash = "0".repeat(64)),
+        ("trust", |s| s.srs.security = session::Security::Ceremony),
+    ];
+    let honest: Settings = session::read_json(&proven().join(session::SETTINGS_JSON), Kind::Settings).unwrap();
+    for (name, change) in changes {
+        let mut settings = honest.clone();
+        change(&mut settings);
+        let path = proven().join(format!("settings-{name}.json"));
+        session::write_json(&path, Kind::Settings, &settings).unwrap();
+        let files = Files { settings: path, ..files(proven().join(session::PROOF_JSON)) };
+        assert!(session::verify(&files, false).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn the_development_string_is_recognised_whatever_a_file_claims() {
+    let mut settings: Settings =
+        session::read_json(&proven().join(session::SETTINGS_JSON), Kind::Settings).unwrap();
+    settings.srs.security = session::Security::Ceremony;
+    settings.srs.origin = "a ceremony".into();
+    let path = proven().join("settings-lie.json");
+    session::write_json(&path, Kind::Settings, &settings).unwrap();
+    let mut file = good();
+    file.srs = session::Security::Ceremony;
+    file.settings_hash = settings.hash().unwrap();
+    let proof = proven().join("lie.json");
+    session::write_json(&proof, Kind::Proof, &file).unwrap();
+    let files = Files { settings: path, ..files(proof) };
+    assert!(matches!(session::verify(&files, true), Err(SessionError::InsecureSrs(..))));
+    assert_eq!(session::verify(&files, false).unwrap().security, session::Security::Insecure);
+}
+
+#[test]
+fn a_circuit_holds_no_weights() {
+    let bytes = session::read_binary(&proven().join(session::CIRCUIT_BIN), Kind::Circuit).unwrap();
+    let weights = std::fs::metadata(example("model.onnx")).unwrap().len();
+    assert!((bytes.len() as u64) < weights, "{} bytes", bytes.len());
+}
