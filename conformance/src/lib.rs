@@ -33,11 +33,14 @@ pub use doubles::{
 pub use parhelion_backend_api::Curve;
 pub use suite::Sizes;
 
-#[doc(hidden)]
+#[doc(no_inline)]
 pub use halo2curves::bn256::G1Affine;
 
 /// Every clause of the suite: the operation and the name of its function in [`suite`].
 pub const CLAUSES: &[(&str, &str)] = clauses!(__clause_names());
+
+/// The functions behind [`CLAUSES`], in the same order.
+pub const FUNCTIONS: &[fn(&suite::Subject<G1Affine>)] = clauses!(__clause_functions());
 
 /// All conformance tests of one backend, as the module `$name`: see the crate docs.
 #[macro_export]
@@ -80,6 +83,14 @@ macro_rules! clauses {
 macro_rules! __clause_names {
     (() $($op:ident: $($clause:ident),+;)+) => {
         &[$($((stringify!($op), stringify!($clause))),+),+]
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __clause_functions {
+    (() $($op:ident: $($clause:ident),+;)+) => {
+        &[$($($crate::suite::$op::$clause),+),+]
     };
 }
 

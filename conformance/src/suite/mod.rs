@@ -50,6 +50,9 @@ impl Sizes {
     };
 
     /// For backends that are slow on purpose: oracles, simulators, software rasterisers.
+    ///
+    /// `ntt_linear` is above 5 with reason: the roots that derive from the generators 5 and 7 of BN254's scalar field are the same up to
+    /// order 2^5.
     pub const SMALL: Sizes = Sizes {
         ntt_quadratic: 5,
         ntt_linear: 7,

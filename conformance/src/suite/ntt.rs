@@ -128,10 +128,11 @@ pub fn batches_like_single_calls<C: Curve>(subject: &Subject<C>) {
     let input: Vec<Vec<C::ScalarExt>> = (0..7).map(|_| random(1 << log_n, &mut rng)).collect();
     let mut batch = input.clone();
     run(subject, ntt.as_ref(), &plan, &mut batch);
-    for (column, expected) in input.into_iter().zip(batch) {
+    for (column, batch) in input.into_iter().zip(batch) {
+        same("a column of the batch", &batch, &expected(&plan, &column));
         let mut single = [column];
         run(subject, ntt.as_ref(), &plan, &mut single);
-        same("one column alone", &single[0], &expected);
+        same("one column alone", &single[0], &batch);
     }
     run(subject, ntt.as_ref(), &plan, &mut []);
 }
@@ -253,6 +254,11 @@ pub fn completes_and_repeats<C: Curve>(subject: &Subject<C>) {
     let input: Vec<Vec<C::ScalarExt>> = (0..2).map(|i| random(1 << log_n, &mut rng(28 + i))).collect();
     let mut first = input.clone();
     run(subject, ntt.as_ref(), &plan, &mut first);
+    for (values, coefficients) in input.iter().zip(&first) {
+        // The constant coefficient is the mean of the values.
+        let n = C::ScalarExt::from(1 << log_n);
+        assert_eq!(coefficients[0] * n, values.iter().sum::<C::ScalarExt>());
+    }
     for _ in 0..3 {
         let mut again = input.clone();
         run(subject, ntt.as_ref(), &plan, &mut again);
@@ -280,7 +286,9 @@ pub fn works_from_many_threads<C: Curve>(subject: &Subject<C>) {
                         (0..2).map(|_| random(1 << log_n, &mut rng)).collect();
                     let mut found = input.clone();
                     run(subject, ntt.as_ref(), &plan, &mut found);
-                    same(format_args!("{plan:?}"), &found[1], &expected(&plan, &input[1]));
+                    for (found, input) in found.iter().zip(&input) {
+                        same(format_args!("{plan:?}"), found, &expected(&plan, input));
+                    }
                 }
             });
         }
