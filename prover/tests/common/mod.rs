@@ -1,5 +1,10 @@
 //! What the integration tests share: an engine, circuits, and upstream's prover with its two random choices recorded.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "shared by test binaries, each of which uses its own part"
+)]
 
 pub mod circuits;
 pub mod upstream;
