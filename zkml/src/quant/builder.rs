@@ -365,6 +365,21 @@ impl Builder {
         self.linear(&out, 1, bounds, Activation::None)
     }
 
+    /// Rounds to `frac` fraction bits with bounds of the caller's, before the activation: for facts that interval arithmetic cannot see.
+    pub(super) fn round_within(
+        &mut self,
+        a: &Acc,
+        frac: i32,
+        relu: bool,
+        bounds: (i128, i128),
+    ) -> Result<TensorId, QuantError> {
+        let shift = (a.scale - frac).clamp(0, 60);
+        if shift == 0 && !relu {
+            return self.enforce(a, bounds);
+        }
+        self.linear(a, shift as u32, bounds, if relu { Activation::Relu } else { Activation::None })
+    }
+
     fn linear(
         &mut self,
         a: &Acc,

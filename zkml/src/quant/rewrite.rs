@@ -187,6 +187,7 @@ pub(super) fn rewrite(model: &Model) -> Result<Model, QuantError> {
     }
     g.model.nodes = g.nodes;
     fold(&mut g.model);
+    fold_forward(&mut g.model);
     Ok(g.model)
 }
 
@@ -562,5 +563,97 @@ fn apply(model: &mut Model, p: usize, i: usize, c: &TensorF) -> Option<()> {
     let b = add(model, b);
     model.nodes[p].inputs.resize(2, None);
     model.nodes[p].inputs.push(Some(b));
+    Some(())
+}
+
+/// Moves constant factors and offsets along the last axis into the matrix products after them, in float: (x·c + d)·W = x·(diag(c)·W) + d·W.
+fn fold_forward(model: &mut Model) {
+    let mut i = 0;
+    while i < model.nodes.len() {
+        if forward(model, i).is_some() {
+            model.nodes.remove(i);
+        } else {
+            i += 1;
+        }
+    }
+}
+
+/// Applies node `i`, if it is a factor or an offset that only matrix products read, to their weights.
+fn forward(model: &mut Model, i: usize) -> Option<()> {
+    let n = &model.nodes[i];
+    if !matches!(n.op.as_str(), "Mul" | "Add") {
+        return None;
+    }
+    let is_mul = n.op == "Mul";
+    let (a, b) = (n.input(0)?, n.input(1)?);
+    let (x, c) = match (&model.value(a).constant, &model.value(b).constant) {
+        (None, Some(c)) => (a, c.clone()),
+        (Some(c), None) => (b, c.clone()),
+        _ => return None,
+    };
+    let out = n.output(0)?;
+    let shape = model.value(out).shape.clone();
+    let width = *shape.last()?;
+    let float = model.value(out).dtype.is_float();
+    if !float
+        || c.len() != width
+        || c.shape.last() != Some(&width)
+        || model.value(x).shape != shape
+        || width == 1
+    {
+        return None;
+    }
+    if model.outputs.contains(&out) {
+        return None;
+    }
+    let readers: Vec<usize> = (0..model.nodes.len())
+        .filter(|&k| model.nodes[k].inputs.iter().flatten().any(|v| *v == out))
+        .collect();
+    // An offset before several products would be several offsets after them; a factor costs nothing in any number.
+    let fits = |k: usize| {
+        let m = &model.nodes[k];
+        let weights = m.input(1).map(|w| model.value(w));
+        m.op == "MatMul"
+            && m.input(0) == Some(out)
+            && weights.is_some_and(|w| w.constant.is_some() && w.shape.len() == 2)
+    };
+    if readers.is_empty() || !readers.iter().all(|&k| fits(k)) {
+        return None;
+    }
+    let add = |model: &mut Model, name: &str, t: TensorF, constant: bool| {
+        let id = ValueId(model.values.len() as u32);
+        let name = format!("{name}/folded{}", id.0);
+        let (shape, dtype) = (t.shape.clone(), t.dtype);
+        model.values.push(Value { name, shape, dtype, constant: constant.then(|| Arc::new(t)) });
+        id
+    };
+    // From the last: an offset adds a node after its product.
+    for &k in readers.iter().rev() {
+        let w = model.nodes[k].input(1).and_then(|w| model.value(w).constant.clone())?;
+        let cols = w.shape[1];
+        let name = model.nodes[k].name.clone();
+        model.nodes[k].inputs[0] = Some(x);
+        if is_mul {
+            let scaled = (0..w.len()).map(|e| w.at(e) * c.at(e / cols)).collect();
+            let scaled = TensorF::float(w.shape.clone(), w.dtype, scaled).ok()?;
+            let id = add(model, &name, scaled, true);
+            model.nodes[k].inputs[1] = Some(id);
+        } else {
+            let bias = (0..cols).map(|j| (0..width).map(|r| c.at(r) * w.at(r * cols + j)).sum()).collect();
+            let bias = TensorF::float(vec![cols], w.dtype, bias).ok()?;
+            let bias = add(model, &name, bias, true);
+            let old = model.nodes[k].output(0)?;
+            let like = model.value(old).clone();
+            let zeros = TensorF::zeros(like.shape, like.dtype).ok()?;
+            let product = add(model, &name, zeros, false);
+            model.nodes[k].outputs[0] = Some(product);
+            let mut sum = model.nodes[k].clone();
+            sum.op = "Add".into();
+            sum.attrs = Attrs::default();
+            sum.inputs = vec![Some(product), Some(bias)];
+            sum.outputs = vec![Some(old)];
+            model.nodes.insert(k + 1, sum);
+        }
+    }
     Some(())
 }

@@ -93,7 +93,7 @@ impl Lower<'_> {
                     self.b.add(&a, &self.b.neg(&r)?)?
                 }
             }
-            "Clip" => self.clip(n, a)?,
+            "Clip" => self.clip(n, out, a)?,
             "Sign" => {
                 let x = self.tensor(a)?;
                 let x = self.b.acc(x);
@@ -209,7 +209,7 @@ impl Lower<'_> {
         Ok(self.b.acc(id))
     }
 
-    fn clip(&mut self, n: &Node, a: ValueId) -> Outcome<Acc> {
+    fn clip(&mut self, n: &Node, out: ValueId, a: ValueId) -> Outcome<Acc> {
         let bound = |i: usize, name: &str| -> Outcome<Option<f64>> {
             match n.input(i) {
                 Some(v) => {
@@ -224,21 +224,21 @@ impl Lower<'_> {
         let unit = exp2(-x.scale);
         let range = self.range(a);
         let integer = !self.is_float(a);
-        let frac = if integer { 0 } else { self.act };
+        let frac = if integer { 0 } else { self.frac(out) };
         // Bounds that the operand cannot pass are none.
         let (min, max) = self.b.bounds(&x);
         let lo = lo.filter(|&v| v > min as f64 * unit);
         let hi = hi.filter(|&v| v < max as f64 * unit);
         let shifted = |r: Option<(f64, f64)>, by: f64| r.map(|(a, b)| (a - by.abs(), b + by.abs()));
         if let Some(lo) = lo {
-            let above = self.b.offset(&x, -lo, self.act)?;
+            let above = self.b.offset(&x, -lo, frac)?;
             let r = self.relu(&above, frac, shifted(range, lo))?;
-            x = self.b.offset(&self.b.acc(r), lo, self.act)?;
+            x = self.b.offset(&self.b.acc(r), lo, frac)?;
         }
         if let Some(hi) = hi {
-            let below = self.b.offset(&self.b.neg(&x)?, hi, self.act)?;
+            let below = self.b.offset(&self.b.neg(&x)?, hi, frac)?;
             let r = self.relu(&below, frac, shifted(range, hi))?;
-            x = self.b.offset(&self.b.neg(&self.b.acc(r))?, hi, self.act)?;
+            x = self.b.offset(&self.b.neg(&self.b.acc(r))?, hi, frac)?;
         }
         Ok(x)
     }
@@ -328,12 +328,55 @@ impl Lower<'_> {
         let num = self.acc(a)?;
         let shape = self.shape(out).to_vec();
         let num = if num.shape == shape { num } else { self.spread(num, &shape)? };
-        let q = self.quotient(out, &num, b)?;
-        self.set_tensor(out, q)
+        let q = self.shared_quotient(out, &num, b)?;
+        self.set_acc(out, q)
     }
 
     /// `num / den`, rounded to nearest.
     fn quotient(&mut self, out: ValueId, num: &Acc, den: ValueId) -> Outcome<TensorId> {
+        let (num, den) = self.positive_divisor(num, den)?;
+        self.quotient_of(out, &num, den)
+    }
+
+    /// The quotient as an accumulator. Where a divisor serves several numerators, its reciprocal is cheaper than as many divisions.
+    fn shared_quotient(&mut self, out: ValueId, num: &Acc, den: ValueId) -> Outcome<Acc> {
+        let count = |s: &[usize]| s.iter().product::<usize>();
+        let (num, den_id) = self.positive_divisor(num, den)?;
+        if count(&num.shape) < 2 * count(self.b.shape(den_id)) {
+            let q = self.quotient_of(out, &num, den_id)?;
+            return Ok(self.b.acc(q));
+        }
+        // Eighteen significant bits of the least reciprocal that calibration saw, on top of the magnitude of the numerator.
+        let most = self.ranges.observed(den).map_or(1.0, |(lo, hi)| lo.abs().max(hi.abs()).max(1e-6));
+        let frac = (18 + most.log2().ceil() as i32).clamp(self.act, 34);
+        let inverse = self.reciprocal(den_id, frac)?;
+        let x = self.b.round(
+            &num,
+            Rounding { frac: self.act.max(num.scale.min(self.act + 4)), relu: false, range: None },
+        )?;
+        let x = self.b.expand(x, &num.shape)?;
+        self.product(x, inverse)
+    }
+
+    /// 1 / den for a divisor that is at least one unit, rounded to nearest.
+    pub(super) fn reciprocal(&mut self, den: TensorId, frac: i32) -> Outcome<TensorId> {
+        let shape = self.b.shape(den).to_vec();
+        let want = frac + self.b.scale(den) + 1;
+        if want >= 60 {
+            return Err(format!("a reciprocal of {frac} fraction bits does not fit").into());
+        }
+        // ⌊(2^want + den) / 2·den⌋
+        let half = Acc { scale: want, ..self.b.acc(den) };
+        let one = Acc { shape: shape.clone(), terms: vec![], constant: 1 << want, scale: want };
+        let num = self.b.add(&one, &half)?;
+        let num = self.exact(&num)?;
+        let two = self.b.times(&self.b.acc(den), 2)?;
+        let two = self.exact(&two)?;
+        self.div(num, two, shape, frac)
+    }
+
+    /// A divisor of at least one unit, with the numerator that goes with it.
+    fn positive_divisor(&mut self, num: &Acc, den: ValueId) -> Outcome<(Acc, TensorId)> {
         // Sixteen significant bits of the smallest divisor.
         let least = self.ranges.observed(den).map_or(1.0, |(lo, hi)| {
             if lo > 0.0 {
@@ -349,7 +392,7 @@ impl Lower<'_> {
         let t = self.b.program.tensor(den_id);
         let (lo, hi, scale) = (t.lo, t.hi, t.scale);
         if lo >= 1 {
-            return self.quotient_of(out, num, den_id);
+            return Ok((num.clone(), den_id));
         }
         let (seen_lo, seen_hi) =
             self.ranges.observed(den).ok_or_else(|| "the divisor has no calibrated range".to_owned())?;
@@ -357,14 +400,13 @@ impl Lower<'_> {
         if seen_lo > 0.0 {
             let floor = ((seen_lo / h * exp2(scale)).floor() as i128).max(1);
             let bounded = self.b.enforce(&self.b.acc(den_id), (floor, hi.into()))?;
-            return self.quotient_of(out, num, bounded);
+            return Ok((num.clone(), bounded));
         }
         if seen_hi < 0.0 {
             let floor = ((-seen_hi / h * exp2(scale)).floor() as i128).max(1);
             let negated = self.b.neg(&self.b.acc(den_id))?;
             let bounded = self.b.enforce(&negated, (floor, -i128::from(lo)))?;
-            let num = self.b.neg(num)?;
-            return self.quotient_of(out, &num, bounded);
+            return Ok((self.b.neg(num)?, bounded));
         }
         // Both signs: |den| in the denominator, its sign in the numerator.
         let d = self.b.acc(den_id);
@@ -375,8 +417,7 @@ impl Lower<'_> {
         let magnitude = self.product(sign, den_id)?;
         let bounded = self.b.enforce(&magnitude, (1, i128::from(hi).max(-i128::from(lo))))?;
         let n = self.exact(num)?;
-        let num = self.product(sign, n)?;
-        self.quotient_of(out, &num, bounded)
+        Ok((self.product(sign, n)?, bounded))
     }
 
     /// `num / den` for a divisor that is at least one unit, rounded to nearest: ⌊(2·num + den) / 2·den⌋.

@@ -248,7 +248,7 @@ impl Lower<'_> {
         shape[1] = acc.shape[1];
         let b = match self.constant(v) {
             Some(c) if c.len() > 1 => {
-                let scale = self.weight_scale(c).min(acc.scale);
+                let scale = self.bias_scale(c).min(acc.scale);
                 self.constant_tensor(v, scale)?
             }
             Some(c) => {

@@ -268,9 +268,10 @@ impl Lower<'_> {
         let difference = self.b.add(&self.b.acc(xs), &self.b.neg(&self.b.acc(ms))?)?;
         let above = self.b.offset(&difference, d, scale)?;
         // x − max is never positive, which interval arithmetic cannot see; the range check says so.
+        let w_frac = self.act.min(scale);
         let (low, _) = self.b.bounds(&above);
-        let range = (low as f64 * exp2(-scale), d);
-        let w = self.b.round(&above, Rounding { frac: self.act, relu: true, range: Some(range) })?;
+        let top = (d * exp2(w_frac)) as i128;
+        let w = self.b.round_within(&above, w_frac, true, (low >> (scale - w_frac), top))?;
         let w_scale = self.b.scale(w);
         let t = self.b.program.tensor(w);
         let (lo, hi) = (t.lo, t.hi);
@@ -279,7 +280,7 @@ impl Lower<'_> {
             super::super::tables::TableLimits { knots: self.limits.knots.max(1 << 10), ..self.limits };
         let table = tables::build(&f, w, (lo, hi), w_scale, e_frac, 0.5, limits)
             .ok_or_else(|| "the exponential is not finite".to_owned())?;
-        let e = self.b.op(table.kind, vec![n], (table.lo.max(0).min(table.lo), table.hi), e_frac)?;
+        let e = self.b.op(table.kind, vec![n], (table.lo, table.hi), e_frac)?;
         // Every row's exponentials, zeros where masked.
         let mut position = vec![usize::MAX; rows * width];
         live.iter().enumerate().for_each(|(k, &i)| position[i] = k);
@@ -296,17 +297,12 @@ impl Lower<'_> {
         let (_, top) = self.b.bounds(&sum);
         let least = (exp2(e_frac) * 0.75) as i128;
         let total = self.b.enforce(&sum, (least, top))?;
-        let totals =
-            self.b.view(vec![total], live.iter().map(|&i| pick(i / width)).collect(), vec![n], e_frac)?;
-        let num = self.b.times(&self.b.acc(e), 1i64 << (frac + 1))?;
-        let half = Acc { scale: num.scale, ..self.b.acc(totals) };
-        let num = self.b.add(&num, &half)?;
-        let num = self.exact(&num)?;
-        let den = self.b.times(&self.b.acc(total), 2)?;
-        let den = self.exact(&den)?;
-        let dens =
-            self.b.view(vec![den], live.iter().map(|&i| pick(i / width)).collect(), vec![n], e_frac)?;
-        let p = self.div(num, dens, vec![n], frac)?;
+        let inverse = self.reciprocal(total, frac + 5)?;
+        let inverses =
+            self.b.view(vec![inverse], live.iter().map(|&i| pick(i / width)).collect(), vec![n], frac + 5)?;
+        // A probability is at most one, to half a unit of the exponential and of the reciprocal.
+        let p = self.product(e, inverses)?;
+        let p = self.b.round_within(&p, frac, false, (0, (exp2(frac) * 1.02) as i128))?;
         if !any_masked {
             return Ok(self.b.reshape(p, vec![rows, width])?);
         }

@@ -331,9 +331,17 @@ impl<'m> Lower<'m> {
             let zero = Acc { shape, terms: vec![], constant: 0, scale: 0 };
             return Ok(self.b.offset(&zero, x, max_scale)?);
         }
-        let scale = if c.dtype.is_float() { self.weight_scale(c).min(max_scale) } else { 0 };
+        let scale = if c.dtype.is_float() { self.bias_scale(c).min(max_scale) } else { 0 };
         let id = self.constant_tensor(v, scale)?;
         Ok(self.b.acc(id))
+    }
+
+    /// Fraction bits of a tensor that is added: more than of a weight, for there are few of them and nothing averages their errors.
+    fn bias_scale(&self, c: &TensorF) -> i32 {
+        match self.weight_scale(c) {
+            0 => 0,
+            s => (s + 6).min(24),
+        }
     }
 
     /// Fraction bits at which a weight tensor fits its bits; even, so that layers share shifts.
