@@ -3,7 +3,7 @@
 //! All gates of the constraint system are evaluated on every usable row, with challenges that a verifier could have drawn, and every copy is
 //! compared. What fails is named by the layer and element that the cell belongs to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ff::{Field, PrimeField};
@@ -11,7 +11,7 @@ use halo2_axiom::halo2curves::bn256::Fr;
 use halo2_axiom::plonk::{ConstraintSystem, Expression};
 use halo2_axiom::poly::Rotation;
 
-use super::circuit::ModelCircuit;
+use super::circuit::{ModelCircuit, Overrides};
 use super::config::MachineConfig;
 use super::layout::{Cell, Col, Layout, LookupLane};
 use super::num::fr;
@@ -75,7 +75,9 @@ pub struct Bench {
     fixed: Vec<Vec<Fr>>,
     challenges: ChallengeValues,
     first: Columns,
+    honest: Columns,
     table: HashMap<Key, (u16, u32)>,
+    near: HashMap<Cell, Vec<Cell>>,
 }
 
 type Key = (u64, [u8; 32], [u8; 32], [u8; 32]);
@@ -116,7 +118,15 @@ impl Bench {
         let draw = |seed: u64| Fr::from(seed).pow([0x9e37_79b9_7f4a_7c15, seed, 0x1234_5678]);
         let challenges =
             ChallengeValues { alpha: draw(3), beta: draw(5), gamma: draw(7), tau: draw(11), rho: draw(13) };
-        Ok(Bench { circuit, layout, cs, columns, fixed, challenges, first, table })
+        let mut honest = first.clone();
+        circuit.second(&mut honest, &challenges);
+        circuit.third(&mut honest, &challenges);
+        let mut near: HashMap<Cell, Vec<Cell>> = HashMap::new();
+        for &(x, y) in &layout.copies {
+            near.entry(x).or_default().push(y);
+            near.entry(y).or_default().push(x);
+        }
+        Ok(Bench { near, honest, circuit, layout, cs, columns, fixed, challenges, first, table })
     }
 
     /// Cells of the first phase that the witness assigns, each with the layer that it belongs to.
@@ -141,7 +151,42 @@ impl Bench {
         out
     }
 
-    /// Cells of idle units, of the store's padding and of columns that a row does not use.
+    /// Checks with these values of τ and ρ from now on, for instance with constants, as a broken protocol would.
+    pub fn set_points(&mut self, tau: Fr, rho: Fr) {
+        (self.challenges.tau, self.challenges.rho) = (tau, rho);
+    }
+
+    /// Junk coefficients of convolutions.
+    pub fn junk_cells(&self) -> Vec<Cell> {
+        let l = &self.layout;
+        let mut out = Vec::new();
+        for (at, junk) in l.lowered.junks.iter().enumerate() {
+            for (position, wanted) in junk.wanted.iter().enumerate() {
+                if !wanted {
+                    out.push(Cell { col: Col::Junk, row: l.junk_row(at, position as u32) });
+                }
+            }
+        }
+        out
+    }
+
+    /// Operands of scalar rows.
+    pub fn scalar_cells(&self) -> Vec<Cell> {
+        let rows = self.layout.lowered.scalars.iter().enumerate();
+        rows.flat_map(|(row, s)| {
+            let cell = |col| Cell { col, row: row as u32 };
+            [s.a.map(|_| cell(Col::A)), s.b.map(|_| cell(Col::B))]
+        })
+        .flatten()
+        .collect()
+    }
+
+    /// Width of a limb.
+    pub fn limb(&self) -> u32 {
+        self.layout.sized.choice.limb
+    }
+
+    /// Cells of idle units.
     pub fn idle_cells(&self) -> Vec<Cell> {
         let l = &self.layout;
         let mut out = Vec::new();
@@ -166,22 +211,17 @@ impl Bench {
             .collect()
     }
 
-    /// The honest value of a first-phase cell.
+    /// The honest value of a cell.
     pub fn value(&self, cell: Cell) -> Fr {
-        self.first.get(cell)
+        self.honest.get(cell)
     }
 
     /// All cells that copies tie to this one, itself included.
     pub fn class(&self, cell: Cell) -> Vec<Cell> {
-        let mut near: BTreeMap<Cell, Vec<Cell>> = BTreeMap::new();
-        for &(x, y) in &self.layout.copies {
-            near.entry(x).or_default().push(y);
-            near.entry(y).or_default().push(x);
-        }
         let mut out = vec![cell];
         let mut at = 0;
         while at < out.len() {
-            for &next in near.get(&out[at]).map_or(&[][..], Vec::as_slice) {
+            for &next in self.near.get(&out[at]).map_or(&[][..], Vec::as_slice) {
                 if !out.contains(&next) {
                     out.push(next);
                 }
@@ -199,14 +239,18 @@ impl Bench {
         }
     }
 
-    /// Changed cells of the first phase, with multiplicities counted again, as a circuit for the real prover.
+    /// The same changes as a circuit for the real prover.
     pub fn forge(&self, changes: &[(Cell, Fr)]) -> ModelCircuit {
-        self.circuit.clone().with_first(self.changed(changes))
+        let mut late = Overrides::default();
+        for &(cell, value) in changes.iter().filter(|(c, _)| !is_first(c.col) && c.col != Col::Instance) {
+            late.set(cell, value);
+        }
+        self.circuit.clone().with_first(self.changed(changes)).with_overrides(late)
     }
 
     fn changed(&self, changes: &[(Cell, Fr)]) -> Columns {
         let mut columns = self.first.clone();
-        for &(cell, value) in changes {
+        for &(cell, value) in changes.iter().filter(|(c, _)| is_first(c.col) || c.col == Col::Instance) {
             columns.set(cell, value);
         }
         self.recount(&mut columns);
@@ -224,11 +268,15 @@ impl Bench {
     /// A constraint that changed cells violate.
     pub fn violation(&self, changes: &[(Cell, Fr)]) -> Option<Violation> {
         let mut columns = self.changed(changes);
+        let late = |columns: &mut Columns| {
+            for &(cell, value) in changes.iter().filter(|(c, _)| !is_first(c.col)) {
+                columns.set(cell, value);
+            }
+        };
         self.circuit.second(&mut columns, &self.challenges);
+        late(&mut columns);
         self.circuit.third(&mut columns, &self.challenges);
-        for &(cell, value) in changes.iter().filter(|(c, _)| !is_first(c.col)) {
-            columns.set(cell, value);
-        }
+        late(&mut columns);
         for &(x, y) in &self.layout.copies {
             if columns.get(x) != columns.get(y) {
                 let cell = if matches!(x.col, Col::Unit(_)) { x } else { y };

@@ -72,9 +72,8 @@ impl ModelCircuit {
         self
     }
 
-    pub(crate) fn with_first(mut self, first: Columns) -> Self {
-        self.first = Some(Arc::new(first));
-        self
+    pub(crate) fn with_first(self, first: Columns) -> Self {
+        ModelCircuit { first: Some(Arc::new(first)), state: Arc::default(), ..self }
     }
 
     /// The instance.

@@ -413,7 +413,7 @@ fn search(program: &Program, visibility: Visibility, options: &PlanOptions) -> R
     for units in counts {
         let lowered = match lower(program, visibility, units) {
             Ok(lowered) => lowered,
-            Err(PlanError::Misaligned) if units > 1 => continue,
+            Err(PlanError::Misaligned) if options.units.is_none() && units > 1 => continue,
             Err(e) => return Err(e),
         };
         let mut found: Option<(f64, Sized)> = None;
@@ -426,17 +426,24 @@ fn search(program: &Program, visibility: Visibility, options: &PlanOptions) -> R
                         for store_limb in [weight_bits.clamp(2, 18), limb] {
                             let choice =
                                 Choice { k: options.min_k, limb, units, ranges, plain, store, store_limb };
-                            let Some(first) = size(&lowered, &templates, choice, options.max_k) else { continue };
-                            // Twice the rows halve the sets of tables.
-                            let more = Choice { k: first.choice.k + 1, ..choice };
-                            let second = size(&lowered, &templates, more, options.max_k);
-                            for sized in [Some(first), second].into_iter().flatten() {
-                                if sized.table_sets > 6 {
-                                    continue;
+                            let mut k = options.min_k;
+                            for _ in 0..6 {
+                                // More rows mean fewer sets of tables.
+                                let choice = Choice { k, ..choice };
+                                let Some(sized) = size(&lowered, &templates, choice, options.max_k) else { break };
+                                k = sized.choice.k + 1;
+                                let sets = sized.table_sets;
+                                if sets <= 8 {
+                                    let cost = cost(&lowered, &sized);
+                                    if found.as_ref().is_none_or(|(c, _)| cost < *c) {
+                                        found = Some((cost, sized));
+                                    }
                                 }
-                                let cost = cost(&lowered, &sized);
-                                if found.as_ref().is_none_or(|(c, _)| cost < *c) {
-                                    found = Some((cost, sized));
+                                if sets <= 1 {
+                                    break;
+                                }
+                                if sets > 64 {
+                                    k += 2;
                                 }
                             }
                         }
