@@ -140,16 +140,26 @@ impl Windows {
 
     /// Writes the digits of `magnitudes`, biased to be non-negative, into one slice per window.
     pub(crate) fn digits(&self, magnitudes: &[[u64; 4]], windows: &mut [&mut [u16]]) {
+        const STRIP: usize = 128;
         let offset = self.offset();
         let mask = (1u64 << self.width) - 1;
-        for (i, magnitude) in magnitudes.iter().enumerate() {
-            let value = add(magnitude, &offset);
+        // A fifth word of zeros, so that every window reads two words.
+        let mut values = [[0u64; 5]; STRIP];
+        for (strip, magnitudes) in magnitudes.chunks(STRIP).enumerate() {
+            for (value, magnitude) in values.iter_mut().zip(magnitudes) {
+                value[..4].copy_from_slice(&add(magnitude, &offset));
+            }
+            let values = &values[..magnitudes.len()];
             for (window, out) in windows.iter_mut().enumerate() {
                 let bit = window * self.width as usize;
-                let (word, shift) = (bit / 64, bit % 64);
-                let low = value.get(word).map_or(0, |w| w >> shift);
-                let high = if shift == 0 { 0 } else { value.get(word + 1).map_or(0, |w| w << (64 - shift)) };
-                out[i] = ((low | high) & mask) as u16;
+                // The top window may begin beyond the last word only if nothing is left for it.
+                let (word, shift) = ((bit / 64).min(4), bit % 64);
+                let out = &mut out[strip * STRIP..][..values.len()];
+                for (out, value) in out.iter_mut().zip(values) {
+                    let high = value.get(word + 1).copied().unwrap_or(0);
+                    let both = u128::from(value[word]) | u128::from(high) << 64;
+                    *out = ((both >> shift) as u64 & mask) as u16;
+                }
             }
         }
     }

@@ -144,24 +144,48 @@ pub(crate) fn canonical(a: &Words) -> Words {
 mod tests {
     use super::*;
     use ff::{Field, PrimeField};
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng;
+
+    fn check(a: Fr, b: Fr) {
+        let (u, v) = (words(a), words(b));
+        assert_eq!(element(&canonical(&mul(&u, &v))), a * b);
+        assert_eq!(element(&canonical(&add(&u, &v))), a + b);
+        assert_eq!(element(&canonical(&sub(&u, &v))), a - b);
+        // Almost 4p.
+        let wide = sub(&add(&u, &v), &v);
+        assert_eq!(element(&canonical(&mul(&wide, &v))), a * b);
+        assert_eq!(element(&canonical(&reduce(&wide))), a);
+    }
 
     #[test]
-    fn agrees_with_the_curve_library() {
-        let mut x = Fr::from(3);
-        let mut values = vec![Fr::ZERO, Fr::ONE, -Fr::ONE, -Fr::from(2), Fr::ROOT_OF_UNITY];
-        for _ in 0..200 {
-            x = x.square() + Fr::from(5);
-            values.push(x);
-        }
-        for a in &values {
-            for b in &values {
-                let (u, v) = (words(*a), words(*b));
-                assert_eq!(element(&canonical(&mul(&u, &v))), a * b);
-                assert_eq!(element(&canonical(&add(&u, &v))), a + b);
-                assert_eq!(element(&canonical(&sub(&u, &v))), a - b);
-                let wide = sub(&add(&u, &v), &v);
-                assert_eq!(element(&canonical(&mul(&wide, &v))), a * b);
-            }
-        }
+    fn edges_agree_with_the_curve_library() {
+        let edges = [
+            Fr::ZERO,
+            Fr::ONE,
+            -Fr::ONE,
+            Fr::from(2),
+            -Fr::from(2),
+            Fr::from(u64::MAX),
+            Fr::ROOT_OF_UNITY,
+            // Small and large as Montgomery words.
+            element(&[1, 0, 0, 0]),
+            element(&[MODULUS[0] - 1, MODULUS[1], MODULUS[2], MODULUS[3]]),
+            element(&[u64::MAX, u64::MAX, u64::MAX, MODULUS[3] - 1]),
+        ];
+        edges.iter().for_each(|a| edges.iter().for_each(|b| check(*a, *b)));
+    }
+
+    #[test]
+    fn random_elements_agree_with_the_curve_library() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        (0..2_000).for_each(|_| check(Fr::random(&mut rng), Fr::random(&mut rng)));
+    }
+
+    #[test]
+    #[ignore = "a million products: cargo test --release -p parhelion-backend-cpu --lib million -- --ignored"]
+    fn a_million_products() {
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        (0..1_000_000).for_each(|_| check(Fr::random(&mut rng), Fr::random(&mut rng)));
     }
 }

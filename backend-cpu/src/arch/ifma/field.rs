@@ -322,7 +322,7 @@ impl<M: Modulus> V8<M> {
     }}
 
     simd! {
-    /// `a·b·2^−260 mod p`: operands normalised, product of their values below 2^260·p; result normalised, below 2p.
+    /// `a·b·2^−260 mod p`: operands normalised, below 2^260; result normalised, below a·b/2^260 + p: less than 2p if a·b < 84p².
     ///
     /// All columns of the product first, low and high halves of the limb products in separate sums, so that the
     /// multiply-adds form many short chains; then Montgomery's reduction, column by column (Gueron and Krasnov, "Software
@@ -474,3 +474,96 @@ pub(crate) fn untranspose_pairs(w: [__m512i; 4]) -> [__m512i; 4] {
         _mm512_permutex2var_epi64(y, second, u),
     ]
 }}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ff::Field;
+    use halo2curves::bn256::{Fq, Fr};
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng;
+
+    type Eight = [[u64; 4]; 8];
+
+    /// The words of the eight canonical results of every operation, for operands whose words are given.
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
+    fn operations<M: Modulus>(a: &Eight, b: &Eight) -> [Eight; 6] {
+        let (x, y) = (V8::<M>::load(a), V8::<M>::load(b));
+        let shifted = V8::<M>::load_shifted(b);
+        // Within bounds, far from reduced: x + 7(y − y + 8p) and the like.
+        let wide = x.add_lazy(y).sub_lazy::<16>(y).carry();
+        let mut out = [[[0; 4]; 8]; 6];
+        x.mul(shifted).canonical().store(&mut out[0]);
+        V8::<M>::load_shifted(a)
+            .square()
+            .mul(V8::splat(split(two_256::<M>())))
+            .canonical()
+            .store(&mut out[1]);
+        x.add_lazy(y).carry().reduce().canonical().store(&mut out[2]);
+        x.sub_lazy::<1>(y).carry().reduce().canonical().store(&mut out[3]);
+        wide.mul(shifted).reduce().canonical().store(&mut out[4]);
+        wide.sub_lazy::<64>(y).carry().reduce().canonical().store(&mut out[5]);
+        out
+    }
+
+    /// 2^256 modulo p.
+    fn two_256<M: Modulus>() -> [u64; 4] {
+        // 2^256 − 5p: p is a little more than 2^256 / 5.3.
+        let mut rest = [0u64; 4];
+        for _ in 0..5 {
+            let mut borrow = false;
+            for (word, p) in rest.iter_mut().zip(M::WORDS) {
+                let (x, first) = word.overflowing_sub(p);
+                let (x, second) = x.overflowing_sub(u64::from(borrow));
+                *word = x;
+                borrow = first | second;
+            }
+        }
+        rest
+    }
+
+    macro_rules! check {
+        ($field:ty, $modulus:ty, $rng:expr, $rounds:expr) => {
+            // SAFETY: one `[u64; 4]` each, as `parhelion-hal` asserts.
+            let words = |x: $field| unsafe { std::mem::transmute::<$field, [u64; 4]>(x) };
+            let edges =
+                [<$field>::ZERO, <$field>::ONE, -<$field>::ONE, <$field>::from(16), -<$field>::from(16)];
+            for round in 0..$rounds {
+                let mut draw = |i: usize| match round {
+                    0..25 if i == 0 => edges[round / 5],
+                    0..25 if i == 1 => edges[round % 5],
+                    _ => <$field>::random(&mut $rng),
+                };
+                let a: [$field; 8] = std::array::from_fn(|_| draw(0));
+                let b: [$field; 8] = std::array::from_fn(|_| draw(1));
+                // SAFETY: the caller found the instructions.
+                let got = unsafe { operations::<$modulus>(&a.map(words), &b.map(words)) };
+                for i in 0..8 {
+                    let (a, b) = (a[i], b[i]);
+                    let expected = [a * b, a.square(), a + b, a - b, a * b, a - b];
+                    assert_eq!(got.map(|o| o[i]), expected.map(words));
+                }
+            }
+        };
+    }
+
+    fn rounds(rounds: usize) {
+        if super::super::Token::new().is_err() {
+            return;
+        }
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        check!(Fr, FrModulus, rng, rounds);
+        check!(Fq, FqModulus, rng, rounds);
+    }
+
+    #[test]
+    fn lanes_agree_with_the_curve_library() {
+        rounds(400);
+    }
+
+    #[test]
+    #[ignore = "a million products in each field: cargo test --release -p parhelion-backend-cpu --lib million -- --ignored"]
+    fn a_million_products() {
+        rounds(125_000);
+    }
+}
