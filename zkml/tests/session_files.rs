@@ -136,7 +136,8 @@ fn other_settings_are_refused() {
         ("circuit", |s| s.circuit_hash = "0".repeat(64)),
         ("trust", |s| s.srs.security = session::Security::Ceremony),
     ];
-    let honest: Settings = session::read_json(&proven().join(session::SETTINGS_JSON), Kind::Settings).unwrap();
+    let honest: Settings =
+        session::read_json(&proven().join(session::SETTINGS_JSON), Kind::Settings).unwrap();
     for (name, change) in changes {
         let mut settings = honest.clone();
         change(&mut settings);

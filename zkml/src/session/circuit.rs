@@ -11,8 +11,8 @@ use halo2_axiom::transcript::{Blake2bWrite, Challenge255, TranscriptWriterBuffer
 use halo2curves::bn256::{Fr, G1Affine, G2Affine};
 use parhelion_prover::keys::{self, KeyError};
 use parhelion_prover::{
-    Engine, KeygenOptions, Multiopen, PreparedKey, ProofReport, ProofTranscript, ProveOptions, ProvingKey, Srs,
-    VerifyingKey, keygen as make_keys, prove as make_proof, verify as check_proof,
+    Engine, KeygenOptions, Multiopen, PreparedKey, ProofReport, ProofTranscript, ProveOptions, ProvingKey,
+    Srs, VerifyingKey, keygen as make_keys, prove as make_proof, verify as check_proof,
 };
 use rand_core::OsRng;
 use serde::{Deserialize, Serialize};

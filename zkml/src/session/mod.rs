@@ -34,9 +34,7 @@ pub use artefact::{
 pub use cache::Cache;
 pub use circuit::Shape;
 pub use error::{FileError, SessionError};
-pub use pipeline::{
-    Imported, Keys, Options, Phase, Prepared, Proof, Quantised, Session, Timings, Witness,
-};
+pub use pipeline::{Imported, Keys, Options, Phase, Prepared, Proof, Quantised, Session, Timings, Witness};
 pub use seal::{
     FORMAT, Kind, digest, digest_hex, from_hex, read_binary, read_json, read_limited, seal_json, to_hex,
     write_atomic, write_binary, write_json,

@@ -197,7 +197,10 @@ impl Prepared {
     /// Rows up to the last one that holds something.
     pub fn rows_used(&self) -> usize {
         let report = self.plan.report();
-        [report.unit_rows, report.bulk_rows, report.scalar_rows, report.instance].into_iter().max().unwrap_or(0)
+        [report.unit_rows, report.bulk_rows, report.scalar_rows, report.instance]
+            .into_iter()
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -275,7 +278,10 @@ pub struct Session {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("cache", &self.cache).field("timings", &self.timings).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("cache", &self.cache)
+            .field("timings", &self.timings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -387,7 +393,11 @@ impl Session {
         options: &Options,
     ) -> Result<Prepared, SessionError> {
         let quantised = self.quantise(imported, samples, options)?;
-        self.plan(quantised, options.visibility, &PlanOptions { max_k: options.max_k, ..PlanOptions::default() })
+        self.plan(
+            quantised,
+            options.visibility,
+            &PlanOptions { max_k: options.max_k, ..PlanOptions::default() },
+        )
     }
 
     /// The reference string for a circuit of 2^k rows: from a file, else the development one.
@@ -419,16 +429,15 @@ impl Session {
                 circuit_hash.as_bytes(),
                 mark.digest.as_bytes(),
             ]);
-            let cached = s.cache.get("keys", &name).and_then(|bytes| {
-                match circuit::read_pk(&bytes, &prepared.plan) {
+            let cached =
+                s.cache.get("keys", &name).and_then(|bytes| match circuit::read_pk(&bytes, &prepared.plan) {
                     Ok(pk) => Some((pk, bytes)),
                     Err(e) => {
                         tracing::warn!("cached key made again: {e}");
                         s.cache.discard("keys", &name);
                         None
                     }
-                }
-            });
+                });
             let from_cache = cached.is_some();
             let (pk, bytes) = match cached {
                 Some(found) => found,

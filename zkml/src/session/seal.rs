@@ -211,11 +211,7 @@ pub fn read_binary(path: &Path, kind: Kind) -> Result<Vec<u8>, FileError> {
     }
     let format = u32::from_le_bytes(*format);
     if format != FORMAT {
-        return Err(FileError::WrongFormat {
-            path: path.to_owned(),
-            expected: FORMAT,
-            found: format.into(),
-        });
+        return Err(FileError::WrongFormat { path: path.to_owned(), expected: FORMAT, found: format.into() });
     }
     let announced = u64::from_le_bytes(*length).saturating_add(shortest);
     if announced != found {
@@ -339,10 +335,7 @@ mod tests {
     #[test]
     fn digest_is_blake2b() {
         // RFC 7693's parameters with a 32-byte output; the empty string's known answer.
-        assert_eq!(
-            digest_hex(&[]),
-            "0e5751c026e543b2e8ab2eb06099daa1d1e5df47778f7787faab45cdf12fe3a8"
-        );
+        assert_eq!(digest_hex(&[]), "0e5751c026e543b2e8ab2eb06099daa1d1e5df47778f7787faab45cdf12fe3a8");
     }
 
     #[test]

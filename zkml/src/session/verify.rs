@@ -126,7 +126,8 @@ fn public_values(settings: &Settings, instances: &[Vec<Fr>]) -> Result<Vec<Vec<S
     };
     let inputs = public(settings.visibility.input, &settings.inputs);
     let outputs = public(settings.visibility.output, &settings.outputs);
-    let wrong = || SessionError::Rejected(format!("{} public values are not those of the settings", values.len()));
+    let wrong =
+        || SessionError::Rejected(format!("{} public values are not those of the settings", values.len()));
     let middle = values.len().checked_sub(inputs + outputs).ok_or_else(wrong)?;
     if instances.len() > 1 || (settings.visibility.params != Vis::Public && middle != 0) {
         return Err(wrong());
@@ -153,7 +154,10 @@ fn elements(ports: &[Port], mut values: &[Fr]) -> Result<Vec<Vec<i64>>, SessionE
             .map(|value| signed(value).filter(|element| (port.lo..=port.hi).contains(element)))
             .collect();
         let list = list.filter(|list| list.len() == port.len()).ok_or_else(|| {
-            SessionError::Rejected(format!("a public value of `{}` is outside [{}, {}]", port.name, port.lo, port.hi))
+            SessionError::Rejected(format!(
+                "a public value of `{}` is outside [{}, {}]",
+                port.name, port.lo, port.hi
+            ))
         })?;
         lists.push(list);
     }

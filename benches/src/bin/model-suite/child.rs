@@ -76,10 +76,9 @@ fn prove(dir: &Path, proofs: u32) -> Result<Value> {
 
     let timings = session.timings();
     let ms = |phase| timings.get(phase).as_secs_f64() * 1e3;
-    let report = prepared.report();
     let outputs = prepared.quantised.outputs(&witness);
     Ok(json!({
-        "verified": true, "k": prepared.k(), "rows_used": report.rows,
+        "verified": true, "k": prepared.k(), "rows_used": prepared.rows_used(),
         "prove_ms": times, "keygen_ms": ms(Phase::Keygen), "witness_ms": ms(Phase::Witness),
         "verify_ms": ms(Phase::Verify), "proof_bytes": proof.bytes.len(), "pk_bytes": keys.pk_len(),
         "max_abs_error": error(&dir.join("reference.json"), &outputs)?,

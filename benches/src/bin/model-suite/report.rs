@@ -115,7 +115,10 @@ pub(crate) fn print(outcomes: &[Outcome], json: bool) -> Result<()> {
     }
     let with_ezkl = outcomes.iter().any(|o| o.ezkl_prove_ms.is_some() || o.ezkl_error.is_some());
     let width = outcomes.iter().map(|o| o.name.len()).max().unwrap_or(4);
-    print!("{:width$}  {:>8} {:>3} {:>10} {:>10} {:>9} {:>9} {:>7} {:>10}", "model", "verified", "k", "prove ms", "keygen ms", "verify ms", "RSS MB", "proof", "max error");
+    print!(
+        "{:width$}  {:>8} {:>3} {:>10} {:>10} {:>9} {:>9} {:>7} {:>10}",
+        "model", "verified", "k", "prove ms", "keygen ms", "verify ms", "RSS MB", "proof", "max error"
+    );
     println!("{}", if with_ezkl { format!("  {:>11} {:>7}", "ezkl ms", "ratio") } else { String::new() });
     let number = |v: Option<f64>, digits: usize| v.map_or("–".into(), |v| format!("{v:.digits$}"));
     for o in outcomes {
@@ -161,7 +164,10 @@ mod tests {
     #[test]
     fn figures_of_both_provers_meet() {
         let mut o = Outcome::default();
-        o.take_ours(serde_json::json!({"verified": true, "k": 9, "prove_ms": [30.0, 10.0, 20.0], "peak_rss_mb": 5.0}), Some(7.0));
+        o.take_ours(
+            serde_json::json!({"verified": true, "k": 9, "prove_ms": [30.0, 10.0, 20.0], "peak_rss_mb": 5.0}),
+            Some(7.0),
+        );
         o.take_ezkl(&serde_json::json!({"prove_ms": [3000.0]}));
         assert_eq!((o.prove_ms, o.ratio, o.peak_rss_mb), (Some(20.0), Some(150.0), Some(7.0)));
         assert!(o.summary().contains("150.0× ezkl"));

@@ -1,0 +1,357 @@
+//! The command line, as types.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+#[derive(Debug, Parser)]
+#[command(name = "parhelion", version, about, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Backends in order of preference (`cpu`, `auto`, …); a single name forces it
+    #[arg(long, global = true, env = "PARHELION_BACKEND", value_name = "NAME[,NAME…]")]
+    pub(crate) backend: Option<String>,
+    /// Directory that keys and reference strings are kept in [default: the user's cache directory]
+    #[arg(long, global = true, env = "PARHELION_CACHE", value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Keep nothing between runs
+    #[arg(long, global = true, conflicts_with = "cache")]
+    pub(crate) no_cache: bool,
+    /// More on standard error (-v: info, -vv: debug, -vvv: trace); `RUST_LOG` wins
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Errors only on standard error: no progress, no warnings
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// From a model and an input to a verified proof, in one go
+    Prove(Prove),
+    /// Check a proof
+    Verify(Verify),
+    /// Settings and keys of a model, for later `prove --setup`
+    Setup(Setup),
+    /// Run the model in integers, as the circuit does, and write all values
+    Witness(Witness),
+    /// Check every constraint of the circuit without a proof
+    Mock(Mock),
+    /// What the circuit of a model consists of, layer by layer
+    Inspect(Inspect),
+    /// Float against quantised accuracy on labelled images
+    Accuracy(Accuracy),
+    /// Backends and devices here, and the knobs in force
+    Devices(Devices),
+    /// Which backend would run an operation, and why
+    Explain(Explain),
+    /// Measure this machine and write a cost table
+    Tune(Tune),
+    /// Reference strings (powers of tau)
+    #[command(subcommand)]
+    Srs(Srs),
+    /// Time an operation, against halo2-axiom on the same data
+    Bench(Bench),
+    /// Shell completions
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// How a model becomes a circuit.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ModelOptions {
+    /// Who sees what: `input`, `output` and `params`, each `public`, `private` or `fixed`
+    #[arg(long, value_name = "PART=KIND,…", default_value = "input=private,output=public,params=private")]
+    pub(crate) visibility: String,
+    /// Fraction bits of activations
+    #[arg(long, value_name = "BITS")]
+    pub(crate) activation_bits: Option<u32>,
+    /// Fraction bits of inputs
+    #[arg(long, value_name = "BITS")]
+    pub(crate) input_bits: Option<u32>,
+    /// Fraction bits of outputs
+    #[arg(long, value_name = "BITS")]
+    pub(crate) output_bits: Option<u32>,
+    /// Bits of a weight, sign included
+    #[arg(long, value_name = "BITS")]
+    pub(crate) weight_bits: Option<u32>,
+    /// Allowed magnitude of any value, over what calibration saw
+    #[arg(long, value_name = "FACTOR")]
+    pub(crate) headroom: Option<f64>,
+    /// Largest circuit: at most 2^N rows
+    #[arg(long, value_name = "N", default_value_t = 22, value_parser = clap::value_parser!(u32).range(4..=26))]
+    pub(crate) max_k: u32,
+    /// Value of a symbolic dimension
+    #[arg(long = "variable", value_name = "NAME=N")]
+    pub(crate) variables: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Prove {
+    /// ONNX model
+    pub(crate) model: PathBuf,
+    /// Input, `{"input_data": [[…], …]}`
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// Directory for proof, verifying key, settings and witness
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Directory that `setup` wrote: prove for its settings and keys
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["visibility", "activation_bits", "input_bits", "output_bits", "weight_bits", "headroom", "max_k"])]
+    pub(crate) setup: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) options: ModelOptions,
+    /// Reference string [default: a development one, generated, insecure]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) srs: Option<PathBuf>,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Directory with `proof.json`, `settings.json`, `circuit.bin` and `vk.bin`, or the proof file itself
+    pub(crate) proof: PathBuf,
+    /// Verifying key [default: `vk.bin` beside the proof]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vk: Option<PathBuf>,
+    /// Circuit [default: `circuit.bin` beside the proof]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) circuit: Option<PathBuf>,
+    /// Settings [default: `settings.json` beside the proof]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) settings: Option<PathBuf>,
+    /// Reference string the proof must be under [default: the development one, if the proof says so]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) srs: Option<PathBuf>,
+    /// Refuse proofs under a development reference string
+    #[arg(long)]
+    pub(crate) require_secure_srs: bool,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Setup {
+    /// ONNX model
+    pub(crate) model: PathBuf,
+    /// Input to calibrate with; the range of every later input should be like this one's
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// Directory for settings and keys
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) options: ModelOptions,
+    /// Reference string [default: a development one, generated, insecure]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) srs: Option<PathBuf>,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Witness {
+    /// ONNX model
+    pub(crate) model: PathBuf,
+    /// Input, `{"input_data": [[…], …]}`
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// File to write
+    #[arg(short, long, value_name = "FILE", default_value = "witness.json")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) options: ModelOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Mock {
+    /// ONNX model
+    pub(crate) model: PathBuf,
+    /// Input, `{"input_data": [[…], …]}`
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    #[command(flatten)]
+    pub(crate) options: ModelOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// ONNX model
+    pub(crate) model: PathBuf,
+    /// Input to calibrate with [default: the range [-1, 1] for every input]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) options: ModelOptions,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Accuracy {
+    /// ONNX model with one input (an image) and scores as its first output
+    pub(crate) model: PathBuf,
+    /// Images, IDX of bytes, gzip or not
+    #[arg(long, value_name = "FILE")]
+    pub(crate) images: PathBuf,
+    /// Labels, IDX of bytes, gzip or not
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: PathBuf,
+    /// Images FROM to TO − 1 only
+    #[arg(long, value_name = "FROM..TO")]
+    pub(crate) range: Option<String>,
+    /// A pixel's byte is divided by this
+    #[arg(long, value_name = "N", default_value_t = 255.0)]
+    pub(crate) divide: f64,
+    /// Images to calibrate with, from the start of the range [default: one]
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) calibrate: usize,
+    #[command(flatten)]
+    pub(crate) options: ModelOptions,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Devices {
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// log₂ of the number of rows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=28))]
+    pub(crate) k: u32,
+    /// Columns per call
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) batch: usize,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tune {
+    /// File to write; name it in `PARHELION_TABLE` to use it
+    #[arg(short, long, value_name = "FILE", default_value = "parhelion-costs.json")]
+    pub(crate) out: PathBuf,
+    /// Largest log₂ of the sizes that are measured
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(8..=24))]
+    pub(crate) max_log_n: u32,
+    /// Measure a sample again with the table in force; fail if the mean time is more than BOUND times the best backend's
+    #[arg(long, value_name = "BOUND", num_args = 0..=1, default_missing_value = "1.05")]
+    pub(crate) check: Option<f64>,
+    /// Size of the sample
+    #[arg(long, value_name = "N", default_value_t = 50, requires = "check")]
+    pub(crate) samples: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Srs {
+    /// Generate a development reference string: insecure, its secret is known
+    Gen {
+        /// log₂ of the number of points
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=26))]
+        k: u32,
+        /// File to write
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Convert a `.ptau` of snarkjs or raw halo2 parameters, after checking them
+    Import {
+        /// The file
+        file: PathBuf,
+        /// File to write
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+        /// Keep 2^N points [default: all]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=28))]
+        k: Option<u32>,
+    },
+    /// Check that a reference string holds the powers of one secret (by a pairing)
+    Check {
+        /// The file
+        file: PathBuf,
+        /// One JSON object on standard output
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchOp {
+    /// Multi-scalar multiplication, uniform scalars
+    Msm,
+    /// Number-theoretic transform
+    Ntt,
+    /// From the challenge y to the first quotient commitment of a proof: h(X) and its commitments
+    Quotient,
+    /// A whole proof: 12 narrow and 6 wide columns, degree 5
+    Proof,
+}
+
+impl BenchOp {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            BenchOp::Msm => "msm",
+            BenchOp::Ntt => "ntt",
+            BenchOp::Quotient => "quotient",
+            BenchOp::Proof => "proof",
+        }
+    }
+}
+
+/// What it is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Peer {
+    /// The stock prover, from crates.io
+    Halo2Axiom,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// What to time
+    pub(crate) op: BenchOp,
+    /// log₂ of the length
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..=26))]
+    pub(crate) log_n: u32,
+    /// Also time a peer on the same data, interleaved
+    #[arg(long)]
+    pub(crate) against: Option<Peer>,
+    /// Runs of each; medians are reported
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) runs: u32,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

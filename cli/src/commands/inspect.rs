@@ -1,0 +1,173 @@
+//! `parhelion inspect`
+
+use anyhow::Result;
+use halo2curves::bn256::G1Affine;
+use parhelion_dispatch::Engine;
+use parhelion_zkml::input::Surplus;
+use parhelion_zkml::qir::{Activation, OpKind, Term};
+use parhelion_zkml::session::{Cache, Port};
+use serde_json::{Value, json};
+
+use super::common;
+use crate::args::Inspect;
+use crate::ui;
+
+/// What is told about one layer.
+struct Line {
+    name: String,
+    op: String,
+    shape: String,
+    scale: Option<i32>,
+    bounds: String,
+    cells: usize,
+    rows: usize,
+    lookups: usize,
+    share: f64,
+}
+
+pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Result<()> {
+    let options = common::options(&args.options)?;
+    let mut session = common::session(engine, cache);
+    let imported = session.import(&args.model, &options.import)?;
+    let samples = match &args.input {
+        Some(path) => vec![session.input(&imported, path, Surplus::Refuse)?],
+        None => Vec::new(),
+    };
+    let parameters = imported.model.parameter_count();
+    let prepared = session.prepare(imported, &samples, &options)?;
+    let report = prepared.plan.report();
+    let program = prepared.quantised.program();
+    let lines: Vec<Line> = report
+        .layers
+        .iter()
+        .map(|layer| {
+            let op = program.ops.iter().find(|op| op.name == layer.name);
+            let tensor = match op.and_then(|op| op.outputs.first()) {
+                Some(&id) => Some(program.tensor(id)),
+                None => program.tensors.iter().find(|t| t.name == layer.name),
+            };
+            Line {
+                name: layer.name.clone(),
+                op: op.map_or("import".to_owned(), |op| describe(&op.kind)),
+                shape: tensor.map(|t| shape(&t.shape)).unwrap_or_default(),
+                scale: tensor.map(|t| t.scale),
+                bounds: tensor.map(|t| format!("[{}, {}]", t.lo, t.hi)).unwrap_or_default(),
+                cells: layer.cells,
+                rows: layer.rows,
+                lookups: layer.lookups,
+                share: layer.share,
+            }
+        })
+        .collect();
+    if args.json {
+        let layers: Vec<Value> = lines
+            .iter()
+            .map(|l| {
+                json!({
+                    "name": l.name, "op": l.op, "shape": l.shape, "scale": l.scale, "bounds": l.bounds,
+                    "cells": l.cells, "rows": l.rows, "lookups": l.lookups, "share": l.share,
+                })
+            })
+            .collect();
+        ui::out(
+            json!({
+                "model": args.model, "parameters": parameters, "k": report.k,
+                "columns": {"advice": report.advice, "phase2": report.late, "fixed": report.fixed},
+                "rows_used": prepared.rows_used(), "rows": 1u64 << report.k, "table_entries": report.table_entries,
+                "stored_weights": report.stored_weights, "instance": report.instance,
+                "inputs": Port::of(program, &program.inputs), "outputs": Port::of(program, &program.outputs),
+                "layers": layers,
+            })
+            .to_string(),
+        );
+        return Ok(());
+    }
+    let mut table =
+        ui::Table::new(["layer", "operation", "shape", "scale", "cells", "rows", "lookups", "share"]);
+    for l in &lines {
+        table.row([
+            l.name.clone(),
+            l.op.clone(),
+            l.shape.clone(),
+            l.scale.map_or(String::new(), |s| s.to_string()),
+            l.cells.to_string(),
+            l.rows.to_string(),
+            l.lookups.to_string(),
+            format!("{:.1} %", 100.0 * l.share),
+        ]);
+    }
+    table.print();
+    ui::out("");
+    ui::out(format!("{parameters} parameters, {} of them in store columns", report.stored_weights));
+    ui::out(format!(
+        "k = {}: {} of {} rows used; {} advice, {} later-phase, {} fixed columns, {} in the permutation; {} table entries",
+        report.k,
+        prepared.rows_used(),
+        1u64 << report.k,
+        report.advice,
+        report.late,
+        report.fixed,
+        report.equality,
+        report.table_entries,
+    ));
+    interface("input", &Port::of(program, &program.inputs));
+    interface("output", &Port::of(program, &program.outputs));
+    Ok(())
+}
+
+fn interface(what: &str, ports: &[Port]) {
+    for port in ports {
+        ui::out(format!(
+            "{what} {}: {}, scale 2^{}, elements in [{}, {}]",
+            port.name,
+            shape(&port.shape),
+            port.scale,
+            port.lo,
+            port.hi
+        ));
+    }
+}
+
+fn shape(shape: &[usize]) -> String {
+    if shape.is_empty() {
+        return "scalar".to_owned();
+    }
+    shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("×")
+}
+
+fn describe(kind: &OpKind) -> String {
+    match kind {
+        OpKind::View { .. } => "view".into(),
+        OpKind::Linear { terms, shift, activation, .. } => {
+            let mut words: Vec<&str> = terms
+                .iter()
+                .map(|t| match t {
+                    Term::Einsum { .. } => "matmul",
+                    Term::Conv { .. } => "conv",
+                    Term::SumPool { .. } => "sum-pool",
+                    Term::Sum { .. } => "sum",
+                    Term::Scale { .. } => "scale",
+                    Term::Product { .. } => "product",
+                })
+                .collect();
+            words.dedup();
+            let mut text = words.join("+");
+            if *shift > 0 {
+                text += &format!(" >>{shift}");
+            }
+            if *activation == Activation::Relu {
+                text += " relu";
+            }
+            text
+        }
+        OpKind::Lookup { table, .. } => format!("table of {}", table.len()),
+        OpKind::Interpolate { values, .. } => format!("interpolation of {}", values.len()),
+        OpKind::Step { .. } => "step".into(),
+        OpKind::Div { .. } => "div".into(),
+        OpKind::Sqrt { .. } => "sqrt".into(),
+        OpKind::Max { .. } => "max".into(),
+        OpKind::ArgMax { .. } => "argmax".into(),
+        OpKind::Sort { .. } => "sort".into(),
+        OpKind::Gather { .. } => "gather".into(),
+    }
+}

@@ -1,0 +1,63 @@
+//! One file per command.
+
+mod accuracy;
+mod common;
+mod devices;
+mod explain;
+mod inspect;
+mod mock;
+mod prove;
+mod setup;
+mod srs;
+mod tune;
+mod verify;
+mod witness;
+
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use halo2curves::bn256::G1Affine;
+use parhelion_dispatch::{Engine, Policy};
+use parhelion_zkml::session::Cache;
+
+use crate::args::{Cli, Command, Global};
+use crate::bench;
+
+/// Runs a command.
+pub(crate) fn run(cli: Cli) -> Result<()> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Prove(args) => prove::run(args, &engine(global)?, cache(global)),
+        Command::Verify(args) => verify::run(args),
+        Command::Setup(args) => setup::run(args, &engine(global)?, cache(global)),
+        Command::Witness(args) => witness::run(args, &engine(global)?, cache(global)),
+        Command::Mock(args) => mock::run(args, &engine(global)?, cache(global)),
+        Command::Inspect(args) => inspect::run(args, &engine(global)?, cache(global)),
+        Command::Accuracy(args) => accuracy::run(args, &engine(global)?, cache(global)),
+        Command::Devices(args) => devices::run(args, &engine(global)?),
+        Command::Explain(args) => explain::run(args, &engine(global)?),
+        Command::Tune(args) => tune::run(args, &engine(global)?),
+        Command::Srs(args) => srs::run(args),
+        Command::Bench(args) => bench::run(args, &engine(global)?),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "parhelion", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// The process-wide engine, with the backends that the command line names.
+fn engine(global: &Global) -> Result<Engine<G1Affine>> {
+    let engine = parhelion_backends::default_engine()?.with_ledger();
+    let Some(names) = &global.backend else { return Ok(engine) };
+    let choice = names.parse().map_err(anyhow::Error::msg).with_context(|| format!("--backend {names}"))?;
+    let policy = Policy { choice, ..engine.settings().policy.clone() };
+    engine.with_policy(policy).with_context(|| format!("--backend {names}"))
+}
+
+fn cache(global: &Global) -> Cache {
+    match &global.cache {
+        _ if global.no_cache => Cache::none(),
+        Some(dir) => Cache::at(dir),
+        None => Cache::from_env(),
+    }
+}

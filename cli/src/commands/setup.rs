@@ -1,0 +1,44 @@
+//! `parhelion setup`
+
+use anyhow::Result;
+use halo2curves::bn256::G1Affine;
+use parhelion_dispatch::Engine;
+use parhelion_zkml::input::Surplus;
+use parhelion_zkml::session::Cache;
+use serde_json::json;
+
+use super::common;
+use crate::args::Setup;
+use crate::ui;
+
+pub(super) fn run(args: &Setup, engine: &Engine<G1Affine>, cache: Cache) -> Result<()> {
+    let options = common::options(&args.options)?;
+    let mut session = common::session(engine, cache);
+    let imported = session.import(&args.model, &options.import)?;
+    let sample = session.input(&imported, &args.input, Surplus::Refuse)?;
+    let prepared = session.prepare(imported, &[sample], &options)?;
+    let srs = session.srs(args.srs.as_deref(), prepared.k())?;
+    let keys = session.keys(&prepared, &srs)?;
+    session.write_setup(&args.out, &prepared, &keys)?;
+    let settings = keys.settings();
+    if args.json {
+        ui::out(
+            json!({
+                "model": args.model, "model_hash": settings.model_hash, "k": settings.k,
+                "timings_ms": common::timings_json(session.timings()),
+                "pk_bytes": keys.pk_len(), "vk_bytes": keys.vk_bytes().len(),
+                "srs": settings.srs.security, "out": args.out,
+            })
+            .to_string(),
+        );
+        return Ok(());
+    }
+    ui::out(format!(
+        "k = {}, proving key {}, verifying key {}; written to {}",
+        settings.k,
+        ui::bytes(keys.pk_len()),
+        ui::bytes(keys.vk_bytes().len() as u64),
+        args.out.display()
+    ));
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! `parhelion witness`
+
+use anyhow::Result;
+use halo2curves::bn256::G1Affine;
+use parhelion_dispatch::Engine;
+use parhelion_zkml::input::Surplus;
+use parhelion_zkml::session::{self, Cache, Kind, Phase};
+
+use super::common;
+use crate::args::Witness;
+use crate::ui;
+
+pub(super) fn run(args: &Witness, engine: &Engine<G1Affine>, cache: Cache) -> Result<()> {
+    let options = common::options(&args.options)?;
+    let mut session = common::session(engine, cache);
+    let imported = session.import(&args.model, &options.import)?;
+    let input = session.input(&imported, &args.input, Surplus::Refuse)?;
+    let prepared = session.quantise(imported, std::slice::from_ref(&input), &options)?;
+    let witness = session.witness(&prepared, &input)?;
+    session::write_json(&args.out, Kind::Witness, &prepared.witness_file(&witness))?;
+    let time = common::milliseconds(session.timings(), Phase::Witness);
+    ui::out(format!("{}: written in {}", args.out.display(), ui::ms(time)));
+    Ok(())
+}
