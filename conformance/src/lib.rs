@@ -14,7 +14,7 @@
 //! fail is written `try MyBackend::new()`; where it fails, or finds no device, the tests say that they skipped, unless the
 //! environment variable `PARHELION_REQUIRE_BACKENDS` is set.
 //!
-//! To add a clause: a sentence in the contract, a function in [`suite`], a word in the list in `lib.rs`. Every backend then has it.
+//! To add a clause: a sentence in the contract, a function in [`mod@suite`], a word in the list in `lib.rs`. Every backend then has it.
 //!
 //! The doubles are ordinary backends: [`Naive`] computes by definition, [`Checked`] compares two, [`Null`] refuses, [`Faulty`] fails
 //! on schedule, [`Recording`] writes down what it was asked, [`Remote`] pretends to have memory of its own.
@@ -36,7 +36,7 @@ pub use suite::Sizes;
 #[doc(no_inline)]
 pub use halo2curves::bn256::G1Affine;
 
-/// Every clause of the suite: the operation and the name of its function in [`suite`].
+/// Every clause of the suite: the operation and the name of its function in [`mod@suite`].
 pub const CLAUSES: &[(&str, &str)] = clauses!(__clause_names());
 
 /// The functions behind [`CLAUSES`], in the same order.
