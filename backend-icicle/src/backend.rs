@@ -76,10 +76,11 @@ fn find(options: &IcicleOptions) -> Result<Vec<Found>, String> {
     };
     let (mut found, mut why) = (Vec::new(), Vec::new());
     for kind in registered.iter().filter(|kind| wanted(kind)) {
-        let lacks_all = match (library.lacks(kind, Part::Curve, options), library.lacks(kind, Part::Field, options)) {
-            (Some(curve), Some(field)) => Some(format!("{kind}: {curve}; {field}")),
-            _ => None,
-        };
+        let lacks_all =
+            match (library.lacks(kind, Part::Curve, options), library.lacks(kind, Part::Field, options)) {
+                (Some(curve), Some(field)) => Some(format!("{kind}: {curve}; {field}")),
+                _ => None,
+            };
         let session = Session::start(library, kind, 0, options.ntt_log_n);
         match (lacks_all, session.and_then(|session| session.device_count())) {
             (Some(lacks), _) => why.push(lacks),
@@ -113,8 +114,8 @@ fn find(options: &IcicleOptions) -> Result<Vec<Found>, String> {
     }
     let registered = if registered.is_empty() { "nothing".into() } else { registered.join(", ") };
     let asked = match &options.devices {
-        Some(kinds) => format!("PARHELION_ICICLE_DEVICES asks for {}", kinds.join(", ")),
-        None => "its CPU device is offered only where PARHELION_ICICLE_DEVICES names it".into(),
+        Some(kinds) => format!("PARHELION_ICICLE_DEVICE asks for {}", kinds.join(", ")),
+        None => "its CPU device is offered only where PARHELION_ICICLE_DEVICE names it".into(),
     };
     let why = if why.is_empty() { asked } else { why.join("; ") };
     let backends = match options.backend_dir() {

@@ -75,11 +75,7 @@ impl Columns {
     }
 
     /// The columns one after another in fresh device memory, and the staging memory.
-    pub(crate) fn fill(
-        self,
-        session: &Session,
-        device: &Arc<Device>,
-    ) -> Result<(Memory, Vec<u64>), Failure> {
+    pub(crate) fn fill(self, session: &Session, device: &Arc<Device>) -> Result<(Memory, Vec<u64>), Failure> {
         let total = self.stride.checked_mul(self.sources.len() as u64);
         let total = total.ok_or(Failure::TooLarge { what: "the batch" })?;
         let memory = Memory::alloc(session, device, total, "columns")?;

@@ -119,7 +119,8 @@ impl Msm<G1Affine> for IcicleMsm {
         let bytes = bases.len() as u64 * POINT;
         let free = self.device.memory_info().free.map_or(u64::MAX, |free| free / 4);
         let budget = if reuse == Reuse::Often { self.precompute.min(free) } else { 0 };
-        let factor = [8, 4, 2].into_iter().find(|factor| bytes > 0 && bytes.saturating_mul(*factor) <= budget);
+        let factor =
+            [8, 4, 2].into_iter().find(|factor| bytes > 0 && bytes.saturating_mul(*factor) <= budget);
         let multiples = factor.map(|factor| MsmParameters {
             window: window(bases.len()),
             precompute: factor as i32,

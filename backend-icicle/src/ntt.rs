@@ -248,12 +248,7 @@ impl Ntt<Fr> for IcicleNtt {
         4 * (SCALAR << shape.log_n)
     }
 
-    fn ntt_batch(
-        &self,
-        _: &Queue,
-        plan: &NttPlan<Fr>,
-        columns: &mut [RefMut<'_, Fr>],
-    ) -> Result<(), Error> {
+    fn ntt_batch(&self, _: &Queue, plan: &NttPlan<Fr>, columns: &mut [RefMut<'_, Fr>]) -> Result<(), Error> {
         check_columns(plan, columns)?;
         self.batched(plan, None, columns)
     }

@@ -16,8 +16,8 @@ pub struct IcicleOptions {
     /// Directory of the device backends, searched recursively: `ICICLE_BACKEND_INSTALL_DIR`, as Icicle itself documents it, or else
     /// `/opt/icicle/lib/backend` where that exists.
     pub backend_dir: Option<PathBuf>,
-    /// Kinds of device to offer, by Icicle's names: `PARHELION_ICICLE_DEVICES`, such as `CUDA` or `CUDA,CPU`. Without it, every
-    /// registered kind but Icicle's own CPU, which is a correctness oracle and not an accelerator.
+    /// Kinds of device to offer, by Icicle's names, such as `CUDA`; `PARHELION_ICICLE_DEVICE` names one. Without it, or with `auto`,
+    /// every registered kind but Icicle's own CPU, which is a correctness oracle and not an accelerator.
     pub devices: Option<Vec<String>>,
     /// How long one call may take before the device counts as lost: `PARHELION_ICICLE_TIMEOUT`, in seconds.
     pub timeout: Duration,
@@ -72,15 +72,17 @@ impl IcicleOptions {
             },
         };
         let default = IcicleOptions::default();
-        let devices = match text("PARHELION_ICICLE_DEVICES")? {
-            None => None,
-            Some((name, value)) => {
-                let kinds: Vec<String> = value.split(',').map(|kind| kind.trim().to_owned()).collect();
-                if kinds.iter().any(|kind| kind.is_empty() || kind.len() > 63) {
-                    return Err(format!("{name}={value}: expected names of devices, such as CUDA,CPU"));
-                }
-                Some(kinds)
+        let devices = match text("PARHELION_ICICLE_DEVICE")? {
+            Some((name, value)) if value.len() > 63 || value.contains(',') => {
+                return Err(format!("{name}={value}: expected one of Icicle's names, such as CUDA"));
             }
+            Some((_, value)) if value == "auto" => None,
+            device => device.map(|(_, value)| vec![value]),
+        };
+        let precompute = match text("PARHELION_ICICLE_PRECOMPUTE")? {
+            None => default.precompute,
+            Some((name, value)) => bytes(&value)
+                .ok_or_else(|| format!("{name}={value}: expected bytes, such as 4096, 512M or 8G"))?,
         };
         let ntt_log_n = number("PARHELION_ICICLE_NTT_LOG_N", 1, 28)?;
         Ok(IcicleOptions {
@@ -89,7 +91,7 @@ impl IcicleOptions {
             devices,
             timeout: number("PARHELION_ICICLE_TIMEOUT", 1, 86_400)?
                 .map_or(default.timeout, Duration::from_secs),
-            precompute: number("PARHELION_ICICLE_PRECOMPUTE", 0, u64::MAX)?.unwrap_or(default.precompute),
+            precompute,
             ntt_log_n: ntt_log_n.and_then(|n| u32::try_from(n).ok()).unwrap_or(default.ntt_log_n),
         })
     }
@@ -100,7 +102,8 @@ impl IcicleOptions {
         if let Some(dir) = &self.library_dir {
             return vec![Some(dir.clone())];
         }
-        let near = self.backend_dir.iter().flat_map(|dir| [Some(dir.clone()), dir.parent().map(PathBuf::from)]);
+        let near =
+            self.backend_dir.iter().flat_map(|dir| [Some(dir.clone()), dir.parent().map(PathBuf::from)]);
         near.chain([Some(PathBuf::from(INSTALL_DIR)), None])
             .filter(|dir| dir.as_ref().is_none_or(|dir| dir.is_dir()))
             .collect()
@@ -111,6 +114,21 @@ impl IcicleOptions {
         let default = PathBuf::from(INSTALL_DIR).join("backend");
         self.backend_dir.clone().or_else(|| default.is_dir().then_some(default))
     }
+}
+
+/// `4096`, `64K`, `512M`, `8G`, `8GiB`: bytes in powers of 1024.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text.get(digits.len()..)?.to_ascii_uppercase();
+    let shift = match unit.strip_suffix("IB").or(unit.strip_suffix('B')).unwrap_or(&unit) {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return None,
+    };
+    digits.trim().parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 #[cfg(test)]
@@ -126,23 +144,29 @@ mod tests {
         let set = options(&[
             ("PARHELION_ICICLE_LIB", "some/lib"),
             ("ICICLE_BACKEND_INSTALL_DIR", "some/backend"),
-            ("PARHELION_ICICLE_DEVICES", "CUDA, CPU"),
+            ("PARHELION_ICICLE_DEVICE", "CUDA"),
             ("PARHELION_ICICLE_TIMEOUT", "7"),
-            ("PARHELION_ICICLE_PRECOMPUTE", "1024"),
+            ("PARHELION_ICICLE_PRECOMPUTE", "1GiB"),
             ("PARHELION_ICICLE_NTT_LOG_N", "24"),
         ])
         .unwrap();
         let expected = IcicleOptions {
             library_dir: Some("some/lib".into()),
             backend_dir: Some("some/backend".into()),
-            devices: Some(vec!["CUDA".into(), "CPU".into()]),
+            devices: Some(vec!["CUDA".into()]),
             timeout: Duration::from_secs(7),
-            precompute: 1024,
+            precompute: 1 << 30,
             ntt_log_n: 24,
         };
         assert_eq!(set, expected);
-        assert_eq!(set.library_dirs(), [Some("some/lib".into())], "a directory that is named is the only one");
-        assert_eq!(options(&[("PARHELION_ICICLE_TIMEOUT", "")]), Ok(IcicleOptions::default()));
+        assert_eq!(
+            set.library_dirs(),
+            [Some("some/lib".into())],
+            "a directory that is named is the only one"
+        );
+        for unset in [("PARHELION_ICICLE_TIMEOUT", ""), ("PARHELION_ICICLE_DEVICE", "auto")] {
+            assert_eq!(options(&[unset]), Ok(IcicleOptions::default()));
+        }
     }
 
     #[test]
@@ -152,7 +176,8 @@ mod tests {
             ("PARHELION_ICICLE_TIMEOUT", "soon"),
             ("PARHELION_ICICLE_PRECOMPUTE", "-1"),
             ("PARHELION_ICICLE_NTT_LOG_N", "29"),
-            ("PARHELION_ICICLE_DEVICES", "CUDA,,CPU"),
+            ("PARHELION_ICICLE_PRECOMPUTE", "99999999T"),
+            ("PARHELION_ICICLE_DEVICE", "CUDA,CPU"),
         ] {
             let error = options(&[(name, value)]).unwrap_err();
             assert!(error.contains(name) && error.contains(value), "{error}");

@@ -72,15 +72,17 @@ impl Session {
         let symbols = &library.symbols;
         // A kind that nobody registered would throw.
         // SAFETY: the device is a valid structure that lives until the call returns.
-        check("icicle_is_device_available", unsafe { (symbols.icicle_is_device_available)(&raw const device) })?;
+        check("icicle_is_device_available", unsafe {
+            (symbols.icicle_is_device_available)(&raw const device)
+        })?;
         // SAFETY: as above.
         check("icicle_set_device", unsafe { (symbols.icicle_set_device)(&raw const device) })?;
         let mut active = RawDevice { kind: [0; 64], id: -1 };
         // SAFETY: the structure is writable and as large as the library expects.
         check("icicle_get_active_device", unsafe { (symbols.icicle_get_active_device)(&raw mut active) })?;
         let length = |raw: &RawDevice| raw.kind.iter().position(|byte| *byte == 0).unwrap_or(0);
-        let same = active.id == id
-            && active.kind.get(..length(&active)) == device.kind.get(..length(&device));
+        let same =
+            active.id == id && active.kind.get(..length(&active)) == device.kind.get(..length(&device));
         if !same {
             return Err(Failure::Lost(format!("the thread's device is not {kind}:{id} after setting it")));
         }
@@ -99,9 +101,8 @@ impl Session {
     pub(crate) fn memory(&self) -> Option<(u64, u64)> {
         let (mut total, mut free) = (0usize, 0usize);
         // SAFETY: both integers are writable.
-        let code = unsafe {
-            (self.library.symbols.icicle_get_available_memory)(&raw mut total, &raw mut free)
-        };
+        let code =
+            unsafe { (self.library.symbols.icicle_get_available_memory)(&raw mut total, &raw mut free) };
         (code == 0).then_some((total as u64, free as u64))
     }
 
@@ -138,7 +139,8 @@ impl Session {
             }
             Ok(()) => Ok(Address(address as usize)),
             Err(Failure::Returned {
-                error: IcicleError::OutOfMemory | IcicleError::AllocationFailed, ..
+                error: IcicleError::OutOfMemory | IcicleError::AllocationFailed,
+                ..
             }) => Err(memory()),
             Err(failure) => Err(failure),
         }
@@ -285,7 +287,8 @@ impl Session {
         let roomy = log_n.max(first).max(1);
         let made = match self.init_domain(roomy) {
             Err(Failure::Returned {
-                error: IcicleError::OutOfMemory | IcicleError::AllocationFailed, ..
+                error: IcicleError::OutOfMemory | IcicleError::AllocationFailed,
+                ..
             }) if roomy > log_n.max(1) => self.init_domain(log_n.max(1)).map(|()| log_n.max(1)),
             other => other.map(|()| roomy),
         }?;
@@ -299,9 +302,8 @@ impl Session {
         let config =
             NttDomainConfig { stream: std::ptr::null_mut(), is_async: false, ext: std::ptr::null_mut() };
         // SAFETY: both structures live until the call returns. The root has order 2^log_n, so the library does not throw.
-        let code = unsafe {
-            (self.library.symbols.bn254_ntt_init_domain)(&raw const root, &raw const config)
-        };
+        let code =
+            unsafe { (self.library.symbols.bn254_ntt_init_domain)(&raw const root, &raw const config) };
         check("bn254_ntt_init_domain", code)
     }
 
@@ -314,7 +316,8 @@ impl Session {
         inverse: bool,
     ) -> Result<(), Failure> {
         const CALL: &str = "bn254_ntt";
-        let n = 1u64.checked_shl(log_n).filter(|_| log_n <= Fr::S).ok_or(Failure::TooLarge { what: "log_n" })?;
+        let n =
+            1u64.checked_shl(log_n).filter(|_| log_n <= Fr::S).ok_or(Failure::TooLarge { what: "log_n" })?;
         expect((batch as u64).checked_mul(n * SCALAR) == Some(columns.bytes()) && batch > 0, CALL)?;
         if log_n == 0 {
             return Ok(());
@@ -379,7 +382,9 @@ impl Session {
         let needed = n.checked_mul(POINT * parameters.precompute as u64);
         expect(n > 0 && n * batch as u64 * SCALAR == scalars.bytes(), CALL)?;
         expect(needed.is_some_and(|needed| needed <= bases.bytes()), CALL)?;
-        if parameters.precompute > 1 && let Some((_, free)) = self.memory() {
+        if parameters.precompute > 1
+            && let Some((_, free)) = self.memory()
+        {
             // CUDA throws when the buckets for a fixed window do not fit into 0.7 of what is free.
             let windows = 254u64.div_ceil(parameters.window as u64);
             let buckets = (384 * windows.div_ceil(parameters.precompute as u64)) << parameters.window;

@@ -1,4 +1,10 @@
 //! The suite on the loopback library, as both kinds of device, and with precomputed bases.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
 
 mod common;
 

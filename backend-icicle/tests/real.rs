@@ -1,4 +1,4 @@
-//! The suite on a real library, where `PARHELION_ICICLE_LIB` names one: its CPU device, or the kinds that `PARHELION_ICICLE_DEVICES`
+//! The suite on a real library, where `PARHELION_ICICLE_LIB` names one: its CPU device, or the kind that `PARHELION_ICICLE_DEVICE`
 //! names. `PARHELION_REQUIRE_BACKENDS=1` makes absence a failure.
 
 use parhelion_backend_icicle::{IcicleBackend, IcicleOptions};

@@ -1,11 +1,12 @@
 //! Every Parhelion backend behind one additive cargo feature each, and the default engine.
 //!
-//! This is the only crate that names backends, and [`default_engine`] holds the only static of the project: open devices, their prepared
+//! This is the only crate that names backends, and [`default_engine`] holds the only static above the backends: open devices, their prepared
 //! bases and compiled programs live from the first proof to the end of the process, usable from every thread.
 //!
 //! | feature | backend | needs at build time |
 //! |---|---|---|
 //! | `cpu` (default) | `cpu` | nothing |
+//! | `icicle` | `icicle` | nothing: Icicle is found at run time, see `docs/gpu.md` |
 #![forbid(unsafe_code)]
 
 mod open;
@@ -62,6 +63,8 @@ pub fn all() -> Vec<Box<dyn Backend<G1Affine>>> {
     vec![
         #[cfg(feature = "cpu")]
         Box::new(parhelion_backend_cpu::CpuBackend::new()),
+        #[cfg(feature = "icicle")]
+        Box::new(parhelion_backend_icicle::IcicleBackend::new()),
     ]
 }
 

@@ -140,6 +140,36 @@ pub const KNOBS: &[Knob] = &[
         doc: "instruction set of the CPU backend",
     },
     Knob {
+        name: "PARHELION_ICICLE_LIB",
+        kind: KnobKind::Path,
+        default: "searched",
+        doc: "directory of Icicle's front-end libraries",
+    },
+    Knob {
+        name: "PARHELION_ICICLE_DEVICE",
+        kind: KnobKind::Word(&["auto", "CUDA", "METAL", "VULKAN", "CPU"]),
+        default: "auto",
+        doc: "kind of Icicle's devices to offer; `auto` is every kind but its own slow CPU",
+    },
+    Knob {
+        name: "PARHELION_ICICLE_TIMEOUT",
+        kind: KnobKind::Count,
+        default: "300",
+        doc: "seconds after which a call of Icicle counts as hanging and its device as lost",
+    },
+    Knob {
+        name: "PARHELION_ICICLE_PRECOMPUTE",
+        kind: KnobKind::Bytes,
+        default: "0",
+        doc: "device memory for precomputed multiples of one set of bases",
+    },
+    Knob {
+        name: "PARHELION_ICICLE_NTT_LOG_N",
+        kind: KnobKind::Log2,
+        default: "22",
+        doc: "log2 of the length that Icicle's twiddle factors are made for at first",
+    },
+    Knob {
         name: "ENABLE_ICICLE_GPU",
         kind: KnobKind::Presence,
         default: "unset",
@@ -203,6 +233,16 @@ pub struct Knobs {
     pub trace: Option<PathBuf>,
     /// `PARHELION_CPU_ISA`.
     pub cpu_isa: Option<String>,
+    /// `PARHELION_ICICLE_LIB`.
+    pub icicle_lib: Option<PathBuf>,
+    /// `PARHELION_ICICLE_DEVICE`.
+    pub icicle_device: Option<String>,
+    /// `PARHELION_ICICLE_TIMEOUT`, in seconds.
+    pub icicle_timeout: Option<usize>,
+    /// `PARHELION_ICICLE_PRECOMPUTE`, in bytes.
+    pub icicle_precompute: Option<u64>,
+    /// `PARHELION_ICICLE_NTT_LOG_N`.
+    pub icicle_ntt_log_n: Option<u32>,
     /// `ENABLE_ICICLE_GPU`.
     pub enable_icicle_gpu: bool,
     /// `ICICLE_SMALL_K`.
@@ -298,6 +338,11 @@ impl Knobs {
             }
             "PARHELION_TRACE" => self.trace = Some(value.into()),
             "PARHELION_CPU_ISA" => self.cpu_isa = Some(parse_word(knob, value)?.to_owned()),
+            "PARHELION_ICICLE_LIB" => self.icicle_lib = Some(value.into()),
+            "PARHELION_ICICLE_DEVICE" => self.icicle_device = Some(parse_word(knob, value)?.to_owned()),
+            "PARHELION_ICICLE_TIMEOUT" => self.icicle_timeout = Some(parse_count(value)?),
+            "PARHELION_ICICLE_PRECOMPUTE" => self.icicle_precompute = Some(parse_bytes(value)?),
+            "PARHELION_ICICLE_NTT_LOG_N" => self.icicle_ntt_log_n = Some(parse_log2(value)?),
             "ENABLE_ICICLE_GPU" => self.enable_icicle_gpu = true,
             "ICICLE_SMALL_K" => self.icicle_small_k = Some(parse_log2(value)?),
             "ICICLE_BACKEND_INSTALL_DIR" => self.icicle_backend_install_dir = Some(value.into()),

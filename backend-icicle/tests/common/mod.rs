@@ -27,7 +27,10 @@ impl Fixture {
     }
 
     /// Devices of a fresh copy, with other settings than the default.
-    pub(crate) fn with(devices: &[&str], set: impl FnOnce(&mut IcicleOptions)) -> Result<Self, LoopbackError> {
+    pub(crate) fn with(
+        devices: &[&str],
+        set: impl FnOnce(&mut IcicleOptions),
+    ) -> Result<Self, LoopbackError> {
         let library = Loopback::install()?;
         let backend = backend(&library, devices, set);
         Ok(Fixture { library, backend })

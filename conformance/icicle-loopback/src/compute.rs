@@ -106,7 +106,8 @@ pub(crate) fn msm(scalars: &[u64], bases: &[u64], what: Msm) -> Result<Vec<u64>,
     }
     let share = if what.precompute > 1 { shift(what.window, what.precompute) } else { 256 };
     let provider = provider().ok_or(code::UNKNOWN_ERROR)?;
-    let (msm, queue) = (provider.msm.as_ref().ok_or(code::UNKNOWN_ERROR)?, parhelion_backend_api::Queue::host());
+    let (msm, queue) =
+        (provider.msm.as_ref().ok_or(code::UNKNOWN_ERROR)?, parhelion_backend_api::Queue::host());
     for (i, column) in scalars.chunks_exact(what.n * 4).enumerate() {
         let first = if what.points_shared { 0 } else { i * what.n * what.precompute };
         let bases = &points[first..first + what.n * what.precompute];

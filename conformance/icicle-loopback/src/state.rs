@@ -159,7 +159,7 @@ impl State {
     pub(crate) fn find(&mut self, address: usize, bytes: usize) -> Option<(&mut Allocation, usize)> {
         let (start, allocation) = self.memory.range_mut(..=address).next_back()?;
         let at = address - *start;
-        let fits = at % 8 == 0 && at + bytes <= allocation.words.len() * 8;
+        let fits = at.is_multiple_of(8) && at + bytes <= allocation.words.len() * 8;
         fits.then_some((allocation, at / 8))
     }
 

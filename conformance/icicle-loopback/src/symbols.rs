@@ -5,7 +5,11 @@
 //! # Safety
 //!
 //! As in C: pointers are valid for what the arguments say.
-#![allow(clippy::missing_safety_doc, missing_docs, reason = "said once for all symbols, in the module's documentation")]
+#![allow(
+    clippy::missing_safety_doc,
+    missing_docs,
+    reason = "said once for all symbols, in the module's documentation"
+)]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
@@ -86,10 +90,7 @@ fn throws(state: &mut State, why: &str) -> i32 {
 }
 
 /// Runs a call on the thread's device, with whatever fault is due.
-fn on_device(
-    call: &'static str,
-    f: impl FnOnce(&mut State, &Name) -> Result<Output, i32>,
-) -> c_int {
+fn on_device(call: &'static str, f: impl FnOnce(&mut State, &Name) -> Result<Output, i32>) -> c_int {
     enum Outcome {
         Done(c_int),
         Sleep(std::time::Duration),
@@ -430,7 +431,8 @@ pub unsafe extern "C" fn bn254_ntt(
             return Err(throws(state, "a transform of a length that is not a power of two"));
         }
         let log_n = n.ilog2();
-        let Some((root, log_max)) = state.domains.get(device).copied().filter(|(_, max)| *max >= log_n) else {
+        let Some((root, log_max)) = state.domains.get(device).copied().filter(|(_, max)| *max >= log_n)
+        else {
             return Err(throws(state, "a transform beyond the domain"));
         };
         if config.coset_gen != [1, 0, 0, 0] {
@@ -576,7 +578,9 @@ pub unsafe extern "C" fn bn254_msm(
             )
         };
         if bases.chunks_exact(8).any(|words| compute::base(words, what.points_montgomery).is_none()) {
-            state.violate("T3: a base that is not on the curve: points in a form that the device does not read");
+            state.violate(
+                "T3: a base that is not on the curve: points in a form that the device does not read",
+            );
             return Err(code::INVALID_ARGUMENT);
         }
         let words = compute::msm(&scalars, &bases, what)?;

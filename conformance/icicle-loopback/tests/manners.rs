@@ -1,4 +1,10 @@
 //! The library has the manners that it is there for: what a careless caller gets wrong comes out wrong, or is written down.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
 
 use std::ffi::{c_int, c_void};
 use std::sync::Mutex;
@@ -109,7 +115,13 @@ impl Raw {
         unsafe {
             let msm: libloading::Symbol<
                 '_,
-                unsafe extern "C" fn(*const c_void, *const c_void, c_int, *const c_void, *mut c_void) -> c_int,
+                unsafe extern "C" fn(
+                    *const c_void,
+                    *const c_void,
+                    c_int,
+                    *const c_void,
+                    *mut c_void,
+                ) -> c_int,
             > = self.library.get(b"bn254_msm").unwrap();
             msm(scalars, bases, 1, config.as_ptr().cast(), result.as_mut_ptr().cast())
         }
