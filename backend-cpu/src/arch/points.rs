@@ -14,6 +14,19 @@ pub(crate) struct Pair {
     pub(crate) to: u32,
 }
 
+/// Asks for the cache line at `from`, which may be any address.
+#[inline(always)]
+pub(crate) fn prefetch<T>(from: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint that never faults; SSE is part of x86-64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
 /// Affine points of G1 in the layout that one instruction set computes on.
 pub(crate) trait Points: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// A point, the identity included.

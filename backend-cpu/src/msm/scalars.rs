@@ -8,11 +8,11 @@
 
 use halo2curves::bn256::Fr;
 
+use crate::arch::generic::field::{FrPrime, Prime};
 use crate::arch::points::{NEGATE, Points};
 
 /// r, the order of the group.
-const MODULUS: [u64; 4] =
-    [0x43e1_f593_f000_0001, 0x2833_e848_79b9_7091, 0xb850_45b6_8181_585d, 0x3064_4e72_e131_a029];
+const MODULUS: [u64; 4] = FrPrime::MODULUS;
 
 /// Upper bounds of the classes in bits of magnitude.
 const CLASS_BITS: [u32; CLASSES] = [16, 64, 254];

@@ -1,4 +1,4 @@
-//! Lazily reduced arithmetic of the scalar field on four words of 64 bits, in Montgomery form with R = 2^256.
+//! Lazily reduced arithmetic of both fields on four words of 64 bits, in Montgomery form with R = 2^256.
 //!
 //! p < 2^254, so values below 4p fit; products of a value below 4p and one below p are below 2p without a final subtraction.
 
@@ -8,17 +8,47 @@ use parhelion_backend_api::hal::{as_bytes, as_bytes_mut};
 /// Four words, least significant first.
 pub(crate) type Words = [u64; 4];
 
-/// The order of the scalar field.
-pub(crate) const MODULUS: Words =
-    [0x43e1_f593_f000_0001, 0x2833_e848_79b9_7091, 0xb850_45b6_8181_585d, 0x3064_4e72_e131_a029];
-const TWICE: Words = [
-    MODULUS[0] << 1,
-    MODULUS[1] << 1 | MODULUS[0] >> 63,
-    MODULUS[2] << 1 | MODULUS[1] >> 63,
-    MODULUS[3] << 1 | MODULUS[2] >> 63,
-];
-/// −1/p modulo 2^64.
-const INVERSE: u64 = 0xc2e1_f593_efff_ffff;
+/// A prime below 2^254.
+pub(crate) trait Prime {
+    /// It.
+    const MODULUS: Words;
+    /// Twice it.
+    const TWICE: Words = [
+        Self::MODULUS[0] << 1,
+        Self::MODULUS[1] << 1 | Self::MODULUS[0] >> 63,
+        Self::MODULUS[2] << 1 | Self::MODULUS[1] >> 63,
+        Self::MODULUS[3] << 1 | Self::MODULUS[2] >> 63,
+    ];
+    /// −1/p modulo 2^64.
+    const INVERSE: u64 = {
+        // Newton's iteration doubles the number of correct bits.
+        let mut x = 1u64;
+        let mut i = 0;
+        while i < 6 {
+            x = x.wrapping_mul(2u64.wrapping_sub(Self::MODULUS[0].wrapping_mul(x)));
+            i += 1;
+        }
+        x.wrapping_neg()
+    };
+}
+
+/// Of the scalar field.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrPrime;
+
+impl Prime for FrPrime {
+    const MODULUS: Words =
+        [0x43e1_f593_f000_0001, 0x2833_e848_79b9_7091, 0xb850_45b6_8181_585d, 0x3064_4e72_e131_a029];
+}
+
+/// Of the base field.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FqPrime;
+
+impl Prime for FqPrime {
+    const MODULUS: Words =
+        [0x3c20_8c16_d87c_fd47, 0x9781_6a91_6871_ca8d, 0xb850_45b6_8181_585d, 0x3064_4e72_e131_a029];
+}
 
 /// The Montgomery words of an element.
 pub(crate) fn words(x: Fr) -> Words {
@@ -58,16 +88,16 @@ fn mac(a: u64, b: u64, c: u64, carry: u64) -> (u64, u64) {
 
 /// a·b/2^256, below a·b/2^256 + p. One operand is below 4p, the other below p (or both below 2p).
 #[inline(always)]
-pub(crate) fn mul(a: &Words, b: &Words) -> Words {
+pub(crate) fn mul_mod<P: Prime>(a: &Words, b: &Words) -> Words {
     let mut t = [0u64; 4];
     for word in b {
         let (low, mut c) = mac(t[0], a[0], *word, 0);
-        let m = low.wrapping_mul(INVERSE);
-        let (_, mut d) = mac(low, m, MODULUS[0], 0);
+        let m = low.wrapping_mul(P::INVERSE);
+        let (_, mut d) = mac(low, m, P::MODULUS[0], 0);
         for j in 1..4 {
             let (x, carry) = mac(t[j], a[j], *word, c);
             c = carry;
-            let (y, carry) = mac(x, m, MODULUS[j], d);
+            let (y, carry) = mac(x, m, P::MODULUS[j], d);
             d = carry;
             t[j - 1] = y;
         }
@@ -75,6 +105,12 @@ pub(crate) fn mul(a: &Words, b: &Words) -> Words {
         t[3] = c + d;
     }
     t
+}
+
+/// [`mul_mod`] in the scalar field.
+#[inline(always)]
+pub(crate) fn mul(a: &Words, b: &Words) -> Words {
+    mul_mod::<FrPrime>(a, b)
 }
 
 #[inline(always)]
@@ -125,19 +161,37 @@ pub(crate) fn add(a: &Words, b: &Words) -> Words {
 /// a − b + 2p for b at most 2p.
 #[inline(always)]
 pub(crate) fn sub(a: &Words, b: &Words) -> Words {
-    add_words(a, &sub_words(&TWICE, b).0)
+    sub_mod::<FrPrime>(a, b)
+}
+
+/// [`sub`] in any field.
+#[inline(always)]
+pub(crate) fn sub_mod<P: Prime>(a: &Words, b: &Words) -> Words {
+    add_words(a, &sub_words(&P::TWICE, b).0)
+}
+
+/// a − b + p for b at most p.
+#[inline(always)]
+pub(crate) fn sub_once<P: Prime>(a: &Words, b: &Words) -> Words {
+    add_words(a, &sub_words(&P::MODULUS, b).0)
 }
 
 /// Brings a value below 4p below 2p.
 #[inline(always)]
 pub(crate) fn reduce(a: &Words) -> Words {
-    less_if_possible(a, &TWICE)
+    less_if_possible(a, &FrPrime::TWICE)
 }
 
 /// The canonical representative of a value below 4p.
 #[inline(always)]
 pub(crate) fn canonical(a: &Words) -> Words {
-    less_if_possible(&reduce(a), &MODULUS)
+    canonical_mod::<FrPrime>(a)
+}
+
+/// [`canonical`] in any field.
+#[inline(always)]
+pub(crate) fn canonical_mod<P: Prime>(a: &Words) -> Words {
+    less_if_possible(&less_if_possible(a, &P::TWICE), &P::MODULUS)
 }
 
 #[cfg(test)]
@@ -170,8 +224,13 @@ mod tests {
             Fr::ROOT_OF_UNITY,
             // Small and large as Montgomery words.
             element(&[1, 0, 0, 0]),
-            element(&[MODULUS[0] - 1, MODULUS[1], MODULUS[2], MODULUS[3]]),
-            element(&[u64::MAX, u64::MAX, u64::MAX, MODULUS[3] - 1]),
+            element(&[
+                FrPrime::MODULUS[0] - 1,
+                FrPrime::MODULUS[1],
+                FrPrime::MODULUS[2],
+                FrPrime::MODULUS[3],
+            ]),
+            element(&[u64::MAX, u64::MAX, u64::MAX, FrPrime::MODULUS[3] - 1]),
         ];
         edges.iter().for_each(|a| edges.iter().for_each(|b| check(*a, *b)));
     }

@@ -3,7 +3,8 @@
 use ff::{Field, PrimeField};
 use halo2curves::bn256::{Fq, Fr, G1Affine};
 
-use crate::arch::points::{NEGATE, Pair, Points};
+use super::field::{FqPrime, Words, canonical_mod, mul_mod, sub_once};
+use crate::arch::points::{NEGATE, Pair, Points, prefetch};
 
 /// The portable kernels.
 #[derive(Clone, Copy, Debug)]
@@ -12,11 +13,29 @@ pub(crate) struct ScalarPoints;
 /// Denominators' running product before each pair, and each pair's denominator: zero if the sum needs none.
 #[derive(Default)]
 pub(crate) struct Workspace {
-    prefix: Vec<(Fq, Fq)>,
+    prefix: Vec<(Words, Words)>,
 }
 
-fn is_zero(x: &Fq) -> bool {
-    *x == Fq::ZERO
+/// The Montgomery words of a coordinate.
+fn words(x: Fq) -> Words {
+    // SAFETY: `Fq` is one `[u64; 4]`, as `parhelion-hal` asserts of its size and alignment.
+    unsafe { std::mem::transmute::<Fq, Words>(x) }
+}
+
+/// The coordinate with these Montgomery words, which are below 4p.
+fn coordinate(w: &Words) -> Fq {
+    // SAFETY: as in `words`; any words are a memory-safe value, and these are canonical.
+    unsafe { std::mem::transmute::<Words, Fq>(canonical_mod::<FqPrime>(w)) }
+}
+
+/// Distance in pairs at which points are prefetched.
+const AHEAD: usize = 8;
+
+fn prefetch_pair(src: *const G1Affine, pair: Option<&Pair>) {
+    if let Some(pair) = pair {
+        prefetch(src.wrapping_add((pair.a & !NEGATE) as usize));
+        prefetch(src.wrapping_add((pair.b & !NEGATE) as usize));
+    }
 }
 
 /// # Safety
@@ -43,7 +62,7 @@ impl Points for ScalarPoints {
 
     // No point of the curve has y = 0: its order is odd.
     fn is_identity(point: &G1Affine) -> bool {
-        is_zero(&point.y)
+        point.y == Fq::ZERO
     }
 
     fn negate(point: &G1Affine) -> G1Affine {
@@ -59,43 +78,52 @@ impl Points for ScalarPoints {
     ) {
         let prefix = &mut workspace.prefix;
         prefix.clear();
-        let mut product = Fq::ONE;
-        for pair in pairs {
+        // Values below 2p throughout, zero only where stated.
+        let mut product = words(Fq::ONE);
+        for (i, pair) in pairs.iter().enumerate() {
+            prefetch_pair(src, pairs.get(i + AHEAD));
             // SAFETY: in bounds by the caller's contract.
             let (a, b) = unsafe { (load(src, pair.a), load(src, pair.b)) };
-            let mut denominator =
-                if Self::is_identity(&a) || Self::is_identity(&b) { Fq::ZERO } else { b.x - a.x };
-            if is_zero(&denominator) && !Self::is_identity(&a) && a == b {
-                denominator = a.y.double();
-            }
+            let denominator = if a.x != b.x && !Self::is_identity(&a) && !Self::is_identity(&b) {
+                sub_once::<FqPrime>(&words(b.x), &words(a.x))
+            } else if a == b && !Self::is_identity(&a) {
+                words(a.y.double())
+            } else {
+                [0; 4]
+            };
             prefix.push((product, denominator));
-            if !is_zero(&denominator) {
-                product *= denominator;
+            if denominator != [0; 4] {
+                product = mul_mod::<FqPrime>(&product, &denominator);
             }
         }
         // A product of non-zero elements.
-        let mut inverse = product.invert().unwrap_or(Fq::ZERO);
-        for (pair, (before, denominator)) in pairs.iter().zip(prefix.iter()).rev() {
+        let mut inverse = words(coordinate(&product).invert().unwrap_or(Fq::ZERO));
+        for (i, (pair, (before, denominator))) in pairs.iter().zip(prefix.iter()).enumerate().rev() {
+            prefetch_pair(src, pairs.get(i.wrapping_sub(AHEAD)));
             // SAFETY: in bounds by the caller's contract.
             let (a, b) = unsafe { (load(src, pair.a), load(src, pair.b)) };
-            let sum = if is_zero(denominator) {
+            let sum = if *denominator == [0; 4] {
                 match (Self::is_identity(&a), Self::is_identity(&b)) {
                     (true, _) => b,
                     (_, true) => a,
                     _ => Self::IDENTITY,
                 }
             } else {
-                let inverted = inverse * before;
-                inverse *= denominator;
+                let inverted = mul_mod::<FqPrime>(&inverse, before);
+                inverse = mul_mod::<FqPrime>(&inverse, denominator);
+                let (ax, ay, bx) = (words(a.x), words(a.y), words(b.x));
                 let numerator = if a.x == b.x {
                     let square = a.x.square();
-                    square.double() + square
+                    words(square.double() + square)
                 } else {
-                    b.y - a.y
+                    sub_once::<FqPrime>(&words(b.y), &ay)
                 };
-                let slope = numerator * inverted;
-                let x = slope.square() - a.x - b.x;
-                G1Affine { x, y: slope * (a.x - x) - a.y }
+                let slope = mul_mod::<FqPrime>(&numerator, &inverted);
+                // λ² − xa − xb + 2p, below 4p.
+                let x = mul_mod::<FqPrime>(&slope, &slope);
+                let x = coordinate(&sub_once::<FqPrime>(&sub_once::<FqPrime>(&x, &ax), &bx));
+                let y = mul_mod::<FqPrime>(&slope, &sub_once::<FqPrime>(&ax, &words(x)));
+                G1Affine { x, y: coordinate(&sub_once::<FqPrime>(&y, &ay)) }
             };
             // SAFETY: in bounds by the caller's contract.
             unsafe { *dst.add(pair.to as usize) = sum };

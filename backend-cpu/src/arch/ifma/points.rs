@@ -8,7 +8,7 @@ use halo2curves::bn256::{Fq, Fr, G1Affine};
 use super::Token;
 use super::field::{FqModulus, FrModulus, Modulus, V8, transpose_pairs, untranspose_pairs};
 use crate::arch::generic::ScalarPoints;
-use crate::arch::points::{NEGATE, Pair, Points};
+use crate::arch::points::{NEGATE, Pair, Points, prefetch};
 
 /// The kernels; a value exists only where the instructions do.
 #[derive(Clone, Copy, Debug)]
@@ -207,17 +207,10 @@ unsafe fn load(src: *const Packed, offsets: &[u64], negate: __mmask8) -> (V, V) 
 /// Distance in vectors at which points are prefetched.
 const AHEAD: usize = 4;
 
-/// # Safety
-/// Operands of `pairs` are in bounds of `src`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
-unsafe fn prefetch(src: *const Packed, pairs: &[Pair; 8]) {
+fn prefetch_vector(src: *const Packed, pairs: &[Pair; 8]) {
     for pair in pairs {
-        // SAFETY: in bounds by the caller's contract.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(src.add((pair.a & !NEGATE) as usize).cast());
-            _mm_prefetch::<_MM_HINT_T0>(src.add((pair.b & !NEGATE) as usize).cast());
-        }
+        prefetch(src.wrapping_add((pair.a & !NEGATE) as usize));
+        prefetch(src.wrapping_add((pair.b & !NEGATE) as usize));
     }
 }
 
@@ -245,7 +238,7 @@ unsafe fn add_pairs(src: *const Packed, dst: *mut Packed, pairs: &[Pair], worksp
     for i in 0..vectors {
         // SAFETY: in bounds by the caller's contract.
         let (xa, xb) = unsafe {
-            prefetch(src, whole.get(i + AHEAD).unwrap_or(&last));
+            prefetch_vector(src, whole.get(i + AHEAD).unwrap_or(&last));
             let ops = operands(vector(i));
             (load_x(src, &ops.offsets[..8]), load_x(src, &ops.offsets[8..]))
         };
@@ -270,7 +263,7 @@ unsafe fn add_pairs(src: *const Packed, dst: *mut Packed, pairs: &[Pair], worksp
     for i in (0..vectors).rev() {
         // SAFETY: in bounds by the caller's contract.
         unsafe {
-            prefetch(src, vector(i.saturating_sub(AHEAD)));
+            prefetch_vector(src, vector(i.saturating_sub(AHEAD)));
             inverse = finish(src, dst, vector(i), (pairs.len() - i * 8).min(8), prefix[i], masks[i], inverse);
         }
     }
