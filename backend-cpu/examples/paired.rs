@@ -6,6 +6,12 @@
 //!
 //! `PARHELION_CPU_ISA` chooses the instruction set, `RAYON_NUM_THREADS` the threads of both sides. `ratio` is theirs / ours.
 
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a benchmark reports to standard output and may stop"
+)]
+
 use std::time::Instant;
 
 use ff::{Field, PrimeField, WithSmallOrderMulGroup};
@@ -40,7 +46,7 @@ impl Bench {
         theirs();
         let (mut a, mut b): (Vec<f64>, Vec<f64>) =
             (0..self.runs).map(|_| (time(&mut ours), time(&mut theirs))).unzip();
-        let mut median = |v: &mut Vec<f64>| {
+        let median = |v: &mut Vec<f64>| {
             v.sort_by(f64::total_cmp);
             v[v.len() / 2]
         };
@@ -75,7 +81,7 @@ impl Bench {
                 }
             })
             .collect();
-        let mut run = |op: &str, columns: &[&Vec<Fr>]| {
+        let run = |op: &str, columns: &[&Vec<Fr>]| {
             let refs: Vec<_> = columns.iter().map(|c| Ref::host(c)).collect();
             let mut got = vec![G1::default(); columns.len()];
             let mut expected = got.clone();

@@ -4,8 +4,6 @@
 //! see [`Isa`]. Both compute the same field elements, so results do not depend on the choice. Work is spread over the current
 //! `rayon` pool.
 
-#![cfg_attr(docsrs, feature(doc_cfg))]
-
 mod arch;
 mod device;
 mod error;

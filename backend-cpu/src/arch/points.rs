@@ -39,9 +39,9 @@ pub(crate) trait Points: Copy + Send + Sync + std::fmt::Debug + 'static {
     const LANES: usize;
 
     /// From the canonical layout.
-    fn from_affine(self, point: &G1Affine) -> Self::Point;
+    fn import(self, point: &G1Affine) -> Self::Point;
     /// To the canonical layout.
-    fn to_affine(self, point: &Self::Point) -> G1Affine;
+    fn export(self, point: &Self::Point) -> G1Affine;
     /// Whether it is the identity.
     fn is_identity(point: &Self::Point) -> bool;
     /// The inverse in the group.
@@ -89,10 +89,10 @@ mod tests {
             }
             let mut affine = vec![G1Affine::default(); set.len()];
             G1::batch_normalize(&set, &mut affine);
-            let table: Vec<P::Point> = affine.iter().map(|p| points.from_affine(p)).collect();
+            let table: Vec<P::Point> = affine.iter().map(|p| points.import(p)).collect();
             for (point, p) in affine.iter().zip(&table) {
-                assert_eq!(points.to_affine(p), *point);
-                assert_eq!(points.to_affine(&P::negate(p)), -*point);
+                assert_eq!(points.export(p), *point);
+                assert_eq!(points.export(&P::negate(p)), -*point);
                 assert_eq!(P::is_identity(p), point.y == halo2curves::bn256::Fq::ZERO);
             }
             for len in [1, 7, 8, 9, pairs] {
@@ -110,7 +110,7 @@ mod tests {
                 let mut normal = vec![G1Affine::default(); len];
                 G1::batch_normalize(&expected, &mut normal);
                 for (sum, expected) in sums.iter().zip(&normal) {
-                    assert_eq!(points.to_affine(sum), *expected);
+                    assert_eq!(points.export(sum), *expected);
                 }
                 // In place, as a tree: sums of sums.
                 let pairs: Vec<Pair> =
@@ -120,7 +120,7 @@ mod tests {
                 unsafe { points.add_pairs(base, base, &pairs, &mut Default::default()) };
                 for pair in &pairs {
                     let expected = expected[pair.a as usize] + expected[pair.b as usize];
-                    assert_eq!(points.to_affine(&sums[pair.to as usize]), expected.to_affine());
+                    assert_eq!(points.export(&sums[pair.to as usize]), expected.to_affine());
                 }
             }
         }

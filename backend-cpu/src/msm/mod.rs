@@ -125,7 +125,7 @@ fn prepare<P: Points>(points: P, bases: &[G1Affine]) -> Result<Bases<G1Affine>, 
         requested: bytes as u64,
         free: None,
     })?;
-    converted.par_extend(bases.par_iter().with_min_len(1024).map(|base| points.from_affine(base)));
+    converted.par_extend(bases.par_iter().with_min_len(1024).map(|base| points.import(base)));
     Ok(Bases::new(Arc::new(CpuBases::<P> { points: converted }), bases.len()))
 }
 
@@ -199,7 +199,7 @@ fn combine<P: Points>(points: P, terms: &[Term<P>]) -> G1 {
     for term in terms {
         (term.shift..at).for_each(|_| sum = sum.double());
         at = term.shift;
-        sum += points.to_affine(&term.point);
+        sum += points.export(&term.point);
     }
     (0..at).fold(sum, |sum, _| sum.double())
 }

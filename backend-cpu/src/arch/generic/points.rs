@@ -52,11 +52,11 @@ impl Points for ScalarPoints {
     const IDENTITY: G1Affine = G1Affine { x: Fq::ZERO, y: Fq::ZERO };
     const LANES: usize = 1;
 
-    fn from_affine(self, point: &G1Affine) -> G1Affine {
+    fn import(self, point: &G1Affine) -> G1Affine {
         *point
     }
 
-    fn to_affine(self, point: &G1Affine) -> G1Affine {
+    fn export(self, point: &G1Affine) -> G1Affine {
         *point
     }
 

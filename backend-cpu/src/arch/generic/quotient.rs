@@ -74,7 +74,7 @@ pub(crate) fn evaluate(
 /// Operations up to which one thread does all.
 pub(crate) const SERIAL: usize = 1 << 12;
 
-/// Memory of one thread.
+/// Memory of one thread. All of it is reached through raw pointers taken once per block: an operand may be the destination.
 struct Scratch {
     block: usize,
     registers: Vec<Words>,
@@ -111,17 +111,25 @@ impl Scratch {
             }
         }
         let block = self.block;
+        let memory = Memory {
+            block,
+            start,
+            registers: self.registers.as_mut_ptr(),
+            points: self.points.as_ptr(),
+            wrapped: self.wrapped.each_mut().map(|copy| copy.as_mut_ptr()),
+        };
         for step in &program.steps {
             let mut views = [View { from: std::ptr::null(), stride: 0 }; 3];
             for (slot, source) in step.sources().enumerate() {
-                views[slot] = self.view(program, columns, uniform, start, slot, source);
+                views[slot] = memory.view(program, columns, uniform, slot, source);
             }
             let [a, b, c] = views;
             let first = step.dst() as usize * block;
-            let dst = self.registers[first..first + block].as_mut_ptr();
-            // SAFETY: every view that the step has covers the rows of the block, and so does `dst`. A view may be the
-            // destination itself: rows are read before they are written, one by one, through raw pointers.
+            assert!(first + block <= self.registers.len(), "a checked program writes its registers");
+            // SAFETY: every view that the step has covers the rows of the block, and so does `dst`, as asserted. A view may be
+            // the destination itself: rows are read before they are written, one by one, through raw pointers.
             unsafe {
+                let dst = memory.registers.add(first);
                 match step {
                     Step::Add { .. } => each(block, dst, |i| reduce(&add(&a.at(i), &b.at(i)))),
                     Step::Sub { .. } => each(block, dst, |i| reduce(&sub(&a.at(i), &b.at(i)))),
@@ -136,20 +144,30 @@ impl Scratch {
             }
         }
         for (result, out) in program.results.iter().zip(out) {
-            let view = self.view(program, columns, uniform, start, 0, *result);
+            let view = memory.view(program, columns, uniform, 0, *result);
             for (i, value) in out.iter_mut().enumerate() {
                 // SAFETY: the view covers the rows of the block.
                 *value = canonical(&unsafe { view.at(i) });
             }
         }
     }
+}
 
+/// A [`Scratch`] at work on the block that starts at row `start`.
+struct Memory {
+    block: usize,
+    start: usize,
+    registers: *mut Words,
+    points: *const Words,
+    wrapped: [*mut Words; 3],
+}
+
+impl Memory {
     fn view(
-        &mut self,
+        &self,
         program: &Program<Fr>,
         columns: &[&[Words]],
         uniform: &[Words],
-        start: usize,
         slot: usize,
         source: Source,
     ) -> View {
@@ -160,26 +178,24 @@ impl Scratch {
             Source::Challenge(i) => single(constants + i as usize),
             Source::Uniform(i) => single(constants + challenges + i as usize),
             Source::Register(i) => {
-                let first = i as usize * self.block;
-                // Mutable provenance: the register may be the step's destination too.
-                View { from: self.registers[first..first + self.block].as_mut_ptr(), stride: 1 }
+                assert!(i < program.registers, "a checked program reads its registers");
+                View { from: self.registers.wrapping_add(i as usize * self.block), stride: 1 }
             }
-            Source::Point => View { from: self.points.as_ptr(), stride: 1 },
+            Source::Point => View { from: self.points, stride: 1 },
             Source::Column { column, rotation } => {
                 let column = columns[column as usize];
                 let rotation = i64::from(program.rotations[rotation as usize]);
                 let n = column.len();
-                let first = (start as i64 + rotation).rem_euclid(n as i64) as usize;
+                let first = (self.start as i64 + rotation).rem_euclid(n as i64) as usize;
                 if let Some(run) = column.get(first..first + self.block) {
                     return View { from: run.as_ptr(), stride: 1 };
                 }
-                let copy = &mut self.wrapped[slot];
-                let (tail, _) = copy.split_at_mut(n - first);
-                tail.copy_from_slice(&column[first..]);
-                for (i, slot) in copy[n - first..].iter_mut().enumerate() {
-                    *slot = column[i % n];
+                let copy = self.wrapped[slot];
+                for i in 0..self.block {
+                    // SAFETY: each copy has a place for every row of a block; no view of this step's other operands is in it.
+                    unsafe { *copy.add(i) = column[(first + i) % n] };
                 }
-                View { from: copy.as_ptr(), stride: 1 }
+                View { from: copy, stride: 1 }
             }
         }
     }

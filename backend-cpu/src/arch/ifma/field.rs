@@ -4,7 +4,7 @@
 //!
 //! An element is an integer x < 2^260 in five limbs of radix 2^52, lane i of limb j belonging to element i. It stands for a residue modulo
 //! p; the representative is not unique. [`V8::mul`] computes `a·b·2^−260 mod p`. Its operands need limbs below 2^52 (*normalised*) and
-//! values below 8p; its result is normalised and below 2p, because (8p)²/2^260 + p < 2p for a 254-bit p.
+//! values below 2^260; its result is normalised and below a·b/2^260 + p: less than 2p if a·b < 84p².
 //!
 //! Sums and differences leave limbs unnormalised (signed, a few bits wider); [`V8::carry`] normalises them. Bounds are the caller's duty and
 //! are stated where values are stored.

@@ -68,7 +68,7 @@ impl Points for IfmaPoints {
     const IDENTITY: Packed = Packed { x: [0, 0, 0, FLAG], y: [0; 4] };
     const LANES: usize = 8;
 
-    fn from_affine(self, point: &G1Affine) -> Packed {
+    fn import(self, point: &G1Affine) -> Packed {
         if point.y == Fq::ZERO {
             return Self::IDENTITY;
         }
@@ -76,8 +76,8 @@ impl Points for IfmaPoints {
         Packed { x: words(point.x * sixteen), y: words(point.y * sixteen) }
     }
 
-    fn to_affine(self, point: &Packed) -> G1Affine {
-        to_affine(point)
+    fn export(self, point: &Packed) -> G1Affine {
+        export(point)
     }
 
     fn is_identity(point: &Packed) -> bool {
@@ -106,7 +106,7 @@ impl Points for IfmaPoints {
     }
 }
 
-fn to_affine(point: &Packed) -> G1Affine {
+fn export(point: &Packed) -> G1Affine {
     if IfmaPoints::is_identity(point) {
         return ScalarPoints::IDENTITY;
     }
