@@ -18,7 +18,8 @@ use super::num::fr;
 use super::pack::UnitShape;
 use super::plan::{Plan, ProveError};
 use super::table::Section;
-use super::witness::{ChallengeValues, Columns};
+use super::late::ChallengeValues;
+use super::witness::Columns;
 
 /// What a mock run finds.
 #[derive(Debug, thiserror::Error)]

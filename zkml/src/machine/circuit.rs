@@ -14,7 +14,8 @@ use super::config::{MachineConfig, StoreColumn};
 use super::layout::{Cell, Col, Layout};
 use super::num::fr;
 use super::plan::{Plan, ProveError};
-use super::witness::{self, ChallengeValues, Columns};
+use super::late::{self, ChallengeValues};
+use super::witness::{self, Columns};
 
 /// Parameters of the circuit's configuration: the layout.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +42,8 @@ pub struct ModelCircuit {
     /// All columns so far.
     state: Arc<Mutex<Option<Columns>>>,
     overrides: Overrides,
+    /// Whether fixed values and copies are left out, which a prover has from its key.
+    advice_only: bool,
 }
 
 impl ModelCircuit {
@@ -52,7 +55,13 @@ impl ModelCircuit {
             first: None,
             state: Arc::default(),
             overrides: Overrides::default(),
+            advice_only: false,
         }
+    }
+
+    /// The same for a prover, which takes fixed values and copies from its key.
+    pub(crate) fn advice_only(self) -> Self {
+        ModelCircuit { advice_only: true, ..self }
     }
 
     /// The circuit with the witness that follows from the values of the program's tensors.
@@ -175,17 +184,17 @@ impl ModelCircuit {
 
     /// The second phase, and the third where there is one, from the columns before it.
     pub(crate) fn second(&self, columns: &mut Columns, ch: &ChallengeValues) {
-        witness::lookups(&self.layout, columns, ch);
-        witness::junk(&self.program, &self.layout, columns, ch.tau);
+        late::lookups(&self.layout, columns, ch);
+        late::junk(&self.program, &self.layout, columns, ch.tau);
         if !self.layout.three_phases() {
-            witness::fold(&self.layout, columns, ch);
+            late::fold(&self.layout, columns, ch);
         }
         self.apply(columns);
     }
 
     pub(crate) fn third(&self, columns: &mut Columns, ch: &ChallengeValues) {
         if self.layout.three_phases() {
-            witness::fold(&self.layout, columns, ch);
+            late::fold(&self.layout, columns, ch);
             self.apply(columns);
         }
     }
@@ -232,11 +241,12 @@ impl Circuit<Fr> for ModelCircuit {
         layouter.assign_region(
             || "machine",
             |mut region| {
-                self.fixed(&config, &mut |column, row, value| {
-                    region.assign_fixed(column, row, value);
-                });
-                self.copies(&mut region, &config);
-                let Some(columns) = self.start() else { return Ok(()) };
+                if !self.advice_only {
+                    self.fixed(&config, &mut |column, row, value| {
+                        region.assign_fixed(column, row, value);
+                    });
+                    self.copies(&mut region, &config);
+                }
                 let mut state = self.state.lock().map_err(|_| Error::Synthesis)?;
                 let put = |region: &mut Region<'_, Fr>, columns: &Columns, chosen: &dyn Fn(Col) -> bool| {
                     let all = (0..columns.unit.len() as u16)
@@ -251,6 +261,8 @@ impl Circuit<Fr> for ModelCircuit {
                 };
                 let first = |c: Col| matches!(c, Col::Unit(_) | Col::Store(_) | Col::Multiplicity(_));
                 let middle = |c: Col| matches!(c, Col::Phi(_) | Col::Junk);
+                let saved = state.take();
+                let Some(mut columns) = saved.or_else(|| self.start()) else { return Ok(()) };
                 let Some(challenges) = &config.challenges else {
                     put(&mut region, &columns, &first);
                     return Ok(());
@@ -270,12 +282,11 @@ impl Circuit<Fr> for ModelCircuit {
                 if read(&region).is_none() {
                     put(&mut region, &columns, &first);
                     region.next_phase();
-                    *state = Some(columns.clone());
                     if read(&region).is_none() {
+                        *state = Some(columns);
                         return Ok(());
                     }
                 }
-                let mut columns = state.take().unwrap_or(columns);
                 if columns.phi.is_empty() && columns.acc.is_empty() || known(region.get_challenge(challenges.rho)).is_none() {
                     let ch = read(&region).ok_or(Error::Synthesis)?;
                     self.second(&mut columns, &ch);

@@ -467,7 +467,7 @@ impl Folder {
         }
         let before = self.sweeps.len();
         match self.sweep_run(strip, Some(out), &slots, &run_exps, None) {
-            Ok(Some(pieces)) if pieces.len() <= 1 + run.len() / 8 => {
+            Ok(Some(pieces)) => {
                 parts.extend(pieces.into_iter().map(|p| (run_exps[p.from], p.what)));
                 Ok(true)
             }

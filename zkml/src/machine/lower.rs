@@ -5,35 +5,35 @@ use std::sync::Arc;
 
 use crate::qir::{Activation, OpKind, Pick, Program, Role, TensorId, Term};
 
-use super::contraction::{Axis, Segments, pick, positions, roles, segments, strides};
-use super::fold::{Chain, Exps, Folder};
+use super::contraction::strides;
+use super::fold::Folder;
 use super::lowered::{
-    Accumulate, Base, Bulk, Home, Junk, Lowered, Mul, Operand, Ref, Src, Strip, Virtual,
+    Accumulate, Bulk, Home, Lowered, Operand, Src, Strip, Virtual,
 };
 use super::plan::{PlanError, Vis, Visibility};
 use super::table::Function;
 use super::template::Spec;
 
 /// A Linear whose accumulators are folded.
-struct Task {
-    op: u32,
-    terms: Vec<u32>,
-    strip: u32,
-    out: u32,
+pub(super) struct Task {
+    pub(super) op: u32,
+    pub(super) terms: Vec<u32>,
+    pub(super) strip: u32,
+    pub(super) out: u32,
 }
 
 /// A Sort, whose keys are a permutation of those of its input.
-struct Sorting {
-    op: u32,
-    x: Arc<[Src]>,
-    keys: u32,
-    n: usize,
-    bits: u32,
-    descending: bool,
+pub(super) struct Sorting {
+    pub(super) op: u32,
+    pub(super) x: Arc<[Src]>,
+    pub(super) keys: u32,
+    pub(super) n: usize,
+    pub(super) bits: u32,
+    pub(super) descending: bool,
 }
 
-struct Lowerer<'a> {
-    p: &'a Program,
+pub(super) struct Lowerer<'a> {
+    pub(super) p: &'a Program,
     visibility: Visibility,
     units: u32,
     strips: Vec<Strip>,
@@ -42,8 +42,8 @@ struct Lowerer<'a> {
     lens: Vec<usize>,
     functions: Vec<Function>,
     dynamics: u32,
-    tasks: Vec<Task>,
-    sorts: Vec<Sorting>,
+    pub(super) tasks: Vec<Task>,
+    pub(super) sorts: Vec<Sorting>,
 }
 
 /// Index into `x` of every element of `out`, by NumPy's broadcasting.
@@ -64,7 +64,7 @@ impl<'a> Lowerer<'a> {
         self.lens[tensor as usize]
     }
 
-    fn sources(&self, id: TensorId) -> Vec<Src> {
+    pub(super) fn sources(&self, id: TensorId) -> Vec<Src> {
         self.sources_of(id.0)
     }
 
@@ -329,7 +329,7 @@ impl<'a> Lowerer<'a> {
         self.strip(Some(at), &name, Spec::Read { dynamic: id, width: width as i64 }, operands, vec![out], n);
     }
 
-    fn weights(&self, id: TensorId) -> bool {
+    pub(super) fn weights(&self, id: TensorId) -> bool {
         let mut sources = self.sources(id).into_iter();
         sources.all(|s| match s {
             Src::Cell { tensor, .. } => {
@@ -339,7 +339,7 @@ impl<'a> Lowerer<'a> {
         })
     }
 
-    fn resolve(&self, src: Src) -> Src {
+    pub(super) fn resolve(&self, src: Src) -> Src {
         match src {
             Src::Cell { tensor, index } => match &self.homes[tensor as usize] {
                 Home::Alias(sources) => sources[index as usize],
@@ -349,54 +349,8 @@ impl<'a> Lowerer<'a> {
         }
     }
 
-    fn resolved(&self, id: TensorId) -> Vec<Src> {
+    pub(super) fn resolved(&self, id: TensorId) -> Vec<Src> {
         self.sources(id).into_iter().map(|s| self.resolve(s)).collect()
-    }
-
-    fn frame(&self, task: &Task) -> (Vec<Axis>, Vec<&'a Term>) {
-        let OpKind::Linear { terms, .. } = &self.p.ops[task.op as usize].kind else { return (vec![], vec![]) };
-        let chosen: Vec<&Term> = task.terms.iter().map(|&i| &terms[i as usize]).collect();
-        let shape = &self.p.tensors[task.out as usize].shape;
-        (roles(&chosen, shape, |id| self.weights(id)), chosen)
-    }
-
-    fn einsum_segments(&self, axes: &[Axis], id: TensorId, labels: &[u8], out: &[u8]) -> Segments {
-        let role = |label: u8| out.iter().position(|&l| l == label).map(|i| axes[i]);
-        segments(labels, &self.p.tensor(id).shape, role)
-    }
-
-    /// Polynomials that each task needs: lists of sources with their monomials.
-    fn wanted(&self, task: &Task) -> Vec<(Vec<Src>, Vec<Exps>)> {
-        let (axes, terms) = self.frame(task);
-        let mut out = Vec::new();
-        for term in terms {
-            match term {
-                Term::Einsum { a, b, a_axes, b_axes, out_axes, .. } => {
-                    for (id, labels) in [(a, a_axes), (b, b_axes)] {
-                        let all = self.sources(*id);
-                        let s = self.einsum_segments(&axes, *id, labels, out_axes);
-                        out.extend(s.elements.iter().map(|e| (pick(&all, e), s.exps.clone())));
-                    }
-                }
-                Term::Conv { x, w, groups, .. } => {
-                    let all = self.sources(*x);
-                    let spatial: usize = self.p.tensor(*x).shape[2..].iter().product();
-                    out.extend(all.chunks(spatial.max(1)).map(|c| (c.to_vec(), vec![])));
-                    let all = self.sources(*w);
-                    out.extend(kernel_segments(&self.p.tensor(*w).shape, *groups).into_iter().map(|s| {
-                        let exps = (0..s.len() as u32).map(|a| (a, 0)).collect();
-                        (pick(&all, &s), exps)
-                    }));
-                }
-                Term::SumPool { x, .. } => {
-                    let all = self.sources(*x);
-                    let spatial: usize = self.p.tensor(*x).shape[2..].iter().product();
-                    out.extend(all.chunks(spatial.max(1)).map(|c| (c.to_vec(), vec![])));
-                }
-                Term::Sum { .. } | Term::Scale { .. } | Term::Product { .. } => {}
-            }
-        }
-        out
     }
 
     /// Decides which weights live in the store, and imports or fixes the others.
@@ -566,271 +520,6 @@ impl<'a> Lowerer<'a> {
             (strip.slots, strip.span) = (slots.into(), at);
         }
     }
-
-    fn identities(&self, f: &mut Folder, junks: &mut Vec<Junk>) -> Result<(), PlanError> {
-        for task in &self.tasks {
-            let (axes, terms) = self.frame(task);
-            if let [term @ (Term::Conv { .. } | Term::SumPool { .. })] = terms.as_slice() {
-                self.convolution(task, term, f, junks)?;
-            } else {
-                self.einsums(task, &axes, &terms, f)?;
-            }
-        }
-        for sort in &self.sorts {
-            let factor = if sort.descending { -1 } else { 1 } << sort.bits;
-            for (row, x) in sort.x.chunks(sort.n).enumerate() {
-                let mut products = [None, None];
-                for (i, &src) in x.iter().enumerate() {
-                    let key = Src::Cell { tensor: sort.keys, index: (row * sort.n + i) as u32 };
-                    let given = f.shifted(factor, i as i128, Ref::Value(self.resolve(src)), sort.op);
-                    let sorted = f.shifted(1, 0, Ref::Value(key), sort.op);
-                    for (product, x) in products.iter_mut().zip([given, sorted]) {
-                        *product = Some(match *product {
-                            None => x,
-                            Some(before) => {
-                                let mut chain = Chain::default();
-                                chain.add_product(1, before, x, sort.op);
-                                f.emit(chain)
-                            }
-                        });
-                    }
-                }
-                let mut chain = Chain::default();
-                for (factor, product) in [1, -1].into_iter().zip(products) {
-                    if let Some(product) = product {
-                        chain.add(Mul::One, factor, product, sort.op);
-                    }
-                }
-                f.emit_zero(chain);
-            }
-        }
-        Ok(())
-    }
-
-    fn einsums(&self, task: &Task, axes: &[Axis], terms: &[&Term], f: &mut Folder) -> Result<(), PlanError> {
-        let out_shape = &self.p.tensors[task.out as usize].shape;
-        let labels: Vec<u8> = (0..out_shape.len() as u8).collect();
-        let output = segments(&labels, out_shape, |label| Some(axes[label as usize]));
-        struct Einsum {
-            factor: i128,
-            a: (Segments, Vec<Src>),
-            b: (Segments, Vec<Src>),
-            out: Vec<u8>,
-            summed: Vec<(u8, usize)>,
-        }
-        let mut einsums = Vec::new();
-        for term in terms {
-            let Term::Einsum { a, b, a_axes, b_axes, out_axes, coeff } = term else { continue };
-            let mut summed: Vec<(u8, usize)> = Vec::new();
-            for (axes, id) in [(a_axes, a), (b_axes, b)] {
-                for (&label, &len) in axes.iter().zip(&self.p.tensor(*id).shape) {
-                    if !out_axes.contains(&label) && summed.iter().all(|s| s.0 != label) {
-                        summed.push((label, len));
-                    }
-                }
-            }
-            einsums.push(Einsum {
-                factor: (*coeff).into(),
-                a: (self.einsum_segments(axes, *a, a_axes, out_axes), self.resolved(*a)),
-                b: (self.einsum_segments(axes, *b, b_axes, out_axes), self.resolved(*b)),
-                out: out_axes.clone(),
-                summed,
-            });
-        }
-        let sums: Vec<(&TensorId, &Vec<usize>, i64)> = terms
-            .iter()
-            .filter_map(|t| match t {
-                Term::Sum { x, axes, coeff } => Some((x, axes, *coeff)),
-                _ => None,
-            })
-            .collect();
-        let sum_maps: Vec<Vec<u32>> = sums
-            .iter()
-            .map(|(x, summed, _)| sum_targets(&self.p.tensor(**x).shape, summed))
-            .collect();
-        let mut exps_of = vec![(0u32, 0u32); self.p.tensors[task.out as usize].len()];
-        for elements in &output.elements {
-            for (&e, &x) in elements.iter().zip(&output.exps) {
-                exps_of[e as usize] = x;
-            }
-        }
-        for (batch, elements) in output.elements.iter().enumerate() {
-            let parts = f.port(task.strip, elements, &output.exps)?;
-            // Products first: they may need scalars of their own.
-            let mut products = Vec::new();
-            for e in &einsums {
-                let batch_index = |label: u8| {
-                    let axis = e.out.iter().position(|&l| l == label).unwrap_or(0);
-                    let mut rest = batch;
-                    let mut index = 0;
-                    for &(l, len) in output.outer.iter().rev() {
-                        if l as usize == axis {
-                            index = rest % len;
-                        }
-                        rest /= len;
-                    }
-                    index
-                };
-                let total: usize = e.summed.iter().map(|s| s.1).product();
-                for k in 0..total {
-                    let index = |label: u8| {
-                        let mut rest = k;
-                        for &(l, len) in e.summed.iter().rev() {
-                            if l == label {
-                                return rest % len;
-                            }
-                            rest /= len;
-                        }
-                        batch_index(label)
-                    };
-                    let mut polys = [Ref::Value(Src::Const(0)); 2];
-                    for (poly, (s, all)) in polys.iter_mut().zip([&e.a, &e.b]) {
-                        let sources = pick(all, &s.elements[s.at(index)]);
-                        *poly = f.poly(&sources, &s.exps, task.op)?;
-                    }
-                    products.push((e.factor, polys[0], polys[1]));
-                }
-            }
-            let mut sum_refs = Vec::new();
-            for ((x, _, coeff), map) in sums.iter().zip(&sum_maps) {
-                let inside: BTreeSet<u32> = elements.iter().copied().collect();
-                let all = self.resolved(**x);
-                let mut chosen: Vec<(Exps, Src)> = Vec::new();
-                for (i, &target) in map.iter().enumerate() {
-                    if inside.contains(&target) {
-                        chosen.push((exps_of[target as usize], all[i]));
-                    }
-                }
-                let sources: Vec<Src> = chosen.iter().map(|c| c.1).collect();
-                let exps: Vec<Exps> = chosen.iter().map(|c| c.0).collect();
-                sum_refs.push((i128::from(*coeff), f.poly(&sources, &exps, task.op)?));
-            }
-            let mut chain = f.combine(&parts, -1, task.op);
-            for (factor, x) in sum_refs {
-                chain.add(Mul::One, factor, x, task.op);
-            }
-            for (factor, x, y) in products {
-                chain.add_product(factor, x, y, task.op);
-            }
-            f.emit_zero(chain);
-        }
-        Ok(())
-    }
-
-    fn convolution(&self, task: &Task, term: &Term, f: &mut Folder, junks: &mut Vec<Junk>) -> Result<(), PlanError> {
-        let (x, window, factor, kernel) = match term {
-            Term::Conv { x, w, window, groups, coeff } => (x, window, *coeff, Some((w, *groups))),
-            Term::SumPool { x, window, coeff } => (x, window, *coeff, None),
-            _ => return Err(PlanError::Unsupported("a convolution of another kind".into())),
-        };
-        let op = task.op;
-        let (xs, ys) = (&self.p.tensor(*x).shape, &self.p.tensors[task.out as usize].shape);
-        let at = positions(&xs[2..], &ys[2..], window)?;
-        let (n, c, o) = (xs[0], xs[1], ys[1]);
-        let least = at.output.iter().copied().min().unwrap_or(0);
-        let mut wanted = vec![false; at.total as usize];
-        at.output.iter().for_each(|&p| wanted[p as usize] = true);
-        let wanted: Arc<[bool]> = wanted.into();
-        let pixels = at.output.len();
-        let exps: Vec<Exps> =
-            (0..o).flat_map(|o| at.output.iter().map(move |&p| (o as u32, p - least))).collect();
-        let x_exps: Vec<Exps> = at.input.iter().map(|&p| (0, p)).collect();
-        let all = self.resolved(*x);
-        let area = at.input.len();
-        for batch in 0..n {
-            let elements: Vec<u32> = (0..(o * pixels) as u32).map(|e| (batch * o * pixels) as u32 + e).collect();
-            let parts = f.port(task.strip, &elements, &exps)?;
-            let mut images = Vec::with_capacity(c);
-            for channel in 0..c {
-                let from = (batch * c + channel) * area;
-                images.push(f.poly(&all[from..from + area], &x_exps, op)?);
-            }
-            let mut products: Vec<(Exps, Vec<(Ref, Ref)>)> = Vec::new();
-            match kernel {
-                Some((w, groups)) => {
-                    let weights = self.resolved(*w);
-                    let per_group = o / groups;
-                    let inputs = c / groups;
-                    let size = at.kernel.len();
-                    let segs = kernel_segments(&self.p.tensor(*w).shape, groups);
-                    let tau: Vec<Exps> = (0..per_group as u32).map(|a| (a, 0)).collect();
-                    for g in 0..groups {
-                        let mut group = Vec::new();
-                        for i in 0..inputs {
-                            let mut taps = Vec::with_capacity(size);
-                            for k in 0..size {
-                                let s = &segs[(g * inputs + i) * size + k];
-                                taps.push(((0, at.kernel[k]), f.poly(&pick(&weights, s), &tau, op)?));
-                            }
-                            let chain = f.combine(&taps, 1, op);
-                            let folded = f.emit(chain);
-                            group.push((images[g * inputs + i], folded));
-                        }
-                        products.push((((g * per_group) as u32, 0), group));
-                    }
-                }
-                None => {
-                    let ones: Vec<(Exps, Ref)> =
-                        at.kernel.iter().map(|&p| ((0, p), Ref::Value(Src::Const(1)))).collect();
-                    let chain = f.combine(&ones, 1, op);
-                    let folded = f.emit(chain);
-                    let channels: Vec<(Exps, Ref)> =
-                        images.iter().enumerate().map(|(i, &x)| ((i as u32, 0), x)).collect();
-                    let chain = f.combine(&channels, 1, op);
-                    let image = f.emit(chain);
-                    products.push(((0, 0), vec![(image, folded)]));
-                }
-            }
-            let flat: Vec<(Ref, Ref)> = if let [(_, only)] = products.as_slice() {
-                only.clone()
-            } else {
-                let mut groups = Vec::new();
-                for (exps, pairs) in products {
-                    let mut chain = Chain::default();
-                    pairs.iter().for_each(|&(x, y)| chain.add_product(1, x, y, op));
-                    groups.push((exps, f.emit(chain)));
-                }
-                let chain = f.combine(&groups, 1, op);
-                vec![(f.emit(chain), Ref::Value(Src::Const(1)))]
-            };
-            let mut chain = if least == 0 {
-                f.combine(&parts, -1, op)
-            } else {
-                let chain = f.combine(&parts, 1, op);
-                let sum = f.emit(chain);
-                let shift = f.power(Base::Rho, least, op);
-                let mut chain = Chain::default();
-                chain.add_product(-1, sum, shift, op);
-                chain
-            };
-            for (x, y) in flat {
-                chain.add_product(factor.into(), x, y, op);
-            }
-            if wanted.iter().any(|w| !w) {
-                let term = task.terms[0];
-                junks.push(Junk { op, term, batch: batch as u32, positions: at.total, wanted: Arc::clone(&wanted) });
-                chain.add(Mul::One, -1, Ref::Junk(junks.len() as u32 - 1), op);
-            }
-            f.emit_zero(chain);
-        }
-        Ok(())
-    }
-}
-
-/// The weights of each (group, input channel, kernel element), over the group's output channels.
-fn kernel_segments(shape: &[usize], groups: usize) -> Vec<Vec<u32>> {
-    let size: usize = shape[2..].iter().product();
-    let inputs = shape[1];
-    let per_group = shape[0] / groups;
-    let mut out = Vec::with_capacity(groups * inputs * size);
-    for g in 0..groups {
-        for i in 0..inputs {
-            for k in 0..size {
-                out.push((0..per_group).map(|o| (((g * per_group + o) * inputs + i) * size + k) as u32).collect());
-            }
-        }
-    }
-    out
 }
 
 /// The output element that each element of `x` is summed into.

@@ -30,6 +30,8 @@ mod config;
 mod contraction;
 mod factor;
 mod fold;
+mod identity;
+mod late;
 mod layout;
 mod lower;
 mod lowered;
@@ -40,6 +42,7 @@ mod prove;
 mod table;
 mod template;
 mod validate;
+mod values;
 mod witness;
 
 pub use check::{Bench, MockError, Violation, mock};

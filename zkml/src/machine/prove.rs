@@ -113,7 +113,7 @@ where
 {
     let instances = circuit.instances();
     let columns: Vec<&[Fr]> = instances.iter().map(Vec::as_slice).collect();
-    parhelion_prover::prove(engine, key, &[circuit], &[&columns], rng, transcript, ProveOptions::default())
+    parhelion_prover::prove(engine, key, &[circuit.advice_only()], &[&columns], rng, transcript, ProveOptions::default())
         .map_err(plonk_error)
 }
 

@@ -213,6 +213,9 @@ pub fn round_trip(p: &Program, visibility: Visibility, options: &PlanOptions, se
     let field = |x: &i64| if *x < 0 { -Fr::from(x.unsigned_abs()) } else { Fr::from(*x as u64) };
     let expected: Vec<Fr> = expected.iter().map(field).collect();
     assert_eq!(proof.instances.concat(), expected);
+    if plan.k() > 12 {
+        eprintln!("{}", proof.report);
+    }
     let report = plan.report();
     eprintln!(
         "k={} advice={} late={} fixed={} equality={} proof={}B rows={}/{}/{} of {} witness={:?} total={:?} {:?}",
