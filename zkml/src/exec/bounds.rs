@@ -15,10 +15,10 @@ pub fn accumulator_bounds(program: &Program, terms: &[Term], constant: i64) -> (
 
 fn interval(program: &Program, id: TensorId) -> (i128, i128) {
     let t = program.tensor(id);
-    if let (Role::Constant, Some(d)) = (t.role, &t.data) {
-        if let (Some(lo), Some(hi)) = (d.iter().min(), d.iter().max()) {
-            return ((*lo).into(), (*hi).into());
-        }
+    if let (Role::Constant, Some(d)) = (t.role, &t.data)
+        && let (Some(lo), Some(hi)) = (d.iter().min(), d.iter().max())
+    {
+        return ((*lo).into(), (*hi).into());
     }
     (t.lo.into(), t.hi.into())
 }

@@ -27,45 +27,40 @@ pub enum ExecError {
         got: usize,
     },
     /// A value outside the bounds that the circuit enforces.
-    #[error(
-        "`{layer}`: element {index:?} of `{tensor}` is {value} (about {real:.6}), outside [{lo}, {hi}]; calibrate with data like this input"
-    )]
-    OutOfRange {
-        /// Operation, in the model's names; `input` for an input.
-        layer: String,
-        /// Tensor.
-        tensor: String,
-        /// Multi-index of the element.
-        index: Vec<usize>,
-        /// Value.
-        value: i128,
-        /// The real number that it stands for, to six digits.
-        real: Real,
-        /// Least allowed value.
-        lo: i64,
-        /// Greatest allowed value.
-        hi: i64,
-    },
+    #[error(transparent)]
+    OutOfRange(#[from] Box<OutOfRange>),
     /// The program contradicts itself.
     #[error(transparent)]
     Check(#[from] CheckError),
 }
 
-/// A real number in an error; equal when its bits are.
-#[derive(Clone, Copy, Debug)]
-pub struct Real(pub f64);
-
-impl PartialEq for Real {
-    fn eq(&self, other: &Real) -> bool {
-        self.0.to_bits() == other.0.to_bits()
-    }
+/// A value outside the bounds that the circuit enforces.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{layer}`: element {index:?} of `{tensor}` is {value} (about {:.6}), outside [{lo}, {hi}]; calibrate with data like this input",
+    self.real()
+)]
+pub struct OutOfRange {
+    /// Operation, in the model's names; `input` for an input.
+    pub layer: String,
+    /// Tensor.
+    pub tensor: String,
+    /// Multi-index of the element.
+    pub index: Vec<usize>,
+    /// Value.
+    pub value: i128,
+    /// Fraction bits of the value.
+    pub scale: i32,
+    /// Least allowed value.
+    pub lo: i64,
+    /// Greatest allowed value.
+    pub hi: i64,
 }
 
-impl Eq for Real {}
-
-impl std::fmt::Display for Real {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+impl OutOfRange {
+    /// The real number that the value stands for.
+    pub fn real(&self) -> f64 {
+        self.value as f64 / 2f64.powi(self.scale)
     }
 }
 
@@ -78,14 +73,14 @@ impl ExecError {
         lo: i64,
         hi: i64,
     ) -> ExecError {
-        ExecError::OutOfRange {
+        ExecError::from(Box::new(OutOfRange {
             layer: layer.to_owned(),
             tensor: t.name.clone(),
             index: unravel(flat, &t.shape),
             value,
-            real: Real(value as f64 / 2f64.powi(t.scale)),
+            scale: t.scale,
             lo,
             hi,
-        }
+        }))
     }
 }

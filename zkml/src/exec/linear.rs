@@ -278,7 +278,7 @@ pub(super) fn window_length(input: usize, w: &Window, d: usize) -> Option<usize>
     padded.checked_sub(span)?.checked_div(w.strides[d])?.checked_add(1)
 }
 
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments, reason = "the fields of one operation, taken apart by its match arm")]
 fn conv<T: Wide>(
     acc: &mut [T],
     x: &[i64],

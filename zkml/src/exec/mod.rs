@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 pub use bounds::accumulator_bounds;
 pub use check::{CheckError, check};
-pub use error::ExecError;
+pub use error::{ExecError, OutOfRange};
 
 use crate::qir::{OpKind, Pick, Program, TensorId};
 

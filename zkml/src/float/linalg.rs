@@ -353,13 +353,14 @@ pub(super) fn conv_values(
     bias: Option<&[f64]>,
 ) -> Result<(Vec<usize>, Vec<f64>), OpError> {
     let g = groups(node)?;
-    if xs.len() < 3 || ws.len() != xs.len() || ws[0] % g != 0 || ws[1].checked_mul(g) != Some(xs[1]) {
+    if xs.len() < 3 || ws.len() != xs.len() || !ws[0].is_multiple_of(g) || ws[1].checked_mul(g) != Some(xs[1])
+    {
         return Err(format!("kernel {ws:?} with {g} groups on {xs:?}").into());
     }
-    if let Some(k) = node.attrs.ints("kernel_shape")? {
-        if !k.iter().map(|&d| d as usize).eq(ws[2..].iter().copied()) {
-            return Err(format!("kernel_shape {k:?} for weights {ws:?}").into());
-        }
+    if let Some(k) = node.attrs.ints("kernel_shape")?
+        && !k.iter().map(|&d| d as usize).eq(ws[2..].iter().copied())
+    {
+        return Err(format!("kernel_shape {k:?} for weights {ws:?}").into());
     }
     if bias.is_some_and(|b| b.len() != ws[0]) {
         return Err(format!("bias for {} channels", ws[0]).into());

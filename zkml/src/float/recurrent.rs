@@ -70,15 +70,15 @@ pub(super) fn recurrent(c: &Call<'_>) -> Outputs {
     if gh % gates != 0 || wi != inputs || d != wanted || r.shape != [d, gh, hidden] || hidden == 0 {
         return Err(format!("weights {:?} and {:?} for operand {:?}", w.shape, r.shape, x.shape).into());
     }
-    if let Some(h) = a.int("hidden_size")? {
-        if h != hidden as i64 {
-            return Err(format!("hidden_size {h} for weights {:?}", w.shape).into());
-        }
+    if let Some(h) = a.int("hidden_size")?
+        && h != hidden as i64
+    {
+        return Err(format!("hidden_size {h} for weights {:?}", w.shape).into());
     }
-    if let Some(lens) = c.opt(4) {
-        if lens.to_i64().iter().any(|&l| l != t as i64) {
-            return Err(OpError::Unsupported("sequences shorter than the operand".into()));
-        }
+    if let Some(lens) = c.opt(4)
+        && lens.to_i64().iter().any(|&l| l != t as i64)
+    {
+        return Err(OpError::Unsupported("sequences shorter than the operand".into()));
     }
     let sized = |i: usize, n: usize| -> Result<Option<Vec<f64>>, OpError> {
         match c.opt(i) {
@@ -190,10 +190,10 @@ impl Cell {
             Kind::Lstm => {
                 // Gates in the order input, output, forget, cell.
                 let (mut next_h, mut next_c) = (Vec::with_capacity(n), Vec::with_capacity(n));
-                for j in 0..n {
-                    let i = f[0](pre(0, j) + peep(0, j, c[j]));
-                    let forget = if self.input_forget { 1.0 - i } else { f[0](pre(2, j) + peep(2, j, c[j])) };
-                    let s = forget * c[j] + i * f[1](pre(3, j));
+                for (j, &c) in c.iter().enumerate().take(n) {
+                    let i = f[0](pre(0, j) + peep(0, j, c));
+                    let forget = if self.input_forget { 1.0 - i } else { f[0](pre(2, j) + peep(2, j, c)) };
+                    let s = forget * c + i * f[1](pre(3, j));
                     let o = f[0](pre(1, j) + peep(1, j, s));
                     next_c.push(s);
                     next_h.push(o * f[2](s));

@@ -31,19 +31,27 @@ impl Default for Limits {
 }
 
 /// How a file is imported.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ImportOptions {
     /// Lengths of symbolic dimensions by name.
     pub dims: BTreeMap<String, usize>,
     /// Length of every other dimension that the file leaves open.
     pub default_dim: usize,
+    /// Inputs that are constants of the statement, by name: they are no inputs of the model any more. What a shape depends on has
+    /// to be one.
+    pub fixed: BTreeMap<String, TensorF>,
     /// Bounds.
     pub limits: Limits,
 }
 
 impl Default for ImportOptions {
     fn default() -> Self {
-        ImportOptions { dims: BTreeMap::new(), default_dim: 1, limits: Limits::default() }
+        ImportOptions {
+            dims: BTreeMap::new(),
+            default_dim: 1,
+            fixed: BTreeMap::new(),
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -166,6 +174,17 @@ impl<'a> Builder<'a> {
                 continue;
             }
             let (dtype, shape) = decode::input_type(graph, i, self.options)?;
+            if let Some(t) = self.options.fixed.get(&info.name) {
+                if t.dtype != dtype {
+                    return Err(ImportError::Input {
+                        name: info.name.clone(),
+                        reason: format!("is fixed to values of type {}, not {dtype}", t.dtype),
+                    });
+                }
+                self.count(t.len(), &info.name)?;
+                self.add_value(&info.name, Known::Constant(Arc::new(t.clone())), None)?;
+                continue;
+            }
             self.count(shape.iter().product(), &info.name)?;
             let id = self.add_value(&info.name, Known::Shape(shape, dtype), None)?;
             self.inputs.push(id);

@@ -324,10 +324,11 @@ impl Builder {
 
     /// Rounds an accumulator to a tensor.
     pub(super) fn round(&mut self, a: &Acc, r: Rounding) -> Result<TensorId, QuantError> {
-        if let (Some(x), false) = (a.as_tensor(), r.relu) {
-            if self.shape(x) == a.shape && a.scale == self.scale(x) {
-                return Ok(x);
-            }
+        if let (Some(x), false) = (a.as_tensor(), r.relu)
+            && self.shape(x) == a.shape
+            && a.scale == self.scale(x)
+        {
+            return Ok(x);
         }
         let shift = (a.scale - r.frac).clamp(0, 60);
         let scale = a.scale - shift;

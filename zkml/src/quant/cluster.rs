@@ -75,7 +75,7 @@ impl<'m> Clusters<'m> {
             tabled: vec![false; model.values.len()],
         };
         for (i, n) in model.nodes.iter().enumerate() {
-            n.outputs.iter().flatten().for_each(|&o| drop(c.producer.insert(o, i)));
+            c.producer.extend(n.outputs.iter().flatten().map(|&o| (o, i)));
             if let (Some(out), Some((root, tabled))) = (n.output(0), c.chain(n)) {
                 c.root[out.index()] = Some(root);
                 c.tabled[out.index()] = tabled;
@@ -120,7 +120,8 @@ impl<'m> Clusters<'m> {
             "Pow" => {
                 let exponent = self.model.value(n.input(1)?).constant.as_ref().and_then(|c| c.single());
                 exponent.is_none_or(|e| {
-                    !(e.fract() == 0.0 && (0.0..=4.0).contains(&e)) && ![0.5, -0.5, -1.0].contains(&e)
+                    let polynomial = e.fract() == 0.0 && (0.0..=4.0).contains(&e);
+                    !polynomial && ![0.5, -0.5, -1.0].contains(&e)
                 })
             }
             _ => false,

@@ -6,15 +6,23 @@ use crate::onnx::{Data, Model, TensorF, ValueId};
 use super::error::QuantError;
 
 /// Least and greatest observed value of every tensor of a model.
-pub(super) struct Ranges(Vec<Option<(f64, f64)>>);
+pub(super) struct Ranges {
+    seen: Vec<Option<(f64, f64)>>,
+    /// Whether a value took the place of minus or plus infinity.
+    infinite: Vec<(bool, bool)>,
+}
 
 /// Magnitudes from which a value stands for infinity, as in masks.
-pub(super) const INFINITE: f64 = 1e6;
+pub(super) const INFINITE: f64 = 1e9;
+
+/// What stands in for infinity where a constant is infinite or a mask's large number.
+pub(super) const FILL: f64 = 65536.0;
 
 impl Ranges {
     /// Runs the float model on every sample.
     pub(super) fn measure(model: &Model, samples: &[Vec<TensorF>]) -> Result<Ranges, QuantError> {
         let mut ranges = vec![None; model.values.len()];
+        let mut infinite = vec![(false, false); model.values.len()];
         for (sample, inputs) in samples.iter().enumerate() {
             let values =
                 float::run_all(model, inputs).map_err(|source| QuantError::Calibration { sample, source })?;
@@ -28,34 +36,37 @@ impl Ranges {
                 match &t.data {
                     Data::I(v) => v.iter().for_each(|&v| add(v as f64)),
                     Data::F(v) => {
-                        if let Some(bad) = v.iter().find(|v| v.is_nan()) {
-                            if !constant {
-                                return Err(QuantError::NotFinite {
-                                    layer: model.values[i].name.clone(),
-                                    value: bad.to_string(),
-                                    sample,
-                                });
-                            }
+                        if let Some(bad) = v.iter().find(|v| v.is_nan())
+                            && !constant
+                        {
+                            return Err(QuantError::NotFinite {
+                                layer: model.values[i].name.clone(),
+                                value: bad.to_string(),
+                                sample,
+                            });
                         }
                         // Infinities and the large numbers that masks use in their place say nothing about precision.
                         v.iter().filter(|v| v.abs() < INFINITE).for_each(|&v| add(v));
+                        infinite[i].0 |= v.iter().any(|v| *v <= -INFINITE);
+                        infinite[i].1 |= v.iter().any(|v| *v >= INFINITE);
                     }
                 }
             }
         }
-        Ok(Ranges(ranges))
+        Ok(Ranges { seen: ranges, infinite })
     }
 
     /// Observed range.
     pub(super) fn observed(&self, v: ValueId) -> Option<(f64, f64)> {
-        self.0.get(v.index()).copied().flatten()
+        self.seen.get(v.index()).copied().flatten()
     }
 
     /// Range that is allowed for: the observed magnitude times the headroom, at least `floor`, to both sides.
     pub(super) fn allowed(&self, v: ValueId, headroom: f64, floor: f64) -> Option<(f64, f64)> {
         let (lo, hi) = self.observed(v)?;
         let m = (lo.abs().max(hi.abs()) * headroom).max(floor);
-        Some((-m, m))
+        let (below, above) = self.infinite[v.index()];
+        Some((if below { -m - FILL } else { -m }, if above { m + FILL } else { m }))
     }
 }
 

@@ -353,6 +353,19 @@ fn expand(g: &mut Graph, n: &Node) -> Result<Option<Vec<Option<ValueId>>>, Quant
             }
             y
         }
+        "Clip" => {
+            let dynamic = |i: usize| n.input(i).is_some_and(|v| g.model.value(v).constant.is_none());
+            if !dynamic(1) && !dynamic(2) {
+                return Ok(None);
+            }
+            let mut y = need(0)?;
+            for (i, op) in [(1, "Max"), (2, "Min")] {
+                if let Some(bound) = n.input(i) {
+                    y = g.one(op, &[y, bound], &[])?;
+                }
+            }
+            y
+        }
         "ThresholdedRelu" => {
             let x = need(0)?;
             let alpha = g.scalar(x, a.float_or("alpha", 1.0).map_err(wrong)?);
@@ -463,18 +476,18 @@ fn fold(model: &mut Model) {
     }
     let mut producer: HashMap<ValueId, usize> = HashMap::new();
     let mut gone = vec![false; model.nodes.len()];
-    for i in 0..model.nodes.len() {
+    for (i, gone) in gone.iter_mut().enumerate() {
         let n = &model.nodes[i];
-        if let Some((p, constant)) = foldable(model, n, &producer, &reads) {
-            if apply(model, p, i, &constant).is_some() {
-                gone[i] = true;
-                let out = model.nodes[i].output(0);
-                model.nodes[p].outputs[0] = out;
-                if let Some(out) = out {
-                    producer.insert(out, p);
-                }
-                continue;
+        if let Some((p, constant)) = foldable(model, n, &producer, &reads)
+            && apply(model, p, i, &constant).is_some()
+        {
+            *gone = true;
+            let out = model.nodes[i].output(0);
+            model.nodes[p].outputs[0] = out;
+            if let Some(out) = out {
+                producer.insert(out, p);
             }
+            continue;
         }
         for o in model.nodes[i].outputs.iter().flatten() {
             producer.insert(*o, i);

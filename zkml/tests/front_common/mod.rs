@@ -1,5 +1,12 @@
 //! Shared helpers of the front end's tests.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "every test file uses its part")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says why it is skipped"
+)]
+
+pub(crate) mod build;
 
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! Comparisons, booleans, selection and casts.
 
-use crate::onnx::{DType, Node, TensorF, ValueId};
+use crate::onnx::{DType, Node, ValueId};
 use crate::qir::{Role, Term};
 
 use super::super::builder::{Acc, exp2};
@@ -164,12 +164,12 @@ impl Lower<'_> {
         } else if from.is_float() {
             self.truncate(&x)?
         } else {
-            if let (Some((lo, hi)), (a, b)) = (to.int_bounds(), self.b.bounds(&x)) {
-                if a < lo.into() || b > hi.into() {
-                    let id = self.b.enforce(&x, (a.max(lo.into()), b.min(hi.into())))?;
-                    let x = self.b.acc(id);
-                    return self.set_acc(out, x);
-                }
+            if let (Some((lo, hi)), (a, b)) = (to.int_bounds(), self.b.bounds(&x))
+                && (a < lo.into() || b > hi.into())
+            {
+                let id = self.b.enforce(&x, (a.max(lo.into()), b.min(hi.into())))?;
+                let x = self.b.acc(id);
+                return self.set_acc(out, x);
             }
             x
         };
@@ -191,16 +191,5 @@ impl Lower<'_> {
         let down = self.b.add(&up, &self.b.neg(&x)?)?;
         let (up, down) = (self.floor(&up)?, self.floor(&down)?);
         Ok(self.b.add(&up, &self.b.neg(&down)?)?)
-    }
-
-    /// Integers of a constant index, wrapped into `[0, n)`.
-    pub(super) fn wrapped(&self, t: &TensorF, n: usize) -> Outcome<Vec<usize>> {
-        t.to_i64()
-            .into_iter()
-            .map(|i| {
-                let w = if i < 0 { i + n as i64 } else { i };
-                usize::try_from(w).ok().filter(|w| *w < n).ok_or_else(|| format!("index {i} of {n}").into())
-            })
-            .collect()
     }
 }

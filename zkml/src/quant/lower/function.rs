@@ -60,11 +60,11 @@ impl Lower<'_> {
         let (lo, hi, scale, shape) = (t.lo, t.hi, t.scale, t.shape.clone());
         let clusters = &self.clusters;
         let f = |p: &[f64]| clusters.sample(root, v, p);
-        if let Some(t) = tables::build(&f, x, (lo, hi), scale, frac, tolerance, self.limits) {
-            if t.error <= 2.0 * tolerance + 0.7 {
-                let id = self.b.op(t.kind, shape, (t.lo, t.hi), frac)?;
-                return self.set_tensor(v, id);
-            }
+        if let Some(t) = tables::build(&f, x, (lo, hi), scale, frac, tolerance, self.limits)
+            && t.error <= 2.0 * tolerance + 0.7
+        {
+            let id = self.b.op(t.kind, shape, (t.lo, t.hi), frac)?;
+            return self.set_tensor(v, id);
         }
         // Where the function ends inside the range, the range ends too.
         let (lo, hi, x) = match self.domain(&f, root, (lo, hi), scale)? {
@@ -73,11 +73,11 @@ impl Lower<'_> {
         };
         let clusters = &self.clusters;
         let f = |p: &[f64]| clusters.sample(root, v, p);
-        if let Some(t) = tables::build(&f, x, (lo, hi), scale, frac, tolerance, self.limits) {
-            if t.error <= 2.0 * tolerance + 0.7 {
-                let id = self.b.op(t.kind, shape, (t.lo, t.hi), frac)?;
-                return self.set_tensor(v, id);
-            }
+        if let Some(t) = tables::build(&f, x, (lo, hi), scale, frac, tolerance, self.limits)
+            && t.error <= 2.0 * tolerance + 0.7
+        {
+            let id = self.b.op(t.kind, shape, (t.lo, t.hi), frac)?;
+            return self.set_tensor(v, id);
         }
         let acc = self.pieces(v, root, x, (lo, hi), scale, frac + PIECE_BITS, tolerance)?;
         self.set_acc(v, acc)
@@ -128,7 +128,10 @@ impl Lower<'_> {
     /// A function over pieces of its range, each with a table of its own: Σ over pieces of f's change on the piece, where the argument is clamped to
     /// the piece. With u the distance from the start of a piece of length L, w = max(L − u, 0) is what is left of the piece, and the
     /// next piece starts at u − (L − w).
-    #[allow(clippy::too_many_arguments)]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of one operation, taken apart by its match arm"
+    )]
     fn pieces(
         &mut self,
         v: ValueId,

@@ -20,11 +20,8 @@ use super::QuantOptions;
 use super::builder::{Acc, Builder, Rounding, exp2, real_hull};
 use super::cluster::Clusters;
 use super::error::QuantError;
-use super::range::{INFINITE, Ranges};
+use super::range::{FILL, INFINITE, Ranges};
 use super::tables::TableLimits;
-
-/// What stands in for infinity where a constant is infinite or a mask's large number.
-const FILL: f64 = 65536.0;
 
 /// A program with the tensors that stand for values of the model.
 pub(super) struct Lowered {
@@ -37,12 +34,12 @@ enum Refusal {
     /// It has no integer form.
     Unsupported(String),
     /// Its numbers do not fit.
-    Error(QuantError),
+    Error(Box<QuantError>),
 }
 
 impl From<QuantError> for Refusal {
     fn from(e: QuantError) -> Refusal {
-        Refusal::Error(e)
+        Refusal::Error(Box::new(e))
     }
 }
 
@@ -132,7 +129,7 @@ pub(super) fn lower(model: &Model, ranges: &Ranges, options: &QuantOptions) -> R
         };
         match result {
             Ok(()) => {}
-            Err(Refusal::Error(e)) => return Err(e),
+            Err(Refusal::Error(e)) => return Err(*e),
             Err(Refusal::Unsupported(reason)) => refused.push(Unsupported {
                 node: node.name.clone(),
                 op: node.op.clone(),
@@ -149,7 +146,7 @@ pub(super) fn lower(model: &Model, ranges: &Ranges, options: &QuantOptions) -> R
         l.b.layer = model.value(o).name.clone();
         let id = match l.tensor(o) {
             Ok(id) => id,
-            Err(Refusal::Error(e)) => return Err(e),
+            Err(Refusal::Error(e)) => return Err(*e),
             Err(Refusal::Unsupported(reason)) => {
                 return Err(QuantError::Layer { layer: model.value(o).name.clone(), reason });
             }
@@ -452,7 +449,7 @@ impl<'m> Lower<'m> {
 
 /// Infinities and mask fillers as a number that behaves like them.
 fn finite(v: f64) -> f64 {
-    if v.abs() >= INFINITE && (v.is_infinite() || v.abs() >= 1e9) { FILL.copysign(v) } else { v }
+    if v.abs() >= INFINITE { FILL.copysign(v) } else { v }
 }
 
 /// The integers of a constant.

@@ -102,14 +102,14 @@ impl Lower<'_> {
         })?;
         for (out, t) in n.outputs.iter().zip(results) {
             let (Some(out), Some(t)) = (out, t) else { continue };
-            let id = self.from_tags(&t, &ids, &starts, &fills, scale)?;
+            let id = self.view_of_tags(&t, &ids, &starts, &fills, scale)?;
             self.set_tensor(*out, id)?;
         }
         Ok(())
     }
 
     /// The view that a tensor of element numbers describes.
-    fn from_tags(
+    fn view_of_tags(
         &mut self,
         t: &TensorF,
         ids: &[TensorId],

@@ -1,0 +1,122 @@
+//! ONNX models written in a test.
+
+use prost::Message;
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+    TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
+};
+
+/// Code of `float32`.
+pub(crate) const FLOAT: i32 = 1;
+/// Code of `int64`.
+pub(crate) const INT64: i32 = 7;
+
+/// A model under construction.
+#[derive(Clone)]
+pub(crate) struct Builder {
+    pub(crate) graph: GraphProto,
+    pub(crate) opset: i64,
+}
+
+/// An attribute's value.
+pub(crate) enum A<'a> {
+    Int(i64),
+    Float(f32),
+    Ints(&'a [i64]),
+    Str(&'a str),
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Builder { graph: GraphProto { name: "test".into(), ..Default::default() }, opset: 17 }
+    }
+
+    pub(crate) fn input(mut self, name: &str, dtype: i32, shape: &[i64]) -> Self {
+        self.graph.input.push(value(name, dtype, shape));
+        self
+    }
+
+    pub(crate) fn output(mut self, name: &str) -> Self {
+        self.graph.output.push(ValueInfoProto { name: name.into(), ..Default::default() });
+        self
+    }
+
+    pub(crate) fn floats(mut self, name: &str, shape: &[i64], data: &[f32]) -> Self {
+        self.graph.initializer.push(TensorProto {
+            name: name.into(),
+            dims: shape.to_vec(),
+            data_type: FLOAT,
+            raw_data: data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ..Default::default()
+        });
+        self
+    }
+
+    pub(crate) fn ints(mut self, name: &str, data: &[i64]) -> Self {
+        self.graph.initializer.push(TensorProto {
+            name: name.into(),
+            dims: vec![data.len() as i64],
+            data_type: INT64,
+            int64_data: data.to_vec(),
+            ..Default::default()
+        });
+        self
+    }
+
+    pub(crate) fn node(
+        mut self,
+        op: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        attrs: &[(&str, A<'_>)],
+    ) -> Self {
+        let attribute = attrs
+            .iter()
+            .map(|(name, v)| {
+                let mut a = AttributeProto { name: (*name).into(), ..Default::default() };
+                match v {
+                    A::Int(i) => (a.r#type, a.i) = (2, *i),
+                    A::Float(f) => (a.r#type, a.f) = (1, *f),
+                    A::Ints(v) => (a.r#type, a.ints) = (7, v.to_vec()),
+                    A::Str(s) => (a.r#type, a.s) = (3, s.as_bytes().to_vec()),
+                }
+                a
+            })
+            .collect();
+        self.graph.node.push(NodeProto {
+            name: format!("{op}_{}", self.graph.node.len()),
+            op_type: op.into(),
+            input: inputs.iter().map(|s| (*s).into()).collect(),
+            output: outputs.iter().map(|s| (*s).into()).collect(),
+            attribute,
+            ..Default::default()
+        });
+        self
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let opset = OperatorSetIdProto { domain: String::new(), version: self.opset };
+        let model = ModelProto {
+            ir_version: 8,
+            opset_import: vec![opset],
+            graph: Some(self.graph.clone()),
+            ..Default::default()
+        };
+        model.encode_to_vec()
+    }
+}
+
+/// A tensor's declaration; negative dimensions are symbolic.
+pub(crate) fn value(name: &str, dtype: i32, shape: &[i64]) -> ValueInfoProto {
+    use tensor_shape_proto::{Dimension, dimension::Value};
+    let dim = shape
+        .iter()
+        .map(|&d| Dimension {
+            value: Some(if d < 0 { Value::DimParam("batch".into()) } else { Value::DimValue(d) }),
+            ..Default::default()
+        })
+        .collect();
+    let tensor = type_proto::Tensor { elem_type: dtype, shape: Some(TensorShapeProto { dim }) };
+    let r#type = Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() });
+    ValueInfoProto { name: name.into(), r#type, ..Default::default() }
+}
