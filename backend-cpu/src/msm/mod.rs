@@ -79,8 +79,8 @@ impl Msm<G1Affine> for CpuMsm {
     }
 
     fn workspace(&self, shape: &MsmShape) -> u64 {
-        // Magnitude, digits and sorted references of every scalar.
-        shape.len as u64 * shape.batch as u64 * 80
+        // Magnitude, digits and sorted references of every scalar of a wave.
+        shape.len.max(wave()).min(shape.len.saturating_mul(shape.batch)) as u64 * 80
     }
 
     fn prepare(&self, _: &Queue, bases: &[G1Affine], _: Reuse) -> Result<Bases<G1Affine>, Error> {
@@ -143,7 +143,29 @@ fn msm_batch<P: Points>(
     columns: &[&[Fr]],
     out: &mut [G1],
 ) -> Result<(), Error> {
-    let bases = bases.downcast::<CpuBases<P>>(SpaceId::HOST)?;
+    let bases = &bases.downcast::<CpuBases<P>>(SpaceId::HOST)?.points;
+    let (mut columns, mut out) = (columns, out);
+    while !columns.is_empty() {
+        let mut total = 0;
+        let fits = columns.iter().take_while(|column| {
+            total += column.len();
+            total <= wave()
+        });
+        let count = fits.count().max(1);
+        let (now, later) = columns.split_at(count);
+        let (now_out, later_out) = out.split_at_mut(count);
+        msm_wave(points, bases, now, now_out);
+        (columns, out) = (later, later_out);
+    }
+    Ok(())
+}
+
+/// Scalars that are worked on at a time: it bounds the memory, yet fills the threads.
+fn wave() -> usize {
+    (rayon::current_num_threads() << 16).max(1 << 19)
+}
+
+fn msm_wave<P: Points>(points: P, bases: &[P::Point], columns: &[&[Fr]], out: &mut [G1]) {
     let parallel = columns.iter().map(|column| column.len()).sum::<usize>() > SERIAL;
     let chunks: Vec<(usize, usize, &[Fr])> = columns
         .iter()
@@ -177,7 +199,7 @@ fn msm_batch<P: Points>(
         })
         .collect();
     let terms = parallel::map(parallel, &tasks, |(c, windows)| {
-        window_terms(points, &bases.points, &classes[*c], windows.clone())
+        window_terms(points, bases, &classes[*c], windows.clone())
     });
     let mut per_column: Vec<Vec<Term<P>>> = columns.iter().map(|_| Vec::new()).collect();
     for ((class, _), terms) in tasks.iter().zip(terms) {
@@ -187,7 +209,6 @@ fn msm_batch<P: Points>(
     {
         *out = sum;
     }
-    Ok(())
 }
 
 /// Σ 2^shift·point, by Horner's rule.
