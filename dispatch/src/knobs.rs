@@ -52,6 +52,10 @@ impl fmt::Display for KnobKind {
     }
 }
 
+/// Variables of this project that other rooms read: the key cache and model-suite's Python (command line), `create_proof`'s own check (prover),
+/// data for tests.
+const ELSEWHERE: [&str; 4] = ["PARHELION_CACHE", "PARHELION_PYTHON", "PARHELION_VERIFY", "PARHELION_SHARED"];
+
 /// One declared environment variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Knob {
@@ -285,7 +289,8 @@ impl Knobs {
     pub fn from_env() -> Result<Self, KnobError> {
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
-            if name.starts_with("PARHELION_") && !KNOBS.iter().any(|k| k.name == name) {
+            let declared = KNOBS.iter().any(|k| k.name == name) || ELSEWHERE.contains(&&*name);
+            if name.starts_with("PARHELION_") && !declared {
                 tracing::warn!("{name} is not a variable that the engine knows");
             }
         }
