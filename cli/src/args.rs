@@ -23,8 +23,8 @@ pub(crate) struct Global {
     /// Directory that keys and reference strings are kept in [default: the user's cache directory]
     #[arg(long, global = true, env = "PARHELION_CACHE", value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
-    /// Keep nothing between runs
-    #[arg(long, global = true, conflicts_with = "cache")]
+    /// Keep nothing between runs, whatever `--cache` says
+    #[arg(long, global = true)]
     pub(crate) no_cache: bool,
     /// More on standard error (-v: info, -vv: debug, -vvv: trace); `RUST_LOG` wins
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]

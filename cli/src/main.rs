@@ -18,16 +18,40 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
-    if let Err(e) = ui::init(&cli.global) {
-        eprintln!("error: {e:#}");
-        return ExitCode::FAILURE;
-    }
-    match commands::run(cli) {
+    match ui::init(&cli.global).and_then(|()| commands::run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             ui::clear();
-            eprintln!("error: {e:#}");
+            eprintln!("error: {}", described(&e));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error with its causes, each said once: many errors have the text of their cause in their own.
+fn described(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text += ": ";
+            text += &cause;
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    #[test]
+    fn causes_are_said_once() {
+        let inner = || Err::<(), _>(std::io::Error::other("disk on fire"));
+        let e = inner().context("a.json").unwrap_err();
+        assert_eq!(super::described(&e), "a.json: disk on fire");
+        let e = inner().context("a.json: disk on fire").unwrap_err();
+        assert_eq!(super::described(&e), "a.json: disk on fire");
     }
 }
