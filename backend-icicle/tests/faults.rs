@@ -50,6 +50,12 @@ impl Open {
         self.provider.ntt.as_ref().unwrap().ntt_batch(&self.queue, &plan, &mut [RefMut::host(column)])
     }
 
+    /// Number of allocations, after the frees that are pending.
+    fn live(&self) -> i64 {
+        self.provider.space.memory();
+        self.control("live")
+    }
+
     fn control(&self, command: &str) -> i64 {
         let answer = self.fixture.library.control(command);
         assert!(answer >= 0, "{command}");
@@ -64,7 +70,7 @@ fn every_error_code_is_a_typed_error_and_leaves_operands_alone() {
     let input: Vec<Fr> = random(16, &mut rng(2));
     let mut expected = input.clone();
     open.ntt(&mut expected).unwrap();
-    let memory = open.control("live");
+    let memory = open.live();
     for code in 1..=15 {
         for call in ["icicle_malloc", "icicle_copy_to_device", "bn254_msm"] {
             open.control(&format!("fail {call} 0 {code}"));
@@ -92,7 +98,7 @@ fn every_error_code_is_a_typed_error_and_leaves_operands_alone() {
             assert_eq!(column, expected, "after {call} {code}");
         }
     }
-    assert_eq!(open.control("live"), memory, "failures leak device memory");
+    assert_eq!(open.live(), memory, "failures leak device memory");
     assert_eq!(open.fixture.library.violations(), "");
 }
 
@@ -100,7 +106,7 @@ fn every_error_code_is_a_typed_error_and_leaves_operands_alone() {
 fn a_failed_preparation_gives_no_handle_and_no_leak() {
     let open = Open::new(|options| options.precompute = 1 << 20);
     let points = known_points::<G1Affine>(9, &mut rng(3)).0;
-    let memory = open.control("live");
+    let memory = open.live();
     let msm = open.provider.msm.as_ref().unwrap();
     for call in [
         "icicle_malloc",
@@ -116,7 +122,7 @@ fn a_failed_preparation_gives_no_handle_and_no_leak() {
     }
     // Frees are ordered after the work that is pending; this is more work.
     assert_eq!(open.msm().unwrap(), open.product);
-    assert_eq!(open.control("live"), memory);
+    assert_eq!(open.live(), memory);
 }
 
 #[test]
@@ -197,7 +203,7 @@ fn a_result_that_is_no_point_is_an_error() {
 #[test]
 fn buffers_are_freed_after_pending_work() {
     let open = Open::new(|_| {});
-    let before = open.control("live");
+    let before = open.live();
     for _ in 0..100 {
         let buffer =
             Buffer::from_host(open.provider.space.as_ref(), &open.queue, &[Fr::ONE; 64], "resident").unwrap();
@@ -207,7 +213,7 @@ fn buffers_are_freed_after_pending_work() {
         drop(buffer);
     }
     assert_eq!(open.msm().unwrap(), open.product);
-    assert_eq!(open.control("live"), before);
+    assert_eq!(open.live(), before);
 }
 
 #[test]
