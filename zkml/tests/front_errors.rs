@@ -1,5 +1,7 @@
 //! What the importer, the input reader and the quantiser say about bad files.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod front_common;
 
 use front_common::build::{A, Builder, FLOAT, INT64, value};

@@ -414,7 +414,7 @@ pub(crate) fn conv_transpose_geometry(
     }
     let mut output = Vec::with_capacity(n);
     for d in 0..n {
-        let full = (spatial[d] - 1)
+        let mut full = (spatial[d] - 1)
             .checked_mul(steps[d])
             .and_then(|v| {
                 v.checked_add((kernel[d] - 1).checked_mul(dilations[d])?)?.checked_add(1 + extra[d])
@@ -429,7 +429,9 @@ pub(crate) fn conv_transpose_geometry(
             _ => None,
         };
         if let Some(t) = target {
-            let total = full.checked_sub(t).ok_or("`output_shape` is larger than the result")?;
+            // A result that is wanted larger grows at its end.
+            let total = full.saturating_sub(t);
+            full = full.max(t);
             let small = total / 2;
             (begin[d], end[d]) =
                 if mode == "SAME_UPPER" { (small, total - small) } else { (total - small, small) };

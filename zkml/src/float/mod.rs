@@ -18,7 +18,7 @@ mod special;
 
 use std::sync::Arc;
 
-use crate::onnx::{Model, Node, ShapeError, TensorF, ValueId};
+use crate::onnx::{DType, Model, Node, ShapeError, TensorF, ValueId};
 
 pub(crate) use linalg::{Pooling, auto_pads, conv_transpose_geometry, einsum_labels};
 pub(crate) use recurrent::activation_names;
@@ -95,10 +95,8 @@ pub(crate) fn eval(node: &Node, inputs: &[Option<&TensorF>]) -> Outputs {
     let one = |t: Result<TensorF, OpError>| t.map(|t| vec![Some(t)]);
     match node.op.as_str() {
         "Constant" => one(movement::constant(&call)),
-        "Identity" | "Dropout" => one(call.input(0).cloned()).map(|mut v| {
-            v.resize(node.outputs.len().max(1), None);
-            v
-        }),
+        "Identity" => one(call.input(0).cloned()),
+        "Dropout" => dropout(&call),
         "Shape" | "Size" | "ConstantOfShape" | "Range" | "EyeLike" => one(movement::generate(&call)),
         "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => one(movement::reshape(&call)),
         "Transpose" => one(movement::transpose(&call)),
@@ -134,10 +132,7 @@ pub(crate) fn eval(node: &Node, inputs: &[Option<&TensorF>]) -> Outputs {
         | "LayerNormalization"
         | "GroupNormalization"
         | "RMSNormalization"
-        | "MeanVarianceNormalization" => one(norm::normalise(&call)).map(|mut v| {
-            v.resize(node.outputs.len().max(1), None);
-            v
-        }),
+        | "MeanVarianceNormalization" => norm::normalise(&call),
         "LSTM" | "GRU" | "RNN" => recurrent::recurrent(&call),
         "QuantizeLinear" | "DequantizeLinear" | "QLinearMatMul" | "QLinearConv" => {
             one(quantized::quantized(&call))
@@ -145,6 +140,16 @@ pub(crate) fn eval(node: &Node, inputs: &[Option<&TensorF>]) -> Outputs {
         "Resize" | "Upsample" => one(resize::resize(&call)),
         _ => one(elementwise::elementwise(&call)),
     }
+}
+
+/// Dropout at inference: the operand, and a mask that keeps everything.
+fn dropout(c: &Call<'_>) -> Outputs {
+    let x = c.input(0)?;
+    if c.opt(2).is_some_and(|t| t.at(0) != 0.0) && c.opt(1).is_none_or(|r| r.at(0) != 0.0) {
+        return Err(OpError::Unsupported("training mode".into()));
+    }
+    let mask = TensorF::int(x.shape.clone(), DType::Bool, vec![1; x.len()])?;
+    Ok(vec![Some(x.clone()), Some(mask)])
 }
 
 /// Why the reference executor stopped.

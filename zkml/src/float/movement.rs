@@ -432,7 +432,8 @@ pub(super) fn depth_space(c: &Call<'_>) -> Result<TensorF, OpError> {
             return Err(format!("{h}×{w} does not divide by {b}").into());
         }
         let split = x.reshaped(vec![n, ch, h / b, b, w / b, b])?;
-        let t = permute(&split, &[0, 3, 5, 1, 2, 4])?;
+        let dcr = c.node.attrs.str("mode")?.unwrap_or("DCR") == "DCR";
+        let t = permute(&split, if dcr { &[0, 3, 5, 1, 2, 4] } else { &[0, 1, 3, 5, 2, 4] })?;
         return Ok(t.reshaped(vec![n, ch * b * b, h / b, w / b])?);
     }
     if ch % (b * b) != 0 {

@@ -3,16 +3,40 @@
 use crate::onnx::TensorF;
 
 use super::reduce::{grouped, normal_axis};
-use super::{Call, OpError};
+use super::{Call, OpError, Outputs};
 
-pub(super) fn normalise(c: &Call<'_>) -> Result<TensorF, OpError> {
+pub(super) fn normalise(c: &Call<'_>) -> Outputs {
+    let y = normalised(c)?;
+    let mut out = vec![Some(y)];
+    if c.node.op == "LayerNormalization" && c.node.outputs.len() > 1 {
+        // Mean and reciprocal of the standard deviation, with axes kept.
+        let x = c.input(0)?;
+        let axis = normal_axis(c.node.attrs.int_or("axis", -1)?, x.shape.len())?;
+        let axes: Vec<usize> = (axis..x.shape.len()).collect();
+        let eps = c.node.attrs.float_or("epsilon", 1e-5)?;
+        let (shape, groups) = grouped(&x.shape, &axes, true);
+        let stats = groups.iter().map(|g| {
+            let n = g.len() as f64;
+            let mean = g.iter().map(|&i| x.at(i)).sum::<f64>() / n;
+            let var = g.iter().map(|&i| (x.at(i) - mean).powi(2)).sum::<f64>() / n;
+            (x.dtype.round(mean), x.dtype.round(1.0 / (var + eps).sqrt()))
+        });
+        let (mean, inverse) = stats.unzip();
+        out.push(Some(TensorF::float(shape.clone(), x.dtype, mean)?));
+        out.push(Some(TensorF::float(shape, x.dtype, inverse)?));
+    }
+    out.resize(c.node.outputs.len().max(out.len()), None);
+    Ok(out)
+}
+
+fn normalised(c: &Call<'_>) -> Result<TensorF, OpError> {
     let x = c.input(0)?;
     let rank = x.shape.len();
     let a = &c.node.attrs;
     if !x.dtype.is_float() || rank == 0 {
         return Err(format!("operand of type {} and shape {:?}", x.dtype, x.shape).into());
     }
-    if c.node.outputs.iter().skip(1).any(Option::is_some) {
+    if c.node.op != "LayerNormalization" && c.node.outputs.iter().skip(1).any(Option::is_some) {
         return Err(OpError::Unsupported("statistics of a normalisation are wanted as outputs".into()));
     }
     let channels = if rank > 1 { x.shape[1] } else { 1 };

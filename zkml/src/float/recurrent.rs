@@ -2,6 +2,7 @@
 
 use crate::onnx::{Attrs, TensorF};
 
+use super::movement::permute;
 use super::special::{self, Function};
 use super::{Call, OpError, Outputs};
 
@@ -57,7 +58,7 @@ pub(super) fn recurrent(c: &Call<'_>) -> Outputs {
     };
     let (x, w, r) = (c.input(0)?, c.input(1)?, c.input(2)?);
     if a.int_or("layout", 0)? != 0 {
-        return Err(OpError::Unsupported("layout 1 (batch first)".into()));
+        return batch_first(c);
     }
     if a.float("clip")?.is_some() {
         return Err(OpError::Unsupported("clipped gates".into()));
@@ -148,6 +149,28 @@ pub(super) fn recurrent(c: &Call<'_>) -> Outputs {
     let mut out = vec![Some(make(vec![t, d, b, hidden], y)?), Some(make(vec![d, b, hidden], yh)?)];
     if kind == Kind::Lstm {
         out.push(Some(make(vec![d, b, hidden], yc)?));
+    }
+    Ok(out)
+}
+
+/// Layout 1: operands and results have the batch in front, in place of the steps or the directions.
+fn batch_first(c: &Call<'_>) -> Outputs {
+    let mut node = c.node.clone();
+    node.attrs.set("layout", crate::onnx::Attr::Int(0));
+    let swap = |t: &TensorF| permute(t, &[1, 0, 2]);
+    let mut own: Vec<Option<TensorF>> = Vec::with_capacity(c.inputs.len());
+    for (i, t) in c.inputs.iter().enumerate() {
+        own.push(match t {
+            Some(t) if matches!(i, 0 | 5 | 6) => Some(swap(t)?),
+            t => t.cloned(),
+        });
+    }
+    let inputs: Vec<Option<&TensorF>> = own.iter().map(Option::as_ref).collect();
+    let mut out = recurrent(&Call { node: &node, inputs: &inputs })?;
+    for (i, t) in out.iter_mut().enumerate() {
+        if let Some(v) = t {
+            *v = if i == 0 { permute(v, &[2, 0, 1, 3])? } else { swap(v)? };
+        }
     }
     Ok(out)
 }

@@ -1,4 +1,4 @@
-//! Resize and Upsample: nearest and linear.
+//! Resize and Upsample: nearest, linear and cubic.
 
 use crate::onnx::{Data, TensorF, checked_len, strides};
 
@@ -39,12 +39,16 @@ pub(crate) fn mix(c: &Call<'_>, shape: &[usize]) -> Result<Mix, OpError> {
         if s.len() != axes.len() {
             return Err(format!("sizes {s:?} for {shape:?}").into());
         }
-        if a.str("keep_aspect_ratio_policy")?.unwrap_or("stretch") != "stretch" {
-            return Err(OpError::Unsupported("keep_aspect_ratio_policy".into()));
-        }
-        for (&d, s) in axes.iter().zip(s) {
-            sizes[d] = s;
-            scales[d] = s as f64 / shape[d] as f64;
+        let ratios: Vec<f64> = axes.iter().zip(&s).map(|(&d, &s)| s as f64 / shape[d] as f64).collect();
+        let common = match a.str("keep_aspect_ratio_policy")?.unwrap_or("stretch") {
+            "stretch" => None,
+            "not_larger" => ratios.iter().copied().reduce(f64::min),
+            "not_smaller" => ratios.iter().copied().reduce(f64::max),
+            other => return Err(format!("keep_aspect_ratio_policy `{other}`").into()),
+        };
+        for ((&d, s), ratio) in axes.iter().zip(s).zip(ratios) {
+            scales[d] = common.unwrap_or(ratio);
+            sizes[d] = common.map_or(s, |c| (c * shape[d] as f64).round() as usize);
         }
     } else {
         return Err("neither scales nor sizes are given".into());
@@ -59,7 +63,8 @@ pub(crate) fn mix(c: &Call<'_>, shape: &[usize]) -> Result<Mix, OpError> {
     }
     (0..rank)
         .map(|d| {
-            let (n, m) = (shape[d] as f64, sizes[d] as f64);
+            // The length before it was rounded down is what coordinates are computed with.
+            let (n, m) = (shape[d] as f64, shape[d] as f64 * scales[d]);
             (0..sizes[d])
                 .map(|i| {
                     let i = i as f64;
@@ -71,7 +76,7 @@ pub(crate) fn mix(c: &Call<'_>, shape: &[usize]) -> Result<Mix, OpError> {
                         "pytorch_half_pixel" if sizes[d] > 1 => (i + 0.5) / scales[d] - 0.5,
                         "pytorch_half_pixel" => 0.0,
                         "half_pixel_symmetric" => {
-                            let adjust = m / (scales[d] * n);
+                            let adjust = sizes[d] as f64 / (scales[d] * n);
                             n / 2.0 * (1.0 - adjust) + (i + 0.5) / scales[d] - 0.5
                         }
                         "align_corners" if sizes[d] > 1 => i * (n - 1.0) / (m - 1.0),
@@ -102,6 +107,24 @@ pub(crate) fn mix(c: &Call<'_>, shape: &[usize]) -> Result<Mix, OpError> {
                                 list.push((lo as usize + 1, f));
                             }
                             Ok(list)
+                        }
+                        "cubic" => {
+                            let k = a.float_or("cubic_coeff_a", -0.75)?;
+                            let (base, f) = (x.floor(), x - x.floor());
+                            let far = |t: f64| ((k * t - 5.0 * k) * t + 8.0 * k) * t - 4.0 * k;
+                            let near = |t: f64| ((k + 2.0) * t - (k + 3.0)) * t * t + 1.0;
+                            let weights = [far(f + 1.0), near(f), near(1.0 - f), far(2.0 - f)];
+                            let exclude = a.int_or("exclude_outside", 0)? != 0;
+                            let taps =
+                                weights.into_iter().enumerate().map(|(i, w)| (base + i as f64 - 1.0, w));
+                            let taps: Vec<(f64, f64)> =
+                                taps.filter(|(p, _)| !exclude || (0.0..n).contains(p)).collect();
+                            let total: f64 = taps.iter().map(|t| t.1).sum();
+                            let total = if exclude { total } else { 1.0 };
+                            Ok(taps
+                                .iter()
+                                .map(|(p, w)| (p.clamp(0.0, n - 1.0) as usize, w / total))
+                                .collect())
                         }
                         other => Err(OpError::Unsupported(format!("mode `{other}`"))),
                     }

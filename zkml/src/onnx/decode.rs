@@ -173,7 +173,7 @@ pub(super) fn input_type(
         .dim
         .iter()
         .map(|d| match &d.value {
-            Some(tensor_shape_proto::dimension::Value::DimValue(v)) if *v > 0 => {
+            Some(tensor_shape_proto::dimension::Value::DimValue(v)) if *v >= 0 => {
                 usize::try_from(*v).map_err(|_| bad(format!("dimension {v} is too large")))
             }
             Some(tensor_shape_proto::dimension::Value::DimValue(v)) if *v < -1 => {

@@ -309,8 +309,12 @@ impl<'a> Builder<'a> {
             self.refuse(i, "the shape of the result depends on data".into());
             return Ok(());
         }
-        // These depend on shapes alone, which are known.
-        constant |= matches!(node.op.as_str(), "Shape" | "Size" | "EyeLike");
+        // These depend on shapes and types alone, which are known.
+        constant |= match node.op.as_str() {
+            "Shape" | "Size" | "EyeLike" => true,
+            "CastLike" => node.input(0).is_some_and(|v| matches!(self.known[v.index()], Known::Constant(_))),
+            _ => false,
+        };
         let refs: Vec<Option<&TensorF>> = operands.iter().map(|o| o.as_deref()).collect();
         let results = match float::eval(node, &refs) {
             Ok(r) => r,

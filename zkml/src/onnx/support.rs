@@ -50,7 +50,7 @@ const ONNX: &[OpInfo] = &[
     op("DepthToSpace"),
     shaped("DequantizeLinear", &[1, 2]),
     op("Div"),
-    op("Dropout"),
+    shaped("Dropout", &[1, 2]),
     op("Einsum"),
     op("Elu"),
     op("Equal"),

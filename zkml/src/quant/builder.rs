@@ -11,6 +11,9 @@ use crate::qir::{Activation, Op, OpKind, Pick, Program, Role, Tensor, TensorId, 
 
 use super::error::QuantError;
 
+/// Greatest scale of an accumulator after a real factor.
+const MAX_SCALE: i32 = 56;
+
 /// Greatest magnitude that a tensor's bounds may have here; the executor's limit is 2^62.
 const MAX_BOUND: i128 = (1 << 61) - 1;
 
@@ -298,8 +301,12 @@ impl Builder {
         if c == 0.0 {
             return Ok(Acc { terms: vec![], constant: 0, scale: 0, shape: a.shape.clone() });
         }
-        let mut frac = bits - 1 - c.abs().log2().floor() as i32;
+        // Precision past the widest scale that anything can be rounded from is not precision.
+        let mut frac = (bits - 1 - c.abs().log2().floor() as i32).min(MAX_SCALE - a.scale);
         let mut q = (c * exp2(frac)).round();
+        if q == 0.0 {
+            return Err(self.fail(format!("the factor {c} is too small at scale 2^{}", a.scale)));
+        }
         while q % 2.0 == 0.0 {
             q /= 2.0;
             frac -= 1;

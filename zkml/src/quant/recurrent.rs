@@ -29,11 +29,19 @@ pub(super) fn unroll(g: &mut Graph, n: &Node) -> Result<Vec<Option<ValueId>>, Qu
     let missing =
         |i: usize| QuantError::Layer { layer: n.name.clone(), reason: format!("operand {i} is missing") };
     let wrong = |reason: String| QuantError::Layer { layer: n.name.clone(), reason };
-    let x = n.input(0).ok_or_else(|| missing(0))?;
+    let mut x = n.input(0).ok_or_else(|| missing(0))?;
+    let swap = Attr::Ints(vec![1, 0, 2]);
+    let batch_first = n.attrs.int_or("layout", 0).map_err(wrong)? != 0;
+    if batch_first {
+        x = g.one("Transpose", &[x], &[("perm", swap.clone())])?;
+    }
     let (w, r) = (n.input(1).ok_or_else(|| missing(1))?, n.input(2).ok_or_else(|| missing(2))?);
     let [steps, batch, inputs] = g.shape(x)[..] else { return Err(g.fail("operand is not of rank 3")) };
     let [directions, gh, _] = g.shape(w)[..] else { return Err(g.fail("weights are not of rank 3")) };
     let hidden = gh / gates;
+    if steps == 0 {
+        return Err(g.fail("the sequence has no steps"));
+    }
     let names = float::activation_names(&n.op, &n.attrs, directions).map_err(wrong)?;
     let per = names.len() / directions;
     let direction = n.attrs.str("direction").map_err(wrong)?.unwrap_or("forward").to_owned();
@@ -77,6 +85,8 @@ pub(super) fn unroll(g: &mut Graph, n: &Node) -> Result<Vec<Option<ValueId>>, Qu
         let state = |g: &mut Graph, i: usize| -> Result<Option<ValueId>, QuantError> {
             n.input(i)
                 .map(|v| {
+                    let v =
+                        if batch_first { g.one("Transpose", &[v], &[("perm", swap.clone())])? } else { v };
                     let v = slice(g, v, d, d + 1, 0)?;
                     g.reshape(v, &[batch, hidden])
                 })
@@ -127,6 +137,14 @@ pub(super) fn unroll(g: &mut Graph, n: &Node) -> Result<Vec<Option<ValueId>>, Qu
     }
     if n.output(2).is_some() {
         results[2] = Some(stack(g, &last_c, &[directions, batch, hidden])?);
+    }
+    if batch_first {
+        for (i, r) in results.iter_mut().enumerate() {
+            if let Some(v) = r {
+                let perm = if i == 0 { Attr::Ints(vec![2, 0, 1, 3]) } else { swap.clone() };
+                *v = g.one("Transpose", &[*v], &[("perm", perm)])?;
+            }
+        }
     }
     Ok(results)
 }

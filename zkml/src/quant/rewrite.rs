@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::float::{self, OpError};
-use crate::onnx::{Attr, Attrs, Model, Node, TensorF, Value, ValueId};
+use crate::onnx::{Attr, Attrs, DType, Model, Node, TensorF, Value, ValueId};
 
 use super::error::QuantError;
 use super::recurrent;
@@ -202,7 +202,15 @@ fn expand(g: &mut Graph, n: &Node) -> Result<Option<Vec<Option<ValueId>>>, Quant
     let wrong = |reason: String| QuantError::Layer { layer: n.name.clone(), reason };
     let a = &n.attrs;
     let r = match n.op.as_str() {
-        "Identity" | "Dropout" => need(0)?,
+        "Identity" => need(0)?,
+        "Dropout" => {
+            let x = need(0)?;
+            let shape = g.shape(x);
+            let ones = vec![1; shape.iter().product()];
+            let mask = TensorF::int(shape, DType::Bool, ones).map_err(|e| wrong(e.to_string()))?;
+            let mask = g.constant(mask);
+            return Ok(Some(vec![Some(x), Some(mask)]));
+        }
         "LSTM" | "GRU" | "RNN" => return recurrent::unroll(g, n).map(Some),
         "LayerNormalization" | "RMSNormalization" => {
             let x = need(0)?;
@@ -210,12 +218,16 @@ fn expand(g: &mut Graph, n: &Node) -> Result<Option<Vec<Option<ValueId>>>, Quant
             let axis = float::normal_axis(a.int_or("axis", -1).map_err(wrong)?, rank).map_err(wrong)?;
             let axes: Vec<usize> = (axis..rank).collect();
             let eps = a.float_or("epsilon", 1e-5).map_err(wrong)?;
-            let y = standardise(g, x, &axes, eps, n.op == "LayerNormalization")?;
-            let y = g.one("Mul", &[y, need(1)?], &[])?;
-            match n.input(2) {
-                Some(b) => g.one("Add", &[y, b], &[])?,
-                None => y,
+            let s = standardise(g, x, &axes, eps, n.op == "LayerNormalization")?;
+            let mut y = g.one("Mul", &[s.result, need(1)?], &[])?;
+            if let Some(b) = n.input(2) {
+                y = g.one("Add", &[y, b], &[])?;
             }
+            let mut results = vec![Some(y), s.mean];
+            if n.output(2).is_some() {
+                results.push(Some(g.one("Reciprocal", &[s.deviation], &[])?));
+            }
+            return Ok(Some(results));
         }
         "MeanVarianceNormalization" => {
             let x = need(0)?;
@@ -226,7 +238,7 @@ fn expand(g: &mut Graph, n: &Node) -> Result<Option<Vec<Option<ValueId>>>, Quant
                 .map(|&v| float::normal_axis(v, rank))
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(wrong)?;
-            standardise(g, x, &axes, 1e-9, true)?
+            standardise(g, x, &axes, 1e-9, true)?.result
         }
         "InstanceNormalization" | "GroupNormalization" => {
             let x = need(0)?;
@@ -238,11 +250,13 @@ fn expand(g: &mut Graph, n: &Node) -> Result<Option<Vec<Option<ValueId>>>, Quant
             } else {
                 a.int_or("num_groups", 1).map_err(wrong)?.max(1) as usize
             };
-            let split: Vec<usize> =
-                [shape[0], groups, channels / groups].into_iter().chain(shape[2..].iter().copied()).collect();
+            let split: Vec<usize> = [shape[0], groups, channels / groups.max(1)]
+                .into_iter()
+                .chain(shape[2..].iter().copied())
+                .collect();
             let axes: Vec<usize> = (2..split.len()).collect();
             let y = g.reshape(x, &split)?;
-            let y = standardise(g, y, &axes, eps, true)?;
+            let y = standardise(g, y, &axes, eps, true)?.result;
             let y = g.reshape(y, &shape)?;
             let scale = per_channel(g, need(1)?, &shape, groups)?;
             let bias = per_channel(g, need(2)?, &shape, groups)?;
@@ -326,6 +340,9 @@ fn expand(g: &mut Graph, n: &Node) -> Result<Option<Vec<Option<ValueId>>>, Quant
             let shape = g.shape(x);
             let axes = reduction_axes(g, n, shape.len())?;
             let mut y = x;
+            if let Some(&axis) = axes.iter().find(|&&axis| shape[axis] == 0) {
+                return Err(wrong(format!("axis {axis} has no elements")));
+            }
             for &axis in &axes {
                 let parts = vec![1i64; shape[axis]];
                 let sizes = g.ints(&parts);
@@ -366,6 +383,24 @@ fn expand(g: &mut Graph, n: &Node) -> Result<Option<Vec<Option<ValueId>>>, Quant
             }
             y
         }
+        "Pow" => {
+            let (x, e) = (need(0)?, need(1)?);
+            match g.model.value(e).constant.clone() {
+                Some(c) if c.len() > 1 => power_by_element(g, n, x, &c)?,
+                None if g.model.value(x).constant.is_none() && g.model.value(x).dtype.is_float() => {
+                    // x^e = exp(e·log x), which the calibrated range of x has to allow.
+                    let l = g.one("Log", &[x], &[])?;
+                    let e = if g.model.value(e).dtype.is_float() {
+                        e
+                    } else {
+                        g.one("Cast", &[e], &[("to", Attr::Int(1))])?
+                    };
+                    let l = g.one("Mul", &[l, e], &[])?;
+                    g.one("Exp", &[l], &[])?
+                }
+                _ => return Ok(None),
+            }
+        }
         "ThresholdedRelu" => {
             let x = need(0)?;
             let alpha = g.scalar(x, a.float_or("alpha", 1.0).map_err(wrong)?);
@@ -374,6 +409,14 @@ fn expand(g: &mut Graph, n: &Node) -> Result<Option<Vec<Option<ValueId>>>, Quant
             g.one("Where", &[above, x, zero], &[])?
         }
         "CumSum" => cumulate(g, n, need(0)?)?,
+        "ScatterElements" | "ScatterND" => {
+            let reduction = a.str("reduction").map_err(wrong)?.unwrap_or("none").to_owned();
+            let constant = n.input(1).is_some_and(|v| g.model.value(v).constant.is_some());
+            if reduction == "none" || !constant {
+                return Ok(None);
+            }
+            scatter_reduction(g, n, need(0)?, need(1)?, need(2)?, &reduction)?
+        }
         _ => return Ok(None),
     };
     Ok(Some(vec![Some(r)]))
@@ -389,6 +432,13 @@ fn reduction_axes(g: &Graph, n: &Node, rank: usize) -> Result<Vec<usize>, QuantE
     })
 }
 
+/// A normalised value with its statistics.
+struct Standardised {
+    result: ValueId,
+    mean: Option<ValueId>,
+    deviation: ValueId,
+}
+
 /// (x − mean) / √(variance + ε) over axes; without `centre`, x / √(mean square + ε).
 fn standardise(
     g: &mut Graph,
@@ -396,19 +446,18 @@ fn standardise(
     axes: &[usize],
     eps: f64,
     centre: bool,
-) -> Result<ValueId, QuantError> {
-    let d = if centre {
-        let m = g.reduce("ReduceMean", x, axes, true)?;
-        g.one("Sub", &[x, m], &[])?
-    } else {
-        x
+) -> Result<Standardised, QuantError> {
+    let mean = if centre { Some(g.reduce("ReduceMean", x, axes, true)?) } else { None };
+    let d = match mean {
+        Some(m) => g.one("Sub", &[x, m], &[])?,
+        None => x,
     };
     let sq = g.one("Mul", &[d, d], &[])?;
     let var = g.reduce("ReduceMean", sq, axes, true)?;
     let e = g.scalar(x, eps);
     let var = g.one("Add", &[var, e], &[])?;
-    let std = g.one("Sqrt", &[var], &[])?;
-    g.one("Div", &[d, std], &[])
+    let deviation = g.one("Sqrt", &[var], &[])?;
+    Ok(Standardised { result: g.one("Div", &[d, deviation], &[])?, mean, deviation })
 }
 
 fn log_sum_exp(g: &mut Graph, d: ValueId, axes: &[usize]) -> Result<ValueId, QuantError> {
@@ -432,6 +481,88 @@ fn per_channel(g: &mut Graph, v: ValueId, shape: &[usize], groups: usize) -> Res
         v
     };
     g.reshape(v, &full)
+}
+
+/// Powers with an exponent per element: one power per distinct exponent, and a selection.
+fn power_by_element(g: &mut Graph, n: &Node, x: ValueId, e: &TensorF) -> Result<ValueId, QuantError> {
+    let shape = n.output(0).map(|o| g.shape(o)).unwrap_or_default();
+    let e = e.broadcast_to(&shape).map_err(|e| g.fail(e.to_string()))?;
+    let mut distinct = e.to_f64();
+    distinct.sort_by(f64::total_cmp);
+    distinct.dedup();
+    if distinct.len() > 16 {
+        return Err(g.fail("more than 16 distinct exponents"));
+    }
+    let mut result = None;
+    for v in distinct {
+        let exponent = g.constant(TensorF::scalar(v));
+        let y = g.one("Pow", &[x, exponent], &[])?;
+        result = Some(match result {
+            None => y,
+            Some(r) => {
+                let mask = e.to_f64().iter().map(|&w| i64::from(w == v)).collect();
+                let mask =
+                    TensorF::int(shape.clone(), DType::Bool, mask).map_err(|e| g.fail(e.to_string()))?;
+                let mask = g.constant(mask);
+                g.one("Where", &[mask, y, r], &[])?
+            }
+        });
+    }
+    let y = result.ok_or_else(|| g.fail("no exponents"))?;
+    if g.shape(y) == shape {
+        return Ok(y);
+    }
+    let dims: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
+    let dims = g.ints(&dims);
+    g.one("Expand", &[y, dims], &[])
+}
+
+/// A scatter that combines: the elements that are hit are gathered, combined with the updates one after the other, and put back.
+fn scatter_reduction(
+    g: &mut Graph,
+    n: &Node,
+    data: ValueId,
+    index: ValueId,
+    updates: ValueId,
+    reduction: &str,
+) -> Result<ValueId, QuantError> {
+    let shape = g.shape(data);
+    let len: usize = shape.iter().product();
+    // Which flat element every update hits: a plain scatter of numbers, seen through its gather.
+    let numbers = TensorF::int(shape.clone(), DType::I64, (0..len as i64).collect())
+        .map_err(|e| g.fail(e.to_string()))?;
+    let numbers = g.constant(numbers);
+    let axis = n.attrs.0.get("axis").cloned();
+    let gather = if n.op == "ScatterND" { "GatherND" } else { "GatherElements" };
+    let attrs: Vec<(&str, Attr)> = axis.into_iter().map(|a| ("axis", a)).collect();
+    let targets = g.one(gather, &[numbers, index], &attrs)?;
+    let targets =
+        g.model.value(targets).constant.clone().ok_or_else(|| g.fail("the index is not constant"))?.to_i64();
+    let op = match reduction {
+        "add" => "Add",
+        "mul" => "Mul",
+        "max" => "Max",
+        "min" => "Min",
+        other => return Err(g.fail(format!("reduction `{other}`"))),
+    };
+    let flat_data = g.reshape(data, &[len])?;
+    let flat_updates = g.reshape(updates, &[targets.len()])?;
+    let mut current = flat_data;
+    let mut left: Vec<usize> = (0..targets.len()).collect();
+    while !left.is_empty() {
+        // As many updates as hit different elements.
+        let mut hit = std::collections::HashSet::new();
+        let (now, later): (Vec<usize>, Vec<usize>) = left.into_iter().partition(|&k| hit.insert(targets[k]));
+        left = later;
+        let where_to: Vec<i64> = now.iter().map(|&k| targets[k]).collect();
+        let which: Vec<i64> = now.iter().map(|&k| k as i64).collect();
+        let (where_to, which) = (g.ints(&where_to), g.ints(&which));
+        let old = g.one("Gather", &[current, where_to], &[])?;
+        let new = g.one("Gather", &[flat_updates, which], &[])?;
+        let combined = g.one(op, &[old, new], &[])?;
+        current = g.one("ScatterElements", &[current, where_to, combined], &[])?;
+    }
+    g.reshape(current, &shape)
 }
 
 /// CumSum as a product with a triangular matrix of ones.
@@ -531,6 +662,9 @@ fn apply(model: &mut Model, p: usize, i: usize, c: &TensorF) -> Option<()> {
     per[1] = channels;
     let c = c.broadcast_to(&per).ok()?;
     let weights = model.value(model.nodes[p].input(1)?).constant.clone()?;
+    if weights.is_empty() {
+        return None;
+    }
     let bias = match model.nodes[p].input(2) {
         Some(b) => model.value(b).constant.clone()?.to_f64(),
         None => vec![0.0; channels],

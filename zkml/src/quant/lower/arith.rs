@@ -464,8 +464,7 @@ impl Lower<'_> {
     /// Integer division towards zero.
     fn integer_quotient(&mut self, a: ValueId, b: ValueId) -> Outcome<Acc> {
         let shape = crate::onnx::broadcast(self.shape(a), self.shape(b)).map_err(|e| e.to_string())?;
-        let (x, d) = (self.tensor(a)?, self.tensor(b)?);
-        let x = self.b.expand(x, &shape)?;
+        let (x, d) = self.signed_divisor(a, b, &shape)?;
         let t = self.b.program.tensor(d);
         if t.lo < 1 {
             let seen = self.ranges.observed(b).map_or(0.0, |(lo, _)| lo);
@@ -492,35 +491,80 @@ impl Lower<'_> {
         Ok(self.b.add(&self.b.acc(up), &self.b.neg(&self.b.acc(down))?)?)
     }
 
+    /// Integer operands of a division, with the signs of a constant divisor moved to the numerator.
+    fn signed_divisor(&mut self, a: ValueId, b: ValueId, shape: &[usize]) -> Outcome<(TensorId, TensorId)> {
+        let x = self.tensor(a)?;
+        let x = self.b.expand(x, shape)?;
+        let Some(c) = self.constant(b).cloned() else { return Ok((x, self.tensor(b)?)) };
+        let d = c.to_i64();
+        if d.contains(&0) {
+            return Err("a constant divisor is zero".to_owned().into());
+        }
+        if d.iter().all(|d| *d > 0) {
+            return Ok((x, self.tensor(b)?));
+        }
+        let role = crate::qir::Role::Constant;
+        let signs = self.b.data(c.shape.clone(), d.iter().map(|d| d.signum()).collect(), 0, role)?;
+        let sizes = self.b.data(c.shape, d.iter().map(|d| d.saturating_abs()).collect(), 0, role)?;
+        let x = self.product(x, signs)?;
+        Ok((self.exact(&x)?, sizes))
+    }
+
     fn modulo(&mut self, n: &Node, a: ValueId) -> Outcome<Acc> {
+        // x − d·(x / d), with the quotient rounded towards zero as in C, or downwards.
         let b = self.need(n, 1)?;
-        let d = self.single(b).filter(|d| *d >= 1.0 && d.fract() == 0.0);
-        let d = d.ok_or_else(|| "the divisor is not a positive constant integer".to_owned())?;
         if self.is_float(a) {
             return Err("of real numbers".to_owned().into());
         }
-        if n.attrs.int_or("fmod", 0)? != 0 {
+        let shape = crate::onnx::broadcast(self.shape(a), self.shape(b)).map_err(|e| e.to_string())?;
+        let q = if n.attrs.int_or("fmod", 0)? != 0 {
             let q = self.integer_quotient(a, b)?;
-            let x = self.acc_of(a)?;
-            return Ok(self.b.add(&x, &self.b.times(&q, -(d as i64))?)?);
-        }
+            self.exact(&q)?
+        } else {
+            let (num, den) = self.signed_divisor(a, b, &shape)?;
+            let den = if self.b.program.tensor(den).lo >= 1 {
+                den
+            } else if self.ranges.observed(b).is_some_and(|(lo, _)| lo >= 1.0) {
+                let hi = self.b.program.tensor(den).hi;
+                self.b.enforce(&self.b.acc(den), (1, hi.into()))?
+            } else {
+                return Err("the divisor may be zero or negative".to_owned().into());
+            };
+            self.div(num, den, shape.clone(), 0)?
+        };
+        let d = self.tensor(b)?;
+        let back = self.product(q, d)?;
         let x = self.tensor(a)?;
-        let shape = self.shape(a).to_vec();
-        let den = self.tensor(b)?;
-        let q = self.div(x, den, shape, 0)?;
-        let r = self.b.add(&self.b.acc(x), &self.b.times(&self.b.acc(q), -(d as i64))?)?;
-        Ok(r)
+        let r = self.b.add(&self.b.acc(x), &self.b.neg(&back)?)?;
+        Ok(Acc { shape, ..r })
     }
 
     fn bit_shift(&mut self, n: &Node, a: ValueId) -> Outcome<Acc> {
         let by = self.need(n, 1)?;
-        let by = self.single(by).filter(|b| (0.0..=40.0).contains(b) && b.fract() == 0.0);
-        let by = by.ok_or_else(|| "the distance is not a constant scalar up to 40".to_owned())? as i32;
-        let x = self.acc_of(a)?;
-        if n.attrs.str("direction")? == Some("LEFT") {
-            return Ok(self.b.times(&x, 1 << by)?);
+        let left = n.attrs.str("direction")? == Some("LEFT");
+        let constant = self.constant(by).cloned().ok_or_else(|| "the distance is not constant".to_owned())?;
+        let distances = constant.to_i64();
+        if distances.iter().any(|d| !(0..=40).contains(d)) {
+            return Err("a distance is not between 0 and 40".to_owned().into());
         }
-        self.floor(&Acc { scale: by, ..x })
+        let x = self.acc_of(a)?;
+        if let [by] = distances[..] {
+            return if left {
+                Ok(self.b.times(&x, 1 << by)?)
+            } else {
+                self.floor(&Acc { scale: by as i32, ..x })
+            };
+        }
+        let powers = distances.iter().map(|d| 1i64 << d).collect();
+        let powers = self.b.data(constant.shape.clone(), powers, 0, crate::qir::Role::Constant)?;
+        let shape = crate::onnx::broadcast(self.shape(a), &constant.shape).map_err(|e| e.to_string())?;
+        let x = self.exact(&x)?;
+        let x = self.b.expand(x, &shape)?;
+        if left {
+            return self.product(x, powers);
+        }
+        let q = self.div(x, powers, shape, 0)?;
+        Ok(self.b.acc(q))
     }
 
     /// ⌊√x⌋ with two guard bits.

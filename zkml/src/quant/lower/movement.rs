@@ -24,14 +24,13 @@ impl Lower<'_> {
     pub(super) fn movement(&mut self, n: &Node) -> Outcome<()> {
         let moved: Vec<usize> =
             if n.op == "Concat" { (0..n.inputs.len()).collect() } else { movers(&n.op).to_vec() };
-        let moved: Vec<usize> =
-            moved.into_iter().filter(|&k| n.input(k).is_some_and(|v| !self.shape(v).contains(&0))).collect();
+        let moved: Vec<usize> = moved.into_iter().filter(|&k| n.input(k).is_some()).collect();
         // All sources share one scale: the finest.
         let mut scale = 0;
         let mut sources: Vec<(usize, TensorId)> = Vec::new();
         for &k in &moved {
             let Some(v) = n.input(k) else { continue };
-            if self.constant(v).is_none() {
+            if self.constant(v).is_none() && !self.shape(v).contains(&0) {
                 let id = self.tensor(v)?;
                 scale = scale.max(self.b.scale(id));
                 sources.push((k, id));
@@ -55,6 +54,7 @@ impl Lower<'_> {
             let len: usize = shape.iter().product();
             let constant = self.constant(v);
             let data = match constant {
+                _ if len == 0 => vec![],
                 Some(c) if !(c.dtype.is_float() && c.len() > 1 && n.op == "Concat") => {
                     let start = fills.len() as i64;
                     let float = c.dtype.is_float();
@@ -257,6 +257,9 @@ impl Lower<'_> {
     pub(super) fn maximum(&mut self, x: TensorId, shape: Vec<usize>) -> Outcome<TensorId> {
         if self.b.shape(x).last() == Some(&1) {
             return Ok(self.b.reshape(x, shape)?);
+        }
+        if self.b.shape(x).last() == Some(&0) {
+            return Err("the maximum of nothing".to_owned().into());
         }
         let t = self.b.program.tensor(x);
         let (bounds, scale) = ((t.lo.into(), t.hi.into()), t.scale);

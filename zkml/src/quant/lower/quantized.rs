@@ -20,7 +20,8 @@ impl Lower<'_> {
                 let inverse: Vec<f64> = scale.to_f64().iter().map(|s| 1.0 / s).collect();
                 let x = self.acc(a)?;
                 let x = self.scaled(n, x, &inverse, a)?;
-                self.saturate(x, constant(self, 2).as_ref(), out)?
+                let axis = self.quantised_axis(n, a)?;
+                self.saturate(x, constant(self, 2).as_ref(), axis, out)?
             }
             "DequantizeLinear" => {
                 let scale = constant(self, 1).ok_or_else(|| "the scale is not constant".to_owned())?;
@@ -41,7 +42,7 @@ impl Lower<'_> {
                 let factors: Vec<f64> = sb.to_f64().iter().map(|b| sa.at(0) * b / sy.at(0)).collect();
                 let axis = if matmul { acc.shape.len().saturating_sub(1) } else { 1 };
                 let acc = self.factors(acc, &factors, axis)?;
-                self.saturate(acc, constant(self, 7).as_ref(), out)?
+                self.saturate(acc, constant(self, 7).as_ref(), axis, out)?
             }
         };
         self.set_acc(out, acc)
@@ -77,16 +78,20 @@ impl Lower<'_> {
     }
 
     /// Rounded to nearest even, moved by the zero point and clamped to the type of the result.
-    fn saturate(&mut self, x: Acc, zero: Option<&TensorF>, out: ValueId) -> Outcome<Acc> {
-        let zero = match zero {
-            None => 0,
-            Some(z) if z.to_i64().iter().all(|v| *v == z.to_i64()[0]) => z.to_i64()[0],
-            Some(_) => return Err("zero points per axis".to_owned().into()),
-        };
+    fn saturate(&mut self, x: Acc, zero: Option<&TensorF>, axis: usize, out: ValueId) -> Outcome<Acc> {
+        let zeros = zero.map(|z| z.to_i64()).unwrap_or_default();
         let dtype = self.model.value(out).dtype;
         let (lo, hi) = dtype.int_bounds().ok_or_else(|| format!("quantised type {dtype}"))?;
         let r = self.round_even(&x)?;
-        let mut y = self.b.offset(&r, zero as f64, 0)?;
+        let first = zeros.first().copied().unwrap_or(0);
+        let mut y = if zeros.iter().all(|z| *z == first) {
+            self.b.offset(&r, first as f64, 0)?
+        } else {
+            let mut shape = vec![1; r.shape.len()];
+            shape[axis] = zeros.len();
+            let z = self.b.data(shape, zeros, 0, Role::Constant)?;
+            self.b.add(&r, &self.b.acc(z))?
+        };
         let (min, max) = self.b.bounds(&y);
         if min < lo.into() {
             let above = self.b.offset(&y, -(lo as f64), 0)?;
