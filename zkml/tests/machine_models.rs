@@ -61,7 +61,9 @@ fn cnn() {
 
 #[test]
 fn convolutions_of_all_kinds() {
-    for (stride, pad, groups, kernel) in [(1, 0, 1, 3), (2, 1, 2, 3), (1, 2, 4, 5), (3, 1, 1, 4), (1, 0, 1, 1)] {
+    for (stride, pad, groups, kernel) in
+        [(1, 0, 1, 3), (2, 1, 2, 3), (1, 2, 4, 5), (3, 1, 1, 4), (1, 0, 1, 1)]
+    {
         let mut r = rng(9);
         let mut b = Build::default();
         let x = b.input(&[2, 4, 7, 6], -128, 127);
@@ -93,10 +95,8 @@ fn convolutions_in_one_and_three_dimensions() {
         let mut out = vec![1, 3];
         out.extend(shape[2..].iter().map(|n| n + 1 - reach));
         let other = b.param(&out, 9, &mut r);
-        let terms = vec![
-            Term::Conv { x, w, window, groups: 1, coeff: 3 },
-            Term::Scale { x: other, coeff: -2 },
-        ];
+        let terms =
+            vec![Term::Conv { x, w, window, groups: 1, coeff: 3 }, Term::Scale { x: other, coeff: -2 }];
         let y = b.linear(terms, 7, 4, false, &out);
         prove_output(b, y);
     }
@@ -144,13 +144,25 @@ fn attention() {
     let x = b.input(&[t, d], -100, 100);
     let mut project = |b: &mut Build| {
         let w = b.param(&[h, d / h, d], 100, &mut r);
-        let term =
-            Term::Einsum { a: x, b: w, a_axes: vec![0, 3], b_axes: vec![1, 2, 3], out_axes: vec![1, 0, 2], coeff: 1 };
+        let term = Term::Einsum {
+            a: x,
+            b: w,
+            a_axes: vec![0, 3],
+            b_axes: vec![1, 2, 3],
+            out_axes: vec![1, 0, 2],
+            coeff: 1,
+        };
         b.linear(vec![term], 0, 9, false, &[h, t, d / h])
     };
     let (q, k, v) = (project(&mut b), project(&mut b), project(&mut b));
-    let scores =
-        Term::Einsum { a: q, b: k, a_axes: vec![0, 1, 3], b_axes: vec![0, 2, 3], out_axes: vec![0, 1, 2], coeff: 1 };
+    let scores = Term::Einsum {
+        a: q,
+        b: k,
+        a_axes: vec![0, 1, 3],
+        b_axes: vec![0, 2, 3],
+        out_axes: vec![0, 1, 2],
+        coeff: 1,
+    };
     let scores = b.linear(vec![scores], 0, 8, false, &[h, t, t]);
     let (lo, hi) = b.bounds(scores);
     let max = b.op(OpKind::Max { x: scores }, &[h, t], lo, hi);
@@ -161,8 +173,14 @@ fn attention() {
     let sum = b.linear(vec![Term::Sum { x: e, axes: vec![2], coeff: 1 }], 1, 0, false, &[h, t, 1]);
     let num = b.linear(vec![Term::Scale { x: e, coeff: 256 }], 0, 0, false, &[h, t, t]);
     let att = b.op(OpKind::Div { num, den: sum }, &[h, t, t], 0, 65280);
-    let out =
-        Term::Einsum { a: att, b: v, a_axes: vec![0, 1, 2], b_axes: vec![0, 2, 3], out_axes: vec![1, 0, 3], coeff: 1 };
+    let out = Term::Einsum {
+        a: att,
+        b: v,
+        a_axes: vec![0, 1, 2],
+        b_axes: vec![0, 2, 3],
+        out_axes: vec![1, 0, 3],
+        coeff: 1,
+    };
     let out = b.linear(vec![out], 0, 8, false, &[t, h, d / h]);
     let flat = b.reshape(out, &[t, d]);
     let y = b.dense(flat, 5, 6, true, &mut r);
@@ -182,7 +200,13 @@ fn element_wise_sums_and_products() {
         Term::Product { a: x, b: x, coeff: 1 },
     ];
     let z = b.linear(terms, 77, 6, true, &[3, 4]);
-    let w = b.linear(vec![Term::Scale { x: z, coeff: 1 }, Term::Product { a: x, b: x, coeff: 1 }], -5, 0, false, &[3, 4]);
+    let w = b.linear(
+        vec![Term::Scale { x: z, coeff: 1 }, Term::Product { a: x, b: x, coeff: 1 }],
+        -5,
+        0,
+        false,
+        &[3, 4],
+    );
     let v = b.linear(vec![Term::Scale { x: w, coeff: 1 }], -900, 0, true, &[3, 4]);
     prove_output(b, v);
 }
@@ -318,8 +342,10 @@ fn a_weight_used_by_two_steps_and_in_two_orders() {
     let mut b = Build::default();
     let x = b.input(&[1, 6], -128, 127);
     let w = b.param(&[6, 6], 100, &mut r);
-    let forward = |a| Term::Einsum { a, b: w, a_axes: vec![0, 2], b_axes: vec![1, 2], out_axes: vec![0, 1], coeff: 1 };
-    let back = |a| Term::Einsum { a, b: w, a_axes: vec![0, 2], b_axes: vec![2, 1], out_axes: vec![0, 1], coeff: 1 };
+    let forward =
+        |a| Term::Einsum { a, b: w, a_axes: vec![0, 2], b_axes: vec![1, 2], out_axes: vec![0, 1], coeff: 1 };
+    let back =
+        |a| Term::Einsum { a, b: w, a_axes: vec![0, 2], b_axes: vec![2, 1], out_axes: vec![0, 1], coeff: 1 };
     let h = b.linear(vec![forward(x)], 0, 8, true, &[1, 6]);
     let h2 = b.linear(vec![forward(h), Term::Scale { x, coeff: 3 }], 0, 8, true, &[1, 6]);
     let p = Build { p: b.p.clone() }.output(h2);

@@ -42,7 +42,14 @@ fn programs() -> Vec<(&'static str, Program)> {
     });
     one("einsum of two inputs", &mut |b| {
         let (x, y) = (b.input(&[2, 3], 1, 100), b.input(&[3, 2], 1, 100));
-        let term = Term::Einsum { a: x, b: y, a_axes: vec![0, 2], b_axes: vec![2, 1], out_axes: vec![0, 1], coeff: 1 };
+        let term = Term::Einsum {
+            a: x,
+            b: y,
+            a_axes: vec![0, 2],
+            b_axes: vec![2, 1],
+            out_axes: vec![0, 1],
+            coeff: 1,
+        };
         b.linear(vec![term], 0, 0, false, &[2, 2])
     });
     one("convolution", &mut |b| {
@@ -259,7 +266,8 @@ fn a_thousand_mutants_through_the_real_verifier() {
 fn product() -> (Program, TensorId) {
     let mut b = Build::default();
     let (x, y) = (b.input(&[2, 2], 1, 100), b.input(&[2, 2], 1, 100));
-    let term = Term::Einsum { a: x, b: y, a_axes: vec![0, 2], b_axes: vec![2, 1], out_axes: vec![0, 1], coeff: 1 };
+    let term =
+        Term::Einsum { a: x, b: y, a_axes: vec![0, 2], b_axes: vec![2, 1], out_axes: vec![0, 1], coeff: 1 };
     let z = b.linear(vec![term], 0, 0, false, &[2, 2]);
     (b.output(z), z)
 }
@@ -368,7 +376,8 @@ fn two_uses_of_a_weight_cannot_differ() {
     let mut b = Build::default();
     let x = b.input(&[1, 3], 1, 100);
     let w = b.param(&[3, 3], 100, &mut r);
-    let step = |a| Term::Einsum { a, b: w, a_axes: vec![0, 2], b_axes: vec![1, 2], out_axes: vec![0, 1], coeff: 1 };
+    let step =
+        |a| Term::Einsum { a, b: w, a_axes: vec![0, 2], b_axes: vec![1, 2], out_axes: vec![0, 1], coeff: 1 };
     let h = b.linear(vec![step(x)], 0, 0, false, &[1, 3]);
     let y = b.linear(vec![step(h)], 0, 0, false, &[1, 3]);
     let p = b.output(y);

@@ -25,7 +25,7 @@ fn random_program(seed: u64) -> Program {
         let other = same[between(&mut r, 0, same.len() as i64 - 1) as usize];
         let bits = 64 - width.leading_zeros();
         let shift = bits.saturating_sub(between(&mut r, 4, 9) as u32);
-        let relu = r.next_u64() % 2 == 0;
+        let relu = r.next_u64().is_multiple_of(2);
         x = match r.next_u64() % 11 {
             0 => {
                 let out = between(&mut r, 1, 5) as usize;
@@ -63,7 +63,8 @@ fn random_program(seed: u64) -> Program {
                     coeff: 1,
                 };
                 let (a, c) = b.bounds(other);
-                let wide = (a.abs().max(c)).max(1) as u64 * (lo.abs().max(hi)).max(1) as u64 * shape[1] as u64;
+                let wide =
+                    (a.abs().max(c)).max(1) as u64 * (lo.abs().max(hi)).max(1) as u64 * shape[1] as u64;
                 let shift = (64 - wide.leading_zeros()).saturating_sub(10);
                 b.linear(vec![term], 0, shift, relu, &[shape[0], shape[0]])
             }
@@ -130,7 +131,13 @@ fn a_wrong_trace_names_its_layer() {
     values[3] = 101;
     wrong[x.0 as usize] = Some(values.into());
     match mock(&plan, &wrong) {
-        Err(MockError::Witness(ProveError::OutOfRange { layer, element: 3, value: 101, lo: -100, hi: 100 })) => {
+        Err(MockError::Witness(ProveError::OutOfRange {
+            layer,
+            element: 3,
+            value: 101,
+            lo: -100,
+            hi: 100,
+        })) => {
             assert_eq!(layer, "input0");
         }
         other => panic!("{other:?}"),

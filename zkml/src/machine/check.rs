@@ -13,12 +13,12 @@ use halo2_axiom::poly::Rotation;
 
 use super::circuit::{ModelCircuit, Overrides};
 use super::config::MachineConfig;
+use super::late::ChallengeValues;
 use super::layout::{Cell, Col, Layout, LookupLane};
 use super::num::fr;
 use super::pack::UnitShape;
 use super::plan::{Plan, ProveError};
 use super::table::Section;
-use super::late::ChallengeValues;
 use super::witness::Columns;
 
 /// What a mock run finds.
@@ -84,7 +84,7 @@ pub struct Bench {
 type Key = (u64, [u8; 32], [u8; 32], [u8; 32]);
 
 fn key(tag: u64, x: Fr, y: Fr, z: Fr) -> Key {
-    (tag, x.to_repr().into(), y.to_repr().into(), z.to_repr().into())
+    (tag, x.to_repr(), y.to_repr(), z.to_repr())
 }
 
 impl Bench {
@@ -145,7 +145,9 @@ impl Bench {
             for (bulk, b) in l.lowered.bulks.iter().enumerate() {
                 for j in 0..b.elements.len() {
                     let (row, column) = l.bulk_cell(bulk, j);
-                    out.extend((0..l.sized.store_limbs as u16).map(|i| Cell { col: Col::Store(column + i), row }));
+                    out.extend(
+                        (0..l.sized.store_limbs as u16).map(|i| Cell { col: Col::Store(column + i), row }),
+                    );
                 }
             }
         }
@@ -288,7 +290,8 @@ impl Bench {
     }
 
     fn gates(&self, columns: &Columns) -> Option<Violation> {
-        let advice: Vec<&[Fr]> = self.columns.iter().map(|c| c.map_or(&[][..], |c| columns.column(c))).collect();
+        let advice: Vec<&[Fr]> =
+            self.columns.iter().map(|c| c.map_or(&[][..], |c| columns.column(c))).collect();
         let values = [
             self.challenges.alpha,
             self.challenges.beta,
@@ -364,7 +367,8 @@ impl Bench {
                                 } else {
                                     Fr::ZERO
                                 };
-                                let (x, y) = (columns.get(cell(UnitShape::KEY)), columns.get(cell(UnitShape::VALUE)));
+                                let (x, y) =
+                                    (columns.get(cell(UnitShape::KEY)), columns.get(cell(UnitShape::VALUE)));
                                 each(cell(UnitShape::KEY), key(tables.tag(lane.section), x, y, second));
                             }
                         }

@@ -11,10 +11,10 @@ use halo2_axiom::plonk::{Advice, Any, Circuit, Column, ConstraintSystem, Error, 
 use crate::qir::Program;
 
 use super::config::{MachineConfig, StoreColumn};
+use super::late::{self, ChallengeValues};
 use super::layout::{Cell, Col, Layout};
 use super::num::fr;
 use super::plan::{Plan, ProveError};
-use super::late::{self, ChallengeValues};
 use super::witness::{self, Columns};
 
 /// Parameters of the circuit's configuration: the layout.
@@ -232,7 +232,10 @@ impl Circuit<Fr> for ModelCircuit {
         }
     }
 
-    #[expect(clippy::panic, reason = "halo2's trait has no error here, and every prover calls configure_with_params")]
+    #[expect(
+        clippy::panic,
+        reason = "halo2's trait has no error here, and every prover calls configure_with_params"
+    )]
     fn configure(_: &mut ConstraintSystem<Fr>) -> MachineConfig {
         panic!("ModelCircuit is configured by its parameters")
     }
@@ -287,7 +290,9 @@ impl Circuit<Fr> for ModelCircuit {
                         return Ok(());
                     }
                 }
-                if columns.phi.is_empty() && columns.acc.is_empty() || known(region.get_challenge(challenges.rho)).is_none() {
+                if columns.phi.is_empty() && columns.acc.is_empty()
+                    || known(region.get_challenge(challenges.rho)).is_none()
+                {
                     let ch = read(&region).ok_or(Error::Synthesis)?;
                     self.second(&mut columns, &ch);
                     put(&mut region, &columns, &|c| middle(c) || (!third && !first(c)));

@@ -12,8 +12,8 @@
 
 use halo2_axiom::halo2curves::bn256::Fr;
 use halo2_axiom::plonk::{
-    Advice, Challenge, Column, ConstraintSystem, Expression, FirstPhase, Fixed, Instance, SecondPhase, ThirdPhase,
-    VirtualCells,
+    Advice, Challenge, Column, ConstraintSystem, Expression, FirstPhase, Fixed, Instance, SecondPhase,
+    ThirdPhase, VirtualCells,
 };
 use halo2_axiom::poly::Rotation;
 
@@ -131,23 +131,26 @@ impl MachineConfig {
         let phi: Vec<_> = (0..layout.phis()).map(|_| meta.advice_column_in(SecondPhase)).collect();
         let junk = third.then(|| meta.advice_column_in(SecondPhase));
         let mut late = |needed: bool| {
-            needed.then(|| if third { meta.advice_column_in(ThirdPhase) } else { meta.advice_column_in(SecondPhase) })
+            needed.then(|| {
+                if third { meta.advice_column_in(ThirdPhase) } else { meta.advice_column_in(SecondPhase) }
+            })
         };
         let bulk = late(layout.bulking());
         let lanes = [late(layout.sweeping(0)), late(layout.sweeping(1))];
         let scalars = !layout.lowered.scalars.is_empty();
         let (a, b, acc) = (late(scalars), late(layout.has_b), late(scalars));
-        let challenges = (!phi.is_empty() || bulk.is_some() || scalars || lanes[0].is_some()).then(|| Challenges {
-            alpha: meta.challenge_usable_after(FirstPhase),
-            beta: meta.challenge_usable_after(FirstPhase),
-            gamma: meta.challenge_usable_after(FirstPhase),
-            tau: meta.challenge_usable_after(FirstPhase),
-            rho: if third {
-                meta.challenge_usable_after(SecondPhase)
-            } else {
-                meta.challenge_usable_after(FirstPhase)
-            },
-        });
+        let challenges =
+            (!phi.is_empty() || bulk.is_some() || scalars || lanes[0].is_some()).then(|| Challenges {
+                alpha: meta.challenge_usable_after(FirstPhase),
+                beta: meta.challenge_usable_after(FirstPhase),
+                gamma: meta.challenge_usable_after(FirstPhase),
+                tau: meta.challenge_usable_after(FirstPhase),
+                rho: if third {
+                    meta.challenge_usable_after(SecondPhase)
+                } else {
+                    meta.challenge_usable_after(FirstPhase)
+                },
+            });
         let mut fixed = |n: usize| (0..n).map(|_| meta.fixed_column()).collect::<Vec<_>>();
         let unit_fixed = fixed(layout.unit_field.columns);
         let bulk_fixed = fixed(layout.bulk_field.columns);
@@ -275,25 +278,24 @@ impl MachineConfig {
             let Some(column) = self.lanes[lane as usize] else { continue };
             meta.create_gate("sweep", |meta| {
                 let q = meta.query_fixed(self.active, Rotation::cur());
-                let (cur, next) = (
-                    meta.query_advice(column, Rotation::cur()),
-                    meta.query_advice(column, Rotation::next()),
-                );
-                let step = self.combination(meta, &layout.unit_field, &self.unit_fixed, |meta, slot| match *slot {
-                    UnitSlot::Mul(l, base, jump) if l == lane => {
-                        let base = self.base(meta, base);
-                        Some(power(&base, jump) * cur.clone())
-                    }
-                    UnitSlot::Port(l, base, step, mono) if l == lane => {
-                        let weight = power(&self.base(meta, base), step);
-                        let mut total = self.mono(meta, (layout.units() as u16 - 1) * cells, mono);
-                        for unit in (0..layout.units() as u16 - 1).rev() {
-                            total = total * weight.clone() + self.mono(meta, unit * cells, mono);
+                let (cur, next) =
+                    (meta.query_advice(column, Rotation::cur()), meta.query_advice(column, Rotation::next()));
+                let step =
+                    self.combination(meta, &layout.unit_field, &self.unit_fixed, |meta, slot| match *slot {
+                        UnitSlot::Mul(l, base, jump) if l == lane => {
+                            let base = self.base(meta, base);
+                            Some(power(&base, jump) * cur.clone())
                         }
-                        Some(total)
-                    }
-                    _ => None,
-                });
+                        UnitSlot::Port(l, base, step, mono) if l == lane => {
+                            let weight = power(&self.base(meta, base), step);
+                            let mut total = self.mono(meta, (layout.units() as u16 - 1) * cells, mono);
+                            for unit in (0..layout.units() as u16 - 1).rev() {
+                                total = total * weight.clone() + self.mono(meta, unit * cells, mono);
+                            }
+                            Some(total)
+                        }
+                        _ => None,
+                    });
                 vec![q * (next - step.unwrap_or(constant(Fr::zero())))]
             });
         }
@@ -325,12 +327,13 @@ impl MachineConfig {
                     weights = Some(weights.map_or(weight.clone(), |w| w * tau.clone() + weight));
                 }
             }
-            let step = self.combination(meta, &layout.bulk_field, &self.bulk_fixed, |meta, slot| match slot {
-                BulkSlot::Store => weights.clone(),
-                BulkSlot::Junk => self.junk.map(|j| meta.query_advice(j, Rotation::cur())),
-                BulkSlot::Tau => Some(power(&tau, per_row as u32) * cur.clone()),
-                BulkSlot::Rho => Some(rho.clone() * cur.clone()),
-            });
+            let step =
+                self.combination(meta, &layout.bulk_field, &self.bulk_fixed, |meta, slot| match slot {
+                    BulkSlot::Store => weights.clone(),
+                    BulkSlot::Junk => self.junk.map(|j| meta.query_advice(j, Rotation::cur())),
+                    BulkSlot::Tau => Some(power(&tau, per_row as u32) * cur.clone()),
+                    BulkSlot::Rho => Some(rho.clone() * cur.clone()),
+                });
             vec![q * (next - step.unwrap_or(constant(Fr::zero())))]
         });
     }
@@ -339,25 +342,28 @@ impl MachineConfig {
         let (Some(a), Some(acc)) = (self.a, self.acc) else { return };
         meta.create_gate("scalar", |meta| {
             let q = meta.query_fixed(self.active, Rotation::cur());
-            let (cur, next) = (meta.query_advice(acc, Rotation::cur()), meta.query_advice(acc, Rotation::next()));
+            let (cur, next) =
+                (meta.query_advice(acc, Rotation::cur()), meta.query_advice(acc, Rotation::next()));
             let x = meta.query_advice(a, Rotation::cur());
             let y = self.b.map(|b| meta.query_advice(b, Rotation::cur()));
             let (rho, tau) = (self.base(meta, Base::Rho), self.base(meta, Base::Tau));
-            let step = self.combination(meta, &layout.scalar_field, &self.scalar_fixed, |_, slot| match slot {
-                ScalarSlot::One => Some(cur.clone()),
-                ScalarSlot::Rho => Some(rho.clone() * cur.clone()),
-                ScalarSlot::Tau => Some(tau.clone() * cur.clone()),
-                ScalarSlot::Product => y.clone().map(|y| x.clone() * y),
-                ScalarSlot::Linear => Some(x.clone()),
-                ScalarSlot::Constant => Some(constant(Fr::one())),
-                ScalarSlot::ConstantRho => Some(rho.clone()),
-                ScalarSlot::ConstantTau => Some(tau.clone()),
-                ScalarSlot::Zero => None,
-            });
-            let zero = self.combination(meta, &layout.scalar_field, &self.scalar_fixed, |_, slot| match slot {
-                ScalarSlot::Zero => Some(next.clone()),
-                _ => None,
-            });
+            let step =
+                self.combination(meta, &layout.scalar_field, &self.scalar_fixed, |_, slot| match slot {
+                    ScalarSlot::One => Some(cur.clone()),
+                    ScalarSlot::Rho => Some(rho.clone() * cur.clone()),
+                    ScalarSlot::Tau => Some(tau.clone() * cur.clone()),
+                    ScalarSlot::Product => y.clone().map(|y| x.clone() * y),
+                    ScalarSlot::Linear => Some(x.clone()),
+                    ScalarSlot::Constant => Some(constant(Fr::one())),
+                    ScalarSlot::ConstantRho => Some(rho.clone()),
+                    ScalarSlot::ConstantTau => Some(tau.clone()),
+                    ScalarSlot::Zero => None,
+                });
+            let zero =
+                self.combination(meta, &layout.scalar_field, &self.scalar_fixed, |_, slot| match slot {
+                    ScalarSlot::Zero => Some(next.clone()),
+                    _ => None,
+                });
             let mut gates = vec![q * (next - step.unwrap_or(constant(Fr::zero())))];
             gates.extend(zero);
             gates
@@ -437,7 +443,8 @@ impl MachineConfig {
                     });
                 }
                 let product = |skip: Option<usize>| {
-                    let chosen = parts.iter().enumerate().filter(|(i, _)| Some(*i) != skip).map(|(_, p)| p.1.clone());
+                    let chosen =
+                        parts.iter().enumerate().filter(|(i, _)| Some(*i) != skip).map(|(_, p)| p.1.clone());
                     chosen.reduce(|x, y| x * y)
                 };
                 let mut total = (next - cur) * product(None).unwrap_or(constant(Fr::one()));

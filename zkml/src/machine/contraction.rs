@@ -109,7 +109,11 @@ pub(crate) fn segments(labels: &[u8], shape: &[usize], role: impl Fn(u8) -> Opti
 }
 
 /// Roles of the output axes of a sum of einsums and plain sums; `param` tells which operands are weights.
-pub(crate) fn roles(terms: &[&Term], shape: &[usize], param: impl Fn(crate::qir::TensorId) -> bool) -> Vec<Axis> {
+pub(crate) fn roles(
+    terms: &[&Term],
+    shape: &[usize],
+    param: impl Fn(crate::qir::TensorId) -> bool,
+) -> Vec<Axis> {
     let rank = shape.len();
     let mut batch = vec![false; rank];
     let mut tau = vec![false; rank];

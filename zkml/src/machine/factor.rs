@@ -62,9 +62,11 @@ pub(crate) fn factor<K: Ord + Clone>(kinds: &[BTreeMap<K, Fr>]) -> Factored<K> {
             combos[slot] = combo;
             continue;
         }
-        let same = columns.iter().enumerate().skip(pivots.len()).find_map(|(c, &other)| {
-            ratio(&dense, slot, other).map(|ratio| (c, ratio))
-        });
+        let same = columns
+            .iter()
+            .enumerate()
+            .skip(pivots.len())
+            .find_map(|(c, &other)| ratio(&dense, slot, other).map(|ratio| (c, ratio)));
         combos[slot] = match same {
             Some(found) => vec![found],
             None => {
@@ -99,7 +101,9 @@ fn reduce(mut rows: Vec<Vec<Fr>>, width: usize) -> (Vec<Vec<Fr>>, Vec<usize>) {
     let mut pivots = Vec::new();
     let mut top = 0;
     for column in 0..width {
-        let Some(found) = (top..rows.len()).find(|&r| !bool::from(rows[r][column].is_zero())) else { continue };
+        let Some(found) = (top..rows.len()).find(|&r| !bool::from(rows[r][column].is_zero())) else {
+            continue;
+        };
         rows.swap(top, found);
         let inverse = Option::<Fr>::from(rows[top][column].invert()).unwrap_or(Fr::ONE);
         rows[top].iter_mut().for_each(|x| *x *= inverse);

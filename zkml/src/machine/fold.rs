@@ -60,7 +60,8 @@ pub(crate) struct Folder {
     pub(crate) sweeps: Vec<Sweep>,
     pub(crate) bulks: Vec<Bulk>,
     pub(crate) scalars: Vec<ScalarRow>,
-    pub(crate) powers: BTreeMap<(Base, u32), u32>,
+    powers: BTreeMap<(Base, u32), u32>,
+    sums: BTreeMap<(u32, u32), Ref>,
     /// Sweeps over each strip and lane: sorted disjoint intervals.
     taken: HashMap<(u32, u8), BTreeMap<u32, u32>>,
     known: HashMap<(Vec<Src>, Vec<Exps>), Ref>,
@@ -94,6 +95,7 @@ impl Folder {
             bulks,
             scalars: Vec::new(),
             powers: BTreeMap::new(),
+            sums: BTreeMap::new(),
             taken: HashMap::new(),
             known: HashMap::new(),
             bulk_at,
@@ -109,12 +111,11 @@ impl Folder {
         if chain.is_empty() {
             return Ref::Value(Src::Const(0));
         }
-        if let [only] = chain.0.as_slice() {
-            if let (1, 0, 0, 0, 0, Some(a)) =
+        if let [only] = chain.0.as_slice()
+            && let (1, 0, 0, 0, 0, Some(a)) =
                 (only.linear, only.product, only.constant, only.rho, only.tau, only.a)
-            {
-                return a;
-            }
+        {
+            return a;
         }
         self.scalars.extend(chain.0);
         Ref::Row(self.scalars.len() as u32 - 1)
@@ -126,6 +127,38 @@ impl Folder {
             last.zero = true;
             self.scalars.extend(chain.0);
         }
+    }
+
+    /// `Σ_{j < n} ρ^(step·j)`.
+    pub(crate) fn geometric(&mut self, step: u32, n: u32, op: u32) -> Ref {
+        if n <= 1 {
+            return Ref::Value(Src::Const(1));
+        }
+        if let Some(&at) = self.sums.get(&(step, n)) {
+            return at;
+        }
+        let mut chain = Chain::default();
+        if n.is_multiple_of(2) {
+            let half = self.geometric(step, n / 2, op);
+            let power = self.power(Base::Rho, step * (n / 2), op);
+            chain.add(Mul::One, 1, half, op);
+            chain.add_product(1, half, power, op);
+        } else {
+            let less = self.geometric(step, n - 1, op);
+            let power = self.power(Base::Rho, step * (n - 1), op);
+            chain.add(Mul::One, 1, less, op);
+            chain.add(Mul::One, 1, power, op);
+        }
+        let at = self.emit(chain);
+        self.sums.insert((step, n), at);
+        at
+    }
+
+    /// `x·y`.
+    pub(crate) fn product(&mut self, x: Ref, y: Ref, op: u32) -> Ref {
+        let mut chain = Chain::default();
+        chain.add_product(1, x, y, op);
+        self.emit(chain)
     }
 
     /// `ρ + constant + factor·x`.
@@ -155,7 +188,7 @@ impl Folder {
             let near = self.powers.range((base, 1)..(base, exponent)).next_back().map(|(&(_, e), _)| e);
             let split = match near {
                 Some(e) if self.powers.contains_key(&(base, exponent - e)) => e,
-                _ if exponent % 2 == 0 => exponent / 2,
+                _ if exponent.is_multiple_of(2) => exponent / 2,
                 _ => exponent - 1,
             };
             let a = self.power(base, split, op);
@@ -174,7 +207,8 @@ impl Folder {
         let mut parts = parts.to_vec();
         parts.sort_by_key(|&(e, _)| e);
         let mut chain = Chain::default();
-        let dense = parts.first().is_some_and(|&(e, _)| e == 0) && parts.windows(2).all(|w| w[1].0 - w[0].0 <= 1);
+        let dense =
+            parts.first().is_some_and(|&(e, _)| e == 0) && parts.windows(2).all(|w| w[1].0 - w[0].0 <= 1);
         if dense {
             for i in (0..parts.len()).rev() {
                 let same = i + 1 < parts.len() && parts[i + 1].0 == parts[i].0;
@@ -195,11 +229,11 @@ impl Folder {
         for &((a, b), x) in parts {
             groups.entry(a).or_default().push((b, x));
         }
-        if groups.len() == 1 {
-            if let Some(group) = groups.get(&0) {
-                let group = group.clone();
-                return self.horner(Base::Rho, &group, factor, op);
-            }
+        if groups.len() == 1
+            && let Some(group) = groups.get(&0)
+        {
+            let group = group.clone();
+            return self.horner(Base::Rho, &group, factor, op);
         }
         let mut outer = Vec::new();
         for (a, group) in groups {
@@ -273,7 +307,7 @@ impl Folder {
         let mut pieces = Vec::new();
         let mut at = 0;
         while at < slots.len() {
-            if slots[at] as usize % units != 0 {
+            if !(slots[at] as usize).is_multiple_of(units) {
                 return Err(PlanError::Misaligned);
             }
             let row = |r: usize| at + r * units..(at + (r + 1) * units).min(slots.len());
@@ -302,7 +336,9 @@ impl Folder {
                     base = Some(b);
                 }
                 if rows > 0 {
-                    let Some((b, jump)) = Self::step(exps[cells.start - units], exps[cells.start]) else { break };
+                    let Some((b, jump)) = Self::step(exps[cells.start - units], exps[cells.start]) else {
+                        break;
+                    };
                     if base.is_some_and(|base| base != b) || !self.multiplier(b, jump) {
                         break;
                     }
@@ -356,7 +392,8 @@ impl Folder {
         exps: &[Exps],
     ) -> Result<Vec<(Exps, Ref)>, PlanError> {
         let slots = Arc::clone(&self.strips[strip as usize].slots);
-        let greatest = (exps.iter().map(|e| e.0).max().unwrap_or(0), exps.iter().map(|e| e.1).max().unwrap_or(0));
+        let greatest =
+            (exps.iter().map(|e| e.0).max().unwrap_or(0), exps.iter().map(|e| e.1).max().unwrap_or(0));
         let mut order: Vec<usize> = (0..elements.len()).collect();
         order.sort_by_key(|&i| slots[elements[i] as usize]);
         let mut parts = Vec::new();
@@ -369,7 +406,8 @@ impl Folder {
             }
             let run: Vec<u32> = (start..end).map(slot).collect();
             let run_exps: Vec<Exps> = (start..end).map(|i| exps[order[i]]).collect();
-            let pieces = self.sweep_run(strip, None, &run, &run_exps, Some(greatest))?.ok_or(PlanError::Misaligned)?;
+            let pieces =
+                self.sweep_run(strip, None, &run, &run_exps, Some(greatest))?.ok_or(PlanError::Misaligned)?;
             parts.extend(pieces.into_iter().map(|p| (run_exps[p.from], p.what)));
             start = end;
         }
@@ -378,10 +416,10 @@ impl Folder {
 
     /// `Σ τ^a ρ^b · x` over sources.
     pub(crate) fn poly(&mut self, sources: &[Src], exps: &[Exps], op: u32) -> Result<Ref, PlanError> {
-        if let ([only], [(0, 0)]) = (sources, exps) {
-            if !self.is_stored(*only) {
-                return Ok(Ref::Value(*only));
-            }
+        if let ([only], [(0, 0)]) = (sources, exps)
+            && !self.is_stored(*only)
+        {
+            return Ok(Ref::Value(*only));
         }
         let key = (sources.to_vec(), exps.to_vec());
         if let Some(&known) = self.known.get(&key) {
@@ -397,11 +435,17 @@ impl Folder {
     }
 
     fn poly_fresh(&mut self, sources: &[Src], exps: &[Exps], op: u32) -> Result<Ref, PlanError> {
-        if let Some(&Src::Cell { tensor, index }) = sources.first() {
-            if self.is_stored(sources[0]) {
-                let bulk = self.bulk_at.get(&(tensor, index)).copied().ok_or(PlanError::Misaligned)?;
-                return Ok(Ref::Bulk(bulk));
-            }
+        if let Some(&Src::Cell { tensor, index }) = sources.first()
+            && self.is_stored(sources[0])
+        {
+            let wrong = || PlanError::Internal("a fold over stored weights that are not stored so".into());
+            let bulk = self.bulk_at.get(&(tensor, index)).copied().ok_or_else(wrong)?;
+            let elements = &self.bulks[bulk as usize].elements;
+            let same = elements.len() == sources.len()
+                && elements.iter().zip(sources).enumerate().all(|(j, (&(tensor, index), &src))| {
+                    src == Src::Cell { tensor, index } && exps[j] == (j as u32, 0)
+                });
+            return if same { Ok(Ref::Bulk(bulk)) } else { Err(wrong()) };
         }
         let mut parts: Vec<(Exps, Ref)> = Vec::new();
         let mut order: Vec<usize> = Vec::new();
@@ -416,7 +460,9 @@ impl Folder {
         let mut left = Vec::new();
         let mut start = 0;
         while start < order.len() {
-            let Some((strip, out, slot)) = self.place(sources[order[start]]) else { return Err(PlanError::Misaligned) };
+            let Some((strip, out, slot)) = self.place(sources[order[start]]) else {
+                return Err(PlanError::Misaligned);
+            };
             let mut end = start + 1;
             while end < order.len()
                 && self.place(sources[order[end]]) == Some((strip, out, slot + (end - start) as u32))
@@ -457,7 +503,7 @@ impl Folder {
     ) -> Result<bool, PlanError> {
         let units = self.units;
         // A sweep reads whole rows: what lies beyond the run in its last row would be part of it.
-        if slot % units != 0 || run.len() as u32 % units != 0 {
+        if !slot.is_multiple_of(units) || !(run.len() as u32).is_multiple_of(units) {
             return Ok(false);
         }
         let slots: Vec<u32> = (0..run.len() as u32).map(|i| slot + i).collect();

@@ -7,16 +7,67 @@ use crate::qir::{OpKind, TensorId, Term};
 
 use super::contraction::{Axis, Segments, pick, positions, roles, segments};
 use super::fold::{Chain, Exps, Folder};
-use super::lower::{Lowerer, Task, sum_targets};
+use super::lower::{Lowerer, Task, broadcast, sum_targets};
 use super::lowered::{Base, Junk, Mul, Ref, Src};
 use super::plan::PlanError;
 
 impl<'a> Lowerer<'a> {
     pub(super) fn frame(&self, task: &Task) -> (Vec<Axis>, Vec<&'a Term>) {
-        let OpKind::Linear { terms, .. } = &self.p.ops[task.op as usize].kind else { return (vec![], vec![]) };
+        let OpKind::Linear { terms, .. } = &self.p.ops[task.op as usize].kind else {
+            return (vec![], vec![]);
+        };
         let chosen: Vec<&Term> = task.terms.iter().map(|&i| &terms[i as usize]).collect();
         let shape = &self.p.tensors[task.out as usize].shape;
-        (roles(&chosen, shape, |id| self.weights(id)), chosen)
+        (self.axes(&chosen, shape), chosen)
+    }
+
+    /// Roles of the output axes of a folded sum.
+    pub(super) fn axes(&self, terms: &[&Term], shape: &[usize]) -> Vec<Axis> {
+        if !terms.iter().any(|t| matches!(t, Term::Conv { .. } | Term::SumPool { .. })) {
+            return roles(terms, shape, |id| self.weights(id));
+        }
+        (0..shape.len())
+            .map(|d| match d {
+                0 => Axis::Batch,
+                1 => Axis::Tau(1),
+                _ => Axis::Rho(1),
+            })
+            .collect()
+    }
+
+    /// `Σ ρ^b` over the outputs of one power of τ.
+    fn spread_along_rho(&self, axes: &[Axis], shape: &[usize], unused: bool, op: u32, f: &mut Folder) -> Ref {
+        let mut out = Ref::Value(Src::Const(1));
+        for (axis, &n) in axes.iter().zip(shape) {
+            if let (Axis::Rho(step), false) = (axis, unused) {
+                let sum = f.geometric(*step, n as u32, op);
+                out = f.product(out, sum, op);
+            }
+        }
+        out
+    }
+
+    /// Folds of operands that are constant along ρ: each by its powers of τ, once for all batches.
+    fn biases(
+        &self,
+        terms: &[&Term],
+        axes: &[Axis],
+        shape: &[usize],
+        op: u32,
+        f: &mut Folder,
+    ) -> Result<Vec<(i128, Ref)>, PlanError> {
+        let mut out = Vec::new();
+        let along: Vec<usize> =
+            axes.iter().zip(shape).map(|(a, &n)| if matches!(a, Axis::Tau(_)) { n } else { 1 }).collect();
+        for term in terms {
+            let Term::Scale { x, coeff } = term else { continue };
+            let all = self.resolved(*x);
+            let map = broadcast(&along, &self.p.tensor(*x).shape);
+            let sources: Vec<Src> = map.into_iter().map(|i| all[i as usize]).collect();
+            let exps: Vec<Exps> = (0..sources.len() as u32).map(|a| (a, 0)).collect();
+            out.push(((*coeff).into(), f.poly(&sources, &exps, op)?));
+        }
+        Ok(out)
     }
 
     fn einsum_segments(&self, axes: &[Axis], id: TensorId, labels: &[u8], out: &[u8]) -> Segments {
@@ -52,7 +103,12 @@ impl<'a> Lowerer<'a> {
                     let spatial: usize = self.p.tensor(*x).shape[2..].iter().product();
                     out.extend(all.chunks(spatial.max(1)).map(|c| (c.to_vec(), vec![])));
                 }
-                Term::Sum { .. } | Term::Scale { .. } | Term::Product { .. } => {}
+                Term::Scale { x, .. } => {
+                    let all = self.sources(*x);
+                    let exps = (0..all.len() as u32).map(|a| (a, 0)).collect();
+                    out.push((all, exps));
+                }
+                Term::Sum { .. } | Term::Product { .. } => {}
             }
         }
         out
@@ -62,8 +118,8 @@ impl<'a> Lowerer<'a> {
     pub(super) fn identities(&self, f: &mut Folder, junks: &mut Vec<Junk>) -> Result<(), PlanError> {
         for task in &self.tasks {
             let (axes, terms) = self.frame(task);
-            if let [term @ (Term::Conv { .. } | Term::SumPool { .. })] = terms.as_slice() {
-                self.convolution(task, term, f, junks)?;
+            if let Some((term @ (Term::Conv { .. } | Term::SumPool { .. }), rest)) = terms.split_first() {
+                self.convolution(task, term, rest, f, junks)?;
             } else {
                 self.einsums(task, &axes, &terms, f)?;
             }
@@ -136,16 +192,16 @@ impl<'a> Lowerer<'a> {
                 _ => None,
             })
             .collect();
-        let sum_maps: Vec<Vec<u32>> = sums
-            .iter()
-            .map(|(x, summed, _)| sum_targets(&self.p.tensor(**x).shape, summed))
-            .collect();
+        let sum_maps: Vec<Vec<u32>> =
+            sums.iter().map(|(x, summed, _)| sum_targets(&self.p.tensor(**x).shape, summed)).collect();
         let mut exps_of = vec![(0u32, 0u32); self.p.tensors[task.out as usize].len()];
         for elements in &output.elements {
             for (&e, &x) in elements.iter().zip(&output.exps) {
                 exps_of[e as usize] = x;
             }
         }
+        let biases = self.biases(terms, axes, out_shape, task.op, f)?;
+        let spread = self.spread_along_rho(axes, out_shape, biases.is_empty(), task.op, f);
         for (batch, elements) in output.elements.iter().enumerate() {
             let parts = f.port(task.strip, elements, &output.exps)?;
             // Products first: they may need scalars of their own.
@@ -201,6 +257,9 @@ impl<'a> Lowerer<'a> {
             for (factor, x) in sum_refs {
                 chain.add(Mul::One, factor, x, task.op);
             }
+            for &(factor, x) in &biases {
+                chain.add_product(factor, x, spread, task.op);
+            }
             for (factor, x, y) in products {
                 chain.add_product(factor, x, y, task.op);
             }
@@ -209,7 +268,14 @@ impl<'a> Lowerer<'a> {
         Ok(())
     }
 
-    fn convolution(&self, task: &Task, term: &Term, f: &mut Folder, junks: &mut Vec<Junk>) -> Result<(), PlanError> {
+    fn convolution(
+        &self,
+        task: &Task,
+        term: &Term,
+        rest: &[&Term],
+        f: &mut Folder,
+        junks: &mut Vec<Junk>,
+    ) -> Result<(), PlanError> {
         let (x, window, factor, kernel) = match term {
             Term::Conv { x, w, window, groups, coeff } => (x, window, *coeff, Some((w, *groups))),
             Term::SumPool { x, window, coeff } => (x, window, *coeff, None),
@@ -229,8 +295,20 @@ impl<'a> Lowerer<'a> {
         let x_exps: Vec<Exps> = at.input.iter().map(|&p| (0, p)).collect();
         let all = self.resolved(*x);
         let area = at.input.len();
+        let biases = self.biases(rest, &self.axes(&[term], ys), ys, op, f)?;
+        let mut spread = Ref::Value(Src::Const(1));
+        if !biases.is_empty() {
+            for d in 0..window.kernel.len() {
+                let step: usize = (d + 1..xs.len() - 2)
+                    .map(|e| xs[2 + e] + window.pads_begin[e].max(window.pads_end[e]))
+                    .product();
+                let sum = f.geometric((step * window.strides[d]) as u32, ys[2 + d] as u32, op);
+                spread = f.product(spread, sum, op);
+            }
+        }
         for batch in 0..n {
-            let elements: Vec<u32> = (0..(o * pixels) as u32).map(|e| (batch * o * pixels) as u32 + e).collect();
+            let elements: Vec<u32> =
+                (0..(o * pixels) as u32).map(|e| (batch * o * pixels) as u32 + e).collect();
             let parts = f.port(task.strip, &elements, &exps)?;
             let mut images = Vec::with_capacity(c);
             for channel in 0..c {
@@ -286,9 +364,12 @@ impl<'a> Lowerer<'a> {
                 vec![(f.emit(chain), Ref::Value(Src::Const(1)))]
             };
             let mut chain = if least == 0 {
-                f.combine(&parts, -1, op)
+                let mut chain = f.combine(&parts, -1, op);
+                biases.iter().for_each(|&(factor, x)| chain.add_product(factor, x, spread, op));
+                chain
             } else {
-                let chain = f.combine(&parts, 1, op);
+                let mut chain = f.combine(&parts, 1, op);
+                biases.iter().for_each(|&(factor, x)| chain.add_product(-factor, x, spread, op));
                 let sum = f.emit(chain);
                 let shift = f.power(Base::Rho, least, op);
                 let mut chain = Chain::default();
@@ -300,7 +381,13 @@ impl<'a> Lowerer<'a> {
             }
             if wanted.iter().any(|w| !w) {
                 let term = task.terms[0];
-                junks.push(Junk { op, term, batch: batch as u32, positions: at.total, wanted: Arc::clone(&wanted) });
+                junks.push(Junk {
+                    op,
+                    term,
+                    batch: batch as u32,
+                    positions: at.total,
+                    wanted: Arc::clone(&wanted),
+                });
                 chain.add(Mul::One, -1, Ref::Junk(junks.len() as u32 - 1), op);
             }
             f.emit_zero(chain);
@@ -318,7 +405,9 @@ fn kernel_segments(shape: &[usize], groups: usize) -> Vec<Vec<u32>> {
     for g in 0..groups {
         for i in 0..inputs {
             for k in 0..size {
-                out.push((0..per_group).map(|o| (((g * per_group + o) * inputs + i) * size + k) as u32).collect());
+                out.push(
+                    (0..per_group).map(|o| (((g * per_group + o) * inputs + i) * size + k) as u32).collect(),
+                );
             }
         }
     }

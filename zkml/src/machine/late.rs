@@ -299,14 +299,18 @@ pub(crate) fn lookups(layout: &Layout, columns: &mut Columns, ch: &ChallengeValu
             for lane in lanes {
                 let (n, d) = match *lane {
                     LookupLane::Range { unit, index } => {
-                        let (on, tag) = kinds.range.get(kind).map_or((Fr::ZERO, Fr::ZERO), |r| r[index as usize]);
+                        let (on, tag) =
+                            kinds.range.get(kind).map_or((Fr::ZERO, Fr::ZERO), |r| r[index as usize]);
                         let x = columns.unit[(unit * cells + shape.range_at() + index) as usize][row];
                         (on, ch.alpha + ch.gamma * tag + x)
                     }
                     LookupLane::Function { unit } => {
                         let (on, tag, provides) = kinds.function.get(kind).copied().unwrap_or_default();
                         let cell = |p: u16| columns.unit[(unit * cells + p) as usize][row];
-                        let mut d = ch.alpha + ch.gamma * tag + cell(UnitShape::KEY) + ch.beta * cell(UnitShape::VALUE);
+                        let mut d = ch.alpha
+                            + ch.gamma * tag
+                            + cell(UnitShape::KEY)
+                            + ch.beta * cell(UnitShape::VALUE);
                         if shape.second {
                             d += beta2 * cell(UnitShape::SECOND);
                         }

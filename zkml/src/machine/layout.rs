@@ -1,6 +1,6 @@
 //! Columns, rows, fixed values and copies of a lowered program.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ff::Field;
@@ -145,6 +145,8 @@ pub(crate) struct Placed {
 #[derive(Clone, Debug)]
 pub(crate) struct Sized {
     pub(crate) choice: Choice,
+    /// Cells of a unit that take part in copies.
+    pub(crate) equal: usize,
     pub(crate) shape: UnitShape,
     pub(crate) placed: Arc<Vec<Placed>>,
     pub(crate) spec_of: Arc<Vec<u32>>,
@@ -187,7 +189,9 @@ impl Sized {
             let used = |i: u16| {
                 self.placed.iter().any(|p| p.packed.codes.iter().any(|c| c.ranges[i as usize].is_some()))
             };
-            lanes.extend((0..self.shape.ranges).filter(|&i| used(i)).map(|index| LookupLane::Range { unit, index }));
+            lanes.extend(
+                (0..self.shape.ranges).filter(|&i| used(i)).map(|index| LookupLane::Range { unit, index }),
+            );
         }
         if !fixed_store {
             lanes.extend((0..self.choice.store as u16).map(|column| LookupLane::Store { column }));
@@ -205,6 +209,7 @@ impl Sized {
 /// Templates on units of a shape, for a limb width.
 #[derive(Clone, Debug)]
 pub(crate) struct Templates {
+    equal: usize,
     shape: UnitShape,
     placed: Arc<Vec<Placed>>,
     spec_of: Arc<Vec<u32>>,
@@ -241,7 +246,21 @@ pub(crate) fn place(l: &Lowered, limb: u32, ranges: u16, plain: u16) -> Option<T
         let packed = pack(&template, shape)?;
         placed.push(Placed { template, packed });
     }
-    Some(Templates { shape, placed: Arc::new(placed), spec_of: Arc::new(spec_of), tables })
+    // Positions that copies touch: operands, outputs, and what continues on another unit.
+    let mut equal = BTreeSet::new();
+    for Placed { template, packed } in &placed {
+        for (unit, places) in packed.places.iter().enumerate() {
+            for place in places {
+                let home = packed.homes[place.var as usize] == Some((unit as u16, place.position));
+                let wire = matches!(template.defs[place.var as usize], Def::Wire(_));
+                if wire || !home || template.outs.contains(&place.var) {
+                    equal.insert(place.position);
+                    equal.extend(packed.homes[place.var as usize].map(|h| h.1).filter(|_| !wire && !home));
+                }
+            }
+        }
+    }
+    Some(Templates { equal: equal.len(), shape, placed: Arc::new(placed), spec_of: Arc::new(spec_of), tables })
 }
 
 /// Sizes a candidate, at the least k that fits (never below `choice.k`); `None` where none does.
@@ -262,7 +281,7 @@ pub(crate) fn size(l: &Lowered, t: &Templates, mut choice: Choice, max_k: u32) -
             tables.need(low);
         }
         store_section = Some((low, top));
-        if choice.store % store_limbs != 0 {
+        if !choice.store.is_multiple_of(store_limbs) {
             return None;
         }
     }
@@ -286,6 +305,7 @@ pub(crate) fn size(l: &Lowered, t: &Templates, mut choice: Choice, max_k: u32) -
     let per_set = (1usize << k) - BLINDED - 1;
     Some(Sized {
         choice,
+        equal: t.equal,
         shape: t.shape,
         placed: Arc::clone(&t.placed),
         spec_of: Arc::clone(&t.spec_of),
@@ -355,7 +375,10 @@ impl Layout {
 
     pub(crate) fn slot_cell(&self, strip: usize, slot: u32, unit: u16, position: u16) -> Cell {
         let lane = (slot % self.units()) as u16;
-        Cell { col: Col::Unit(lane * self.sized.shape.cells() + position), row: self.slot_row(strip, slot, unit) }
+        Cell {
+            col: Col::Unit(lane * self.sized.shape.cells() + position),
+            row: self.slot_row(strip, slot, unit),
+        }
     }
 
     /// The cell of an element.
@@ -380,7 +403,8 @@ impl Layout {
                 Some(Cell { col: Col::Lane(sweep.lane), row })
             }
             Ref::Bulk(b) => {
-                let rows = self.lowered.bulks[b as usize].elements.len().div_ceil(self.sized.per_row()) as u32;
+                let rows =
+                    self.lowered.bulks[b as usize].elements.len().div_ceil(self.sized.per_row()) as u32;
                 Some(Cell { col: Col::Bulk, row: self.bulk_rows[b as usize] + rows })
             }
             Ref::Junk(j) => {
@@ -674,7 +698,8 @@ fn copies(layout: &mut Layout) -> Result<(), PlanError> {
     };
     for (strip, s) in layout.lowered.strips.iter().enumerate() {
         let placed = layout.placed(strip);
-        let mut plan: Vec<(u16, u16, Option<u16>, Option<(u16, u16)>)> = Vec::new();
+        type Link = (u16, u16, Option<u16>, Option<(u16, u16)>);
+        let mut plan: Vec<Link> = Vec::new();
         for (unit, places) in placed.packed.places.iter().enumerate() {
             for place in places {
                 let home = placed.packed.homes[place.var as usize];
@@ -686,16 +711,17 @@ fn copies(layout: &mut Layout) -> Result<(), PlanError> {
                 }
             }
         }
-        let source = |w: u16, element: u32| s.operands.get(w as usize).map_or(Src::Const(0), |o| o.at(element));
+        let source =
+            |w: u16, element: u32| s.operands.get(w as usize).map_or(Src::Const(0), |o| o.at(element));
         let mut connect = |slot: u32, element: Option<u32>| -> Result<(), PlanError> {
             for &(unit, position, wire, home) in &plan {
                 let cell = layout.slot_cell(strip, slot, unit, position);
                 let other = match (wire, home, element) {
                     (Some(w), _, Some(e)) => match source(w, e) {
                         Src::Const(c) => constant(c),
-                        Src::Cell { tensor, index } => layout
-                            .home(tensor, index)
-                            .ok_or_else(|| PlanError::Internal(format!("no cell for an operand of {}", s.name)))?,
+                        Src::Cell { tensor, index } => layout.home(tensor, index).ok_or_else(|| {
+                            PlanError::Internal(format!("no cell for an operand of {}", s.name))
+                        })?,
                     },
                     (None, Some((unit, position)), _) => layout.slot_cell(strip, slot, unit, position),
                     _ => continue,
@@ -717,7 +743,9 @@ fn copies(layout: &mut Layout) -> Result<(), PlanError> {
             let Some(r) = r else { continue };
             let other = match r {
                 Ref::Value(Src::Const(c)) => constant(c),
-                r => layout.reference(r).ok_or_else(|| PlanError::Internal("a scalar without a cell".into()))?,
+                r => layout
+                    .reference(r)
+                    .ok_or_else(|| PlanError::Internal("a scalar without a cell".into()))?,
             };
             copies.push((Cell { col, row: at as u32 }, other));
         }

@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use crate::qir::{Activation, OpKind, Pick, Program, Role, TensorId, Term};
 
-use super::contraction::strides;
+use super::contraction::{Axis, strides};
 use super::fold::Folder;
-use super::lowered::{
-    Accumulate, Bulk, Home, Lowered, Operand, Src, Strip, Virtual,
-};
+use super::lowered::{Accumulate, Bulk, Home, Lowered, Operand, Src, Strip, Virtual};
 use super::plan::{PlanError, Vis, Visibility};
 use super::table::Function;
 use super::template::Spec;
@@ -43,6 +41,8 @@ pub(super) struct Lowerer<'a> {
     functions: Vec<Function>,
     dynamics: u32,
     pub(super) tasks: Vec<Task>,
+    /// Tensors that are weights, or views of weights.
+    weighty: Vec<bool>,
     pub(super) sorts: Vec<Sorting>,
 }
 
@@ -88,7 +88,15 @@ impl<'a> Lowerer<'a> {
         (self.homes.len() - 1) as u32
     }
 
-    fn strip(&mut self, op: Option<u32>, name: &str, spec: Spec, operands: Vec<Operand>, outs: Vec<u32>, n: usize) -> u32 {
+    fn strip(
+        &mut self,
+        op: Option<u32>,
+        name: &str,
+        spec: Spec,
+        operands: Vec<Operand>,
+        outs: Vec<u32>,
+        n: usize,
+    ) -> u32 {
         let id = self.strips.len() as u32;
         for (i, &out) in outs.iter().enumerate() {
             self.homes[out as usize] = Home::Strip { strip: id, out: i as u16 };
@@ -130,7 +138,8 @@ impl<'a> Lowerer<'a> {
             }
             OpKind::Linear { terms, constant, shift, pre_lo, pre_hi, activation } => {
                 let folded = |t: &Term| !matches!(t, Term::Scale { .. } | Term::Product { .. });
-                let mut big: Vec<u32> = (0..terms.len() as u32).filter(|&i| folded(&terms[i as usize])).collect();
+                let mut big: Vec<u32> =
+                    (0..terms.len() as u32).filter(|&i| folded(&terms[i as usize])).collect();
                 let moves = |i: &u32| matches!(terms[*i as usize], Term::Conv { .. } | Term::SumPool { .. });
                 let mut operands = Vec::new();
                 let mut scales = Vec::new();
@@ -149,16 +158,24 @@ impl<'a> Lowerer<'a> {
                             relu: false,
                         };
                         let strip = self.strip(Some(at), &op.name, spec, vec![], vec![part], n);
-                        self.strips[strip as usize].accumulate = Some(Accumulate { op: at, terms: vec![term] });
+                        self.strips[strip as usize].accumulate =
+                            Some(Accumulate { op: at, terms: vec![term] });
                         self.tasks.push(Task { op: at, terms: vec![term], strip, out });
                         operands.push(Operand::Own(part));
                         scales.push(1);
                     }
                 }
-                for term in terms {
+                let chosen: Vec<&Term> = big.iter().map(|&i| &terms[i as usize]).collect();
+                let axes = self.axes(&chosen, &shape);
+                for (i, term) in terms.iter().enumerate() {
                     if let Term::Scale { x, coeff } = term {
-                        operands.push(self.spread(*x, &shape));
-                        scales.push(*coeff);
+                        if !big.is_empty() && is_bias(&axes, &shape, &self.p.tensor(*x).shape) {
+                            // Constant over a run of slots: folded once, not copied to every element.
+                            big.push(i as u32);
+                        } else {
+                            operands.push(self.spread(*x, &shape));
+                            scales.push(*coeff);
+                        }
                     }
                 }
                 let mut products = Vec::new();
@@ -249,13 +266,18 @@ impl<'a> Lowerer<'a> {
         }
         let steps = rows * (n - 1);
         let best = self.virtual_tensor(Virtual::PrefixMax { x: Arc::clone(&all), n: n as u32 }, steps);
-        let cell = |tensor: u32, row: usize, j: usize| Src::Cell { tensor, index: (row * (n - 1) + j) as u32 };
+        let cell =
+            |tensor: u32, row: usize, j: usize| Src::Cell { tensor, index: (row * (n - 1) + j) as u32 };
         let chain = |first: &dyn Fn(usize) -> Src, tensor: u32| -> Operand {
             let each = (0..rows).flat_map(|row| (0..n - 1).map(move |j| (row, j)));
-            Operand::Each(each.map(|(row, j)| if j == 0 { first(row) } else { cell(tensor, row, j - 1) }).collect())
+            Operand::Each(
+                each.map(|(row, j)| if j == 0 { first(row) } else { cell(tensor, row, j - 1) }).collect(),
+            )
         };
-        let next: Arc<[Src]> =
-            (0..rows).flat_map(|row| (1..n).map(move |j| (row, j))).map(|(row, j)| all[row * n + j]).collect();
+        let next: Arc<[Src]> = (0..rows)
+            .flat_map(|row| (1..n).map(move |j| (row, j)))
+            .map(|(row, j)| all[row * n + j])
+            .collect();
         let mut operands = vec![chain(&|row| all[row * n], best), Operand::Each(next)];
         let mut outs = vec![best];
         let result = match index {
@@ -296,8 +318,7 @@ impl<'a> Lowerer<'a> {
             0 => Src::Const(least - 1),
             _ => Src::Cell { tensor: keys, index: e as u32 - 1 },
         });
-        let operands =
-            vec![Operand::Own(values), Operand::Own(indices), Operand::Each(before.collect())];
+        let operands = vec![Operand::Own(values), Operand::Own(indices), Operand::Each(before.collect())];
         let spec = Spec::Sorted { bits, descending, lo, hi };
         let name = op.name.clone();
         let x = self.sources(x).into();
@@ -329,14 +350,9 @@ impl<'a> Lowerer<'a> {
         self.strip(Some(at), &name, Spec::Read { dynamic: id, width: width as i64 }, operands, vec![out], n);
     }
 
+    /// Whether a tensor consists of weights and constants only.
     pub(super) fn weights(&self, id: TensorId) -> bool {
-        let mut sources = self.sources(id).into_iter();
-        sources.all(|s| match s {
-            Src::Cell { tensor, .. } => {
-                self.p.tensors.get(tensor as usize).is_some_and(|t| matches!(t.role, Role::Param | Role::Constant))
-            }
-            Src::Const(_) => false,
-        })
+        self.weighty[id.0 as usize]
     }
 
     pub(super) fn resolve(&self, src: Src) -> Src {
@@ -357,13 +373,16 @@ impl<'a> Lowerer<'a> {
     fn place_weights(&mut self) -> Result<(Vec<Bulk>, (i64, i64)), PlanError> {
         let mut wired: BTreeSet<u32> = BTreeSet::new();
         let is_weight = |tensor: u32| {
-            self.p.tensors.get(tensor as usize).is_some_and(|t| matches!(t.role, Role::Param | Role::Constant))
+            self.p
+                .tensors
+                .get(tensor as usize)
+                .is_some_and(|t| matches!(t.role, Role::Param | Role::Constant))
         };
         let mut wire = |src: Src| {
-            if let Src::Cell { tensor, .. } = src {
-                if is_weight(tensor) {
-                    wired.insert(tensor);
-                }
+            if let Src::Cell { tensor, .. } = src
+                && is_weight(tensor)
+            {
+                wired.insert(tensor);
             }
         };
         for strip in &self.strips {
@@ -382,7 +401,7 @@ impl<'a> Lowerer<'a> {
         }
         for task in &self.tasks {
             for term in self.frame(task).1 {
-                if let Term::Sum { x, .. } = term {
+                if let Term::Sum { x, .. } | Term::Scale { x, .. } = term {
                     self.sources(*x).into_iter().for_each(&mut wire);
                 }
             }
@@ -482,10 +501,10 @@ impl<'a> Lowerer<'a> {
                 // Elements of the same strip, in the wanted order.
                 let mut elements: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
                 for src in sources {
-                    if let Src::Cell { tensor, index } = src {
-                        if let Home::Strip { strip, .. } = self.homes[tensor as usize] {
-                            elements.entry(strip).or_default().push(index);
-                        }
+                    if let Src::Cell { tensor, index } = src
+                        && let Home::Strip { strip, .. } = self.homes[tensor as usize]
+                    {
+                        elements.entry(strip).or_default().push(index);
                     }
                 }
                 for (strip, block) in elements {
@@ -522,6 +541,27 @@ impl<'a> Lowerer<'a> {
     }
 }
 
+fn weighty(p: &Program) -> Vec<bool> {
+    let mut out: Vec<bool> =
+        p.tensors.iter().map(|t| matches!(t.role, Role::Param | Role::Constant)).collect();
+    for op in &p.ops {
+        if let OpKind::View { sources, .. } = &op.kind {
+            let all = !sources.is_empty() && sources.iter().all(|s| out[s.0 as usize]);
+            op.outputs.iter().for_each(|o| out[o.0 as usize] = all);
+        }
+    }
+    out
+}
+
+/// Whether a broadcast operand varies along axes of τ only.
+fn is_bias(axes: &[Axis], shape: &[usize], x: &[usize]) -> bool {
+    let missing = shape.len() - x.len().min(shape.len());
+    axes.iter().enumerate().all(|(d, axis)| {
+        let own = d.checked_sub(missing).map_or(1, |d| x[d]);
+        own == 1 || matches!(axis, Axis::Tau(_))
+    })
+}
+
 /// The output element that each element of `x` is summed into.
 pub(crate) fn sum_targets(shape: &[usize], summed: &[usize]) -> Vec<u32> {
     let kept: Vec<usize> =
@@ -547,6 +587,7 @@ pub(crate) fn lower(p: &Program, visibility: Visibility, units: u32) -> Result<L
         functions: Vec::new(),
         dynamics: 0,
         tasks: Vec::new(),
+        weighty: weighty(p),
         sorts: Vec::new(),
     };
     for &input in &p.inputs {

@@ -15,7 +15,7 @@
 //!
 //! Identities are checked at τ and ρ, challenges that the verifier's transcript draws after every cell that they fold is committed; lookups at α, β and γ
 //! likewise. An identity of degree d over the field of 2²⁵⁴ elements holds for a wrong witness with probability d/2²⁵⁴.
-//! 
+//!
 //! Cells that may hold anything, because nothing depends on them:
 //!
 //! - cells of columns that a row does not use, and the first row of every running sum, which is multiplied by zero;

@@ -354,7 +354,11 @@ pub fn plan(program: &Program, visibility: &Visibility, options: &PlanOptions) -
 /// # Errors
 ///
 /// As [`plan`].
-pub fn plan_shared(program: Arc<Program>, visibility: &Visibility, options: &PlanOptions) -> Result<Plan, PlanError> {
+pub fn plan_shared(
+    program: Arc<Program>,
+    visibility: &Visibility,
+    options: &PlanOptions,
+) -> Result<Plan, PlanError> {
     for (group, vis) in [("inputs", visibility.input), ("outputs", visibility.output)] {
         if vis == Vis::Fixed {
             return Err(PlanError::Visibility { group, visibility: vis });
@@ -364,10 +368,20 @@ pub fn plan_shared(program: Arc<Program>, visibility: &Visibility, options: &Pla
     let (lowered, sized) = match options.choice {
         Some(choice) => {
             if choice.limb < 2 || choice.limb > 20 || choice.store_limb < 2 || choice.store_limb > 20 {
-                return Err(PlanError::Invalid { op: "plan".into(), reason: "limb width out of range".into() });
+                return Err(PlanError::Invalid {
+                    op: "plan".into(),
+                    reason: "limb width out of range".into(),
+                });
             }
-            if !(1..=64).contains(&choice.units) || choice.ranges > 16 || choice.plain > 16 || choice.store > 256 {
-                return Err(PlanError::Invalid { op: "plan".into(), reason: "column counts out of range".into() });
+            if !(1..=64).contains(&choice.units)
+                || choice.ranges > 16
+                || choice.plain > 16
+                || choice.store > 256
+            {
+                return Err(PlanError::Invalid {
+                    op: "plan".into(),
+                    reason: "column counts out of range".into(),
+                });
             }
             let lowered = lower(&program, *visibility, choice.units)?;
             let max_k = options.max_k.max(choice.k).min(26);
@@ -395,7 +409,7 @@ fn cost(l: &Lowered, s: &Sized) -> f64 {
     let sweeps = 2.0 * f64::from(u8::from(!l.sweeps.is_empty()));
     let scalars = 3.0 * f64::from(u8::from(!l.scalars.is_empty()));
     let full = phis + third + bulk + sweeps + scalars;
-    let equality = units * (f64::from(s.shape.plain) + 1.0) + bulk + sweeps + scalars + 2.0;
+    let equality = units * s.equal as f64 + bulk + sweeps + scalars + 2.0;
     let products = (equality / 3.0).ceil();
     let fixed = 12.0 + 4.0 * s.table_sets as f64;
     // Per row: commitments by width, transforms of every column to the quotient's domain, terms of the quotient.
@@ -406,7 +420,11 @@ fn cost(l: &Lowered, s: &Sized) -> f64 {
     n * (commits + transforms + quotient) + 400.0 * (small + full + products + fixed)
 }
 
-fn search(program: &Program, visibility: Visibility, options: &PlanOptions) -> Result<(Lowered, Sized), PlanError> {
+fn search(
+    program: &Program,
+    visibility: Visibility,
+    options: &PlanOptions,
+) -> Result<(Lowered, Sized), PlanError> {
     let counts: Vec<u32> = options.units.map_or_else(|| vec![1, 2, 4, 8], |u| vec![u.clamp(1, 64)]);
     let mut best: Option<(f64, Lowered, Sized)> = None;
     let mut error = PlanError::TooLarge { max_k: options.max_k };
@@ -430,7 +448,9 @@ fn search(program: &Program, visibility: Visibility, options: &PlanOptions) -> R
                             for _ in 0..6 {
                                 // More rows mean fewer sets of tables.
                                 let choice = Choice { k, ..choice };
-                                let Some(sized) = size(&lowered, &templates, choice, options.max_k) else { break };
+                                let Some(sized) = size(&lowered, &templates, choice, options.max_k) else {
+                                    break;
+                                };
                                 k = sized.choice.k + 1;
                                 let sets = sized.table_sets;
                                 if sets <= 8 {

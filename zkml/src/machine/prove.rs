@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use halo2_axiom::halo2curves::bn256::{Bn256, Fr, G1Affine};
 use halo2_axiom::plonk::VerifyingKey;
 use halo2_axiom::poly::kzg::commitment::ParamsKZG;
-use halo2_axiom::transcript::{Blake2bWrite, Challenge255, EncodedChallenge, Keccak256Write, TranscriptWrite, TranscriptWriterBuffer};
+use halo2_axiom::transcript::{
+    Blake2bWrite, Challenge255, EncodedChallenge, Keccak256Write, TranscriptWrite, TranscriptWriterBuffer,
+};
 use parhelion_prover::{
     Engine, KeygenOptions, Multiopen, PreparedKey, ProofReport, ProofTranscript, ProveOptions, Srs,
 };
@@ -42,7 +44,8 @@ fn plonk_error(e: parhelion_prover::Error) -> ProveError {
 /// [`ProveError::Plonk`] for a reference string of another size or an error of the engine.
 pub fn keygen(engine: &Engine, srs: &Srs, plan: &Plan) -> Result<PreparedKey, ProveError> {
     let circuit = ModelCircuit::new(plan);
-    let pk = parhelion_prover::keygen(engine, srs, &circuit, KeygenOptions::default()).map_err(plonk_error)?;
+    let pk =
+        parhelion_prover::keygen(engine, srs, &circuit, KeygenOptions::default()).map_err(plonk_error)?;
     PreparedKey::new(engine, srs, pk).map_err(plonk_error)
 }
 
@@ -113,8 +116,16 @@ where
 {
     let instances = circuit.instances();
     let columns: Vec<&[Fr]> = instances.iter().map(Vec::as_slice).collect();
-    parhelion_prover::prove(engine, key, &[circuit.advice_only()], &[&columns], rng, transcript, ProveOptions::default())
-        .map_err(plonk_error)
+    parhelion_prover::prove(
+        engine,
+        key,
+        &[circuit.advice_only()],
+        &[&columns],
+        rng,
+        transcript,
+        ProveOptions::default(),
+    )
+    .map_err(plonk_error)
 }
 
 /// Verifies a proof with halo2's own verifier.
@@ -130,5 +141,6 @@ pub fn verify(
     transcript: ProofTranscript,
 ) -> Result<(), ProveError> {
     let columns: Vec<&[Fr]> = instances.iter().map(Vec::as_slice).collect();
-    parhelion_prover::verify(params, vk, &[&columns], proof, transcript, Multiopen::Shplonk).map_err(plonk_error)
+    parhelion_prover::verify(params, vk, &[&columns], proof, transcript, Multiopen::Shplonk)
+        .map_err(plonk_error)
 }

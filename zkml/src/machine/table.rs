@@ -69,7 +69,9 @@ impl Tables {
     pub(crate) fn first(&self, section: Section) -> i64 {
         match section {
             Section::Range { signed: false, .. } | Section::Dynamic { .. } => 0,
-            Section::Range { bits, .. } | Section::Sign { bits } | Section::Relu { bits } => -(1i64 << (bits - 1)),
+            Section::Range { bits, .. } | Section::Sign { bits } | Section::Relu { bits } => {
+                -(1i64 << (bits - 1))
+            }
             Section::Function { table } => self.functions.get(table as usize).map_or(0, |f| f.first),
         }
     }
@@ -97,7 +99,9 @@ impl Tables {
     /// Whether any section has a second output.
     pub(crate) fn has_second(&self) -> bool {
         self.needed.iter().any(|s| match s {
-            Section::Function { table } => self.functions.get(*table as usize).is_some_and(|f| f.second.is_some()),
+            Section::Function { table } => {
+                self.functions.get(*table as usize).is_some_and(|f| f.second.is_some())
+            }
             _ => false,
         })
     }

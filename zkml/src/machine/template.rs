@@ -56,7 +56,8 @@ impl Quad {
 
     /// `factor · v · self`, for a linear `self` without constant.
     pub(crate) fn times(&self, factor: i128, v: Var) -> Self {
-        let mut out = Quad { quad: self.lin.iter().map(|&(c, w)| (c * factor, v, w)).collect(), ..Quad::default() };
+        let mut out =
+            Quad { quad: self.lin.iter().map(|&(c, w)| (c * factor, v, w)).collect(), ..Quad::default() };
         if self.constant != 0 {
             out.lin.push((self.constant * factor, v));
         }
@@ -465,7 +466,8 @@ fn linear(
     relu: bool,
     room: usize,
 ) {
-    let limbs = if shift == 0 && !relu { 1 } else { hull(lo, hi).1.div_ceil(b.limb) + shift.div_ceil(b.limb) };
+    let limbs =
+        if shift == 0 && !relu { 1 } else { hull(lo, hi).1.div_ceil(b.limb) + shift.div_ceil(b.limb) };
     let sum = b.fold(sum, room.saturating_sub(limbs as usize).max(1));
     let acc = if swept { Some(b.def(Def::Acc)) } else { None };
     let total = match acc {
@@ -475,7 +477,11 @@ fn linear(
     if shift == 0 && !relu {
         let y = b.quad(total);
         let rest = Quad::var(y).plus(-1, &sum);
-        if swept { b.t.port = Some(rest) } else { b.zero(rest) }
+        if swept {
+            b.t.port = Some(rest)
+        } else {
+            b.zero(rest)
+        }
         b.out(y);
         return;
     }
@@ -516,7 +522,11 @@ fn linear(
         rest = rest.plus(1, &rem_limbs);
     }
     let rest = rest.plus(-1, &sum).offset(-half);
-    if swept { b.t.port = Some(rest) } else { b.zero(rest) }
+    if swept {
+        b.t.port = Some(rest)
+    } else {
+        b.zero(rest)
+    }
     b.out(y);
 }
 

@@ -42,7 +42,8 @@ impl Checker<'_> {
 
     fn broadcasts(&self, op: &str, id: TensorId, out: &[usize]) -> Result<(), PlanError> {
         let x = self.shape(id);
-        let fits = x.len() <= out.len() && x.iter().rev().zip(out.iter().rev()).all(|(&x, &o)| x == o || x == 1);
+        let fits =
+            x.len() <= out.len() && x.iter().rev().zip(out.iter().rev()).all(|(&x, &o)| x == o || x == 1);
         if fits { Ok(()) } else { invalid(op, format!("shape {x:?} does not broadcast to {out:?}")) }
     }
 
@@ -109,7 +110,11 @@ impl Checker<'_> {
                 self.ready(op, *x)?;
                 self.ready(op, *w)?;
                 let (xs, ws) = (self.shape(*x), self.shape(*w));
-                if xs.len() < 3 || ws.len() != xs.len() || out.len() != xs.len() || ws[2..] != window.kernel[..] {
+                if xs.len() < 3
+                    || ws.len() != xs.len()
+                    || out.len() != xs.len()
+                    || ws[2..] != window.kernel[..]
+                {
                     return invalid(op, format!("kernel {ws:?} for an input {xs:?}"));
                 }
                 let fits = *groups > 0
@@ -140,7 +145,8 @@ impl Checker<'_> {
                 if axes.iter().enumerate().any(|(i, a)| *a >= xs.len() || axes[..i].contains(a)) {
                     return invalid(op, "axes of another rank");
                 }
-                let kept: usize = xs.iter().enumerate().filter(|(d, _)| !axes.contains(d)).map(|(_, l)| l).product();
+                let kept: usize =
+                    xs.iter().enumerate().filter(|(d, _)| !axes.contains(d)).map(|(_, l)| l).product();
                 let total: usize = xs.iter().product();
                 if kept != out.iter().product::<usize>() {
                     return invalid(op, format!("sum of {xs:?} over {axes:?} to {out:?}"));
@@ -219,14 +225,21 @@ impl Checker<'_> {
                 self.same_len(name, *x, &out.shape)?;
                 let t = self.p.tensor(*x);
                 if i128::from(t.hi) - i128::from(t.lo) + 1 != table.len() as i128 || table.len() > 1 << 24 {
-                    return invalid(name, format!("a table of {} entries for [{}, {}]", table.len(), t.lo, t.hi));
+                    return invalid(
+                        name,
+                        format!("a table of {} entries for [{}, {}]", table.len(), t.lo, t.hi),
+                    );
                 }
             }
             OpKind::Interpolate { x, step, guard, first_key, values, slopes } => {
                 self.ready(name, *x)?;
                 self.same_len(name, *x, &out.shape)?;
                 let t = self.p.tensor(*x);
-                if !(1..=40).contains(step) || *guard > 40 || values.len() != slopes.len() || values.len() > 1 << 24 {
+                if !(1..=40).contains(step)
+                    || *guard > 40
+                    || values.len() != slopes.len()
+                    || values.len() > 1 << 24
+                {
                     return invalid(name, "steps or tables out of range");
                 }
                 let last = i128::from(*first_key) + values.len() as i128 - 1;
@@ -264,7 +277,9 @@ impl Checker<'_> {
                     self.same_len(name, o, self.shape(*x))?;
                 }
                 let n = self.shape(*x).last().copied().unwrap_or(0);
-                if n == 0 || log(self.p.tensor(*x).lo).max(log(self.p.tensor(*x).hi)) + (n as f64).log2() > 60.0 {
+                if n == 0
+                    || log(self.p.tensor(*x).lo).max(log(self.p.tensor(*x).hi)) + (n as f64).log2() > 60.0
+                {
                     return invalid(name, "rows or values too wide to sort");
                 }
             }
@@ -272,7 +287,9 @@ impl Checker<'_> {
                 self.ready(name, *data)?;
                 self.ready(name, *index)?;
                 let (ds, t) = (self.shape(*data), self.p.tensor(*index));
-                let Some((&rows, rest)) = ds.split_first() else { return invalid(name, "gather from a scalar") };
+                let Some((&rows, rest)) = ds.split_first() else {
+                    return invalid(name, "gather from a scalar");
+                };
                 let width: usize = rest.iter().product();
                 if t.lo < 0 || t.hi >= rows as i64 || t.len() * width != out.len() {
                     return invalid(name, format!("gather from {ds:?} by [{}, {}]", t.lo, t.hi));
@@ -294,7 +311,7 @@ pub(crate) fn validate(p: &Program) -> Result<(), PlanError> {
     let mut c = Checker { p, known: vec![false; p.tensors.len()], bits: p.tensors.iter().map(own).collect() };
     for (i, t) in p.tensors.iter().enumerate() {
         let len = t.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        if len.is_none_or(|n| n > 1 << 30) || t.lo > t.hi {
+        if len.is_none_or(|n| n == 0 || n > 1 << 30) || t.lo > t.hi {
             return invalid(&t.name, "shape or bounds out of range");
         }
         c.known[i] = t.role != Role::Node;
@@ -308,7 +325,10 @@ pub(crate) fn validate(p: &Program) -> Result<(), PlanError> {
             _ => return invalid(&t.name, "data that its role does not have"),
         }
     }
-    for &id in &p.inputs {
+    for (i, &id) in p.inputs.iter().enumerate() {
+        if p.inputs[..i].contains(&id) {
+            return invalid("program", format!("input {} twice", id.0));
+        }
         if p.tensors.get(id.0 as usize).is_none_or(|t| t.role != Role::Input) {
             return invalid("program", format!("input {} is not an input", id.0));
         }

@@ -34,19 +34,33 @@ impl Values {
     }
 
     /// Completes a trace of the program's tensors.
-    pub(crate) fn new(p: &Program, layout: &Layout, trace: &[Option<Arc<[i64]>>]) -> Result<Self, ProveError> {
+    pub(crate) fn new(
+        p: &Program,
+        layout: &Layout,
+        trace: &[Option<Arc<[i64]>>],
+    ) -> Result<Self, ProveError> {
         let mut values = Values { tensors: Vec::with_capacity(layout.lowered.homes.len()) };
         for (i, t) in p.tensors.iter().enumerate() {
             let found = t.data.clone().or_else(|| trace.get(i).cloned().flatten());
             let found = found.ok_or_else(|| ProveError::MissingTensor { tensor: t.name.clone() })?;
             if found.len() != t.len() {
-                return Err(ProveError::WrongLength { tensor: t.name.clone(), got: found.len(), expected: t.len() });
+                return Err(ProveError::WrongLength {
+                    tensor: t.name.clone(),
+                    got: found.len(),
+                    expected: t.len(),
+                });
             }
-            if t.role == Role::Input {
-                if let Some(at) = found.iter().position(|v| !(t.lo..=t.hi).contains(v)) {
-                    let (layer, value) = (t.name.clone(), found[at].into());
-                    return Err(ProveError::OutOfRange { layer, element: at, value, lo: t.lo.into(), hi: t.hi.into() });
-                }
+            if t.role == Role::Input
+                && let Some(at) = found.iter().position(|v| !(t.lo..=t.hi).contains(v))
+            {
+                let (layer, value) = (t.name.clone(), found[at].into());
+                return Err(ProveError::OutOfRange {
+                    layer,
+                    element: at,
+                    value,
+                    lo: t.lo.into(),
+                    hi: t.hi.into(),
+                });
             }
             values.tensors.push(Some(found));
         }
@@ -93,7 +107,8 @@ impl Values {
                 .accumulators(p, *op, &[*term])?
                 .into_iter()
                 .map(|v| {
-                    i64::try_from(v).map_err(|_| ProveError::Overflow { layer: p.ops[*op as usize].name.clone() })
+                    i64::try_from(v)
+                        .map_err(|_| ProveError::Overflow { layer: p.ops[*op as usize].name.clone() })
                 })
                 .collect::<Result<_, _>>()?,
         })
@@ -113,7 +128,8 @@ impl Values {
                 Term::Conv { x, w, window, groups, coeff } => {
                     let (xs, ws) = (&p.tensor(*x).shape, &p.tensor(*w).shape);
                     let taps = taps(&xs[2..], &shape[2..], window);
-                    let (area, pixels) = (xs[2..].iter().product::<usize>(), shape[2..].iter().product::<usize>());
+                    let (area, pixels) =
+                        (xs[2..].iter().product::<usize>(), shape[2..].iter().product::<usize>());
                     let size: usize = ws[2..].iter().product();
                     let per_group = ws[0] / groups;
                     let (x, w) = (self.tensor(*x), self.tensor(*w));
@@ -140,12 +156,17 @@ impl Values {
                 Term::SumPool { x, window, coeff } => {
                     let xs = &p.tensor(*x).shape;
                     let taps = taps(&xs[2..], &shape[2..], window);
-                    let (area, pixels) = (xs[2..].iter().product::<usize>(), shape[2..].iter().product::<usize>());
+                    let (area, pixels) =
+                        (xs[2..].iter().product::<usize>(), shape[2..].iter().product::<usize>());
                     let size: usize = window.kernel.iter().product();
-                    for (image, to) in self.tensor(*x).chunks(area.max(1)).zip(out.chunks_mut(pixels.max(1))) {
+                    for (image, to) in self.tensor(*x).chunks(area.max(1)).zip(out.chunks_mut(pixels.max(1)))
+                    {
                         for (sum, taps) in to.iter_mut().zip(taps.chunks(size)) {
-                            let total: i128 =
-                                taps.iter().filter(|t| **t != usize::MAX).map(|&t| i128::from(image[t])).sum();
+                            let total: i128 = taps
+                                .iter()
+                                .filter(|t| **t != usize::MAX)
+                                .map(|&t| i128::from(image[t]))
+                                .sum();
                             *sum += total * i128::from(*coeff);
                         }
                     }
@@ -159,10 +180,13 @@ impl Values {
                 Term::Scale { x, coeff } => {
                     let map = broadcast(shape, &p.tensor(*x).shape);
                     let x = self.tensor(*x);
-                    out.iter_mut().zip(map).for_each(|(o, i)| *o += i128::from(x[i as usize]) * i128::from(*coeff));
+                    out.iter_mut()
+                        .zip(map)
+                        .for_each(|(o, i)| *o += i128::from(x[i as usize]) * i128::from(*coeff));
                 }
                 Term::Product { a, b, coeff } => {
-                    let (ma, mb) = (broadcast(shape, &p.tensor(*a).shape), broadcast(shape, &p.tensor(*b).shape));
+                    let (ma, mb) =
+                        (broadcast(shape, &p.tensor(*a).shape), broadcast(shape, &p.tensor(*b).shape));
                     let (a, b) = (self.tensor(*a), self.tensor(*b));
                     for ((o, i), j) in out.iter_mut().zip(ma).zip(mb) {
                         *o += i128::from(a[i as usize]) * i128::from(b[j as usize]) * i128::from(*coeff);
@@ -187,7 +211,14 @@ impl Values {
         let mut labels: Vec<u8> = out_axes.to_vec();
         labels.extend(a_axes.iter().chain(b_axes).filter(|l| !out_axes.contains(l)));
         let mut seen = Vec::new();
-        labels.retain(|l| if seen.contains(l) { false } else { seen.push(*l); true });
+        labels.retain(|l| {
+            if seen.contains(l) {
+                false
+            } else {
+                seen.push(*l);
+                true
+            }
+        });
         let find = |axes: &[u8], shape: &[usize], steps: &[usize], label: u8| {
             axes.iter().position(|&l| l == label).map(|i| (shape[i], steps[i]))
         };
@@ -229,7 +260,8 @@ fn taps(input: &[usize], output: &[usize], window: &crate::qir::Window) -> Vec<u
         for k in &kernel {
             let mut flat = Some(0);
             for d in 0..rank {
-                let at = (o[d] * window.strides[d] + k[d] * window.dilations[d]).checked_sub(window.pads_begin[d]);
+                let at =
+                    (o[d] * window.strides[d] + k[d] * window.dilations[d]).checked_sub(window.pads_begin[d]);
                 flat = match (flat, at) {
                     (Some(flat), Some(at)) if at < input[d] => Some(flat * input[d] + at),
                     _ => None,

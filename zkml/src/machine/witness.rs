@@ -113,7 +113,13 @@ struct Filler<'a> {
 }
 
 impl Filler<'_> {
-    fn fill(&self, to: &mut Filled, slot: u32, element: Option<u32>, repeated: bool) -> Result<(), ProveError> {
+    fn fill(
+        &self,
+        to: &mut Filled,
+        slot: u32,
+        element: Option<u32>,
+        repeated: bool,
+    ) -> Result<(), ProveError> {
         let strip = &self.layout.lowered.strips[self.at];
         let placed = self.layout.placed(self.at);
         let tables = &self.layout.sized.tables;
@@ -181,7 +187,11 @@ impl Filler<'_> {
 }
 
 /// The first phase.
-pub(crate) fn first(p: &Program, layout: &Layout, trace: &[Option<Arc<[i64]>>]) -> Result<Columns, ProveError> {
+pub(crate) fn first(
+    p: &Program,
+    layout: &Layout,
+    trace: &[Option<Arc<[i64]>>],
+) -> Result<Columns, ProveError> {
     let values = Values::new(p, layout, trace)?;
     let rows = layout.usable();
     let tables = &layout.sized.tables;
@@ -193,7 +203,8 @@ pub(crate) fn first(p: &Program, layout: &Layout, trace: &[Option<Arc<[i64]>>]) 
         instance: layout.lowered.public.iter().map(|&src| fr(values.get(src).into())).collect(),
         ..Columns::default()
     };
-    let mut counts: HashMap<Section, Vec<u64>> = tables.sections().map(|s| (s, vec![0; tables.rows(s)])).collect();
+    let mut counts: HashMap<Section, Vec<u64>> =
+        tables.sections().map(|s| (s, vec![0; tables.rows(s)])).collect();
     let reads = dynamic_reads(layout, &values);
     for (at, strip) in layout.lowered.strips.iter().enumerate() {
         let acc = match &strip.accumulate {
@@ -318,7 +329,8 @@ pub(crate) fn fixed_store(p: &Program, layout: &Layout) -> Vec<Vec<Fr>> {
         for (j, &(tensor, index)) in bulk.elements.iter().enumerate() {
             let (row, column) = layout.bulk_cell(at, j);
             let data = p.tensors[tensor as usize].data.as_deref().unwrap_or_default();
-            columns[column as usize][row as usize] = fr(data.get(index as usize).copied().unwrap_or(0).into());
+            columns[column as usize][row as usize] =
+                fr(data.get(index as usize).copied().unwrap_or(0).into());
         }
     }
     columns
