@@ -7,6 +7,7 @@
 mod arch;
 mod device;
 mod error;
+mod memory;
 mod msm;
 mod ntt;
 mod parallel;

@@ -24,6 +24,7 @@ use crate::arch::generic::ScalarPoints;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::ifma::IfmaPoints;
 use crate::arch::points::{NEGATE, Points};
+use crate::memory::room;
 use crate::{Isa, IsaError, NAME, parallel};
 use buckets::sum_segments;
 use reduce::Term;
@@ -31,6 +32,8 @@ use scalars::{CLASSES, Part, Windows, bits, classify};
 
 /// Scalars per task of the classification.
 const CHUNK: usize = 1 << 13;
+/// Magnitude, digits and sorted references of a scalar.
+const BYTES_PER_SCALAR: usize = 80;
 /// Scalars up to which one thread does all.
 const SERIAL: usize = 1 << 8;
 /// Most items that a task aims at.
@@ -79,8 +82,7 @@ impl Msm<G1Affine> for CpuMsm {
     }
 
     fn workspace(&self, shape: &MsmShape) -> u64 {
-        // Magnitude, digits and sorted references of every scalar of a wave.
-        shape.len.max(wave()).min(shape.len.saturating_mul(shape.batch)) as u64 * 80
+        shape.len.max(wave()).min(shape.len.saturating_mul(shape.batch)) as u64 * BYTES_PER_SCALAR as u64
     }
 
     fn prepare(&self, _: &Queue, bases: &[G1Affine], _: Reuse) -> Result<Bases<G1Affine>, Error> {
@@ -117,14 +119,7 @@ impl Msm<G1Affine> for CpuMsm {
 }
 
 fn prepare<P: Points>(points: P, bases: &[G1Affine]) -> Result<Bases<G1Affine>, Error> {
-    let mut converted = Vec::new();
-    let bytes = bases.len() * size_of::<P::Point>();
-    converted.try_reserve_exact(bases.len()).map_err(|_| Error::OutOfMemory {
-        backend: NAME,
-        what: "bases",
-        requested: bytes as u64,
-        free: None,
-    })?;
+    let mut converted = room(bases.len(), "bases")?;
     converted.par_extend(bases.par_iter().with_min_len(1024).map(|base| points.import(base)));
     Ok(Bases::new(Arc::new(CpuBases::<P> { points: converted }), bases.len()))
 }
@@ -154,6 +149,9 @@ fn msm_batch<P: Points>(
         let count = fits.count().max(1);
         let (now, later) = columns.split_at(count);
         let (now_out, later_out) = out.split_at_mut(count);
+        // A part may fail to be allocated even so, but not for want of this much.
+        let scalars = now.iter().map(|column| column.len()).sum::<usize>();
+        drop(room::<u8>(scalars.saturating_mul(BYTES_PER_SCALAR), "msm workspace")?);
         msm_wave(points, bases, now, now_out);
         (columns, out) = (later, later_out);
     }

@@ -14,7 +14,8 @@ use rayon::prelude::*;
 
 use crate::arch::generic::field::{Words, as_words, as_words_mut};
 use crate::arch::{Kernels, generic};
-use crate::{Isa, IsaError, NAME};
+use crate::memory::zeros;
+use crate::{Isa, IsaError};
 
 /// Bytes of twiddle factors that are kept.
 const BUDGET: usize = 192 << 20;
@@ -37,14 +38,14 @@ enum Plan {
 }
 
 impl Plan {
-    fn new(kernels: Kernels, (log_n, inverse, coset): Key) -> Self {
-        match kernels {
+    fn new(kernels: Kernels, (log_n, inverse, coset): Key) -> Result<Self, Error> {
+        Ok(match kernels {
             #[cfg(target_arch = "x86_64")]
             Kernels::Ifma(token) if log_n >= crate::arch::ifma::ntt::MIN_LOG_N => {
                 Plan::Ifma(crate::arch::ifma::ntt::Plan::new(token, log_n, inverse, coset))
             }
-            _ => Plan::Generic(generic::ntt::Plan::new(log_n, inverse, coset)),
-        }
+            _ => Plan::Generic(generic::ntt::Plan::new(log_n, inverse, coset)?),
+        })
     }
 
     fn bytes(&self) -> usize {
@@ -90,7 +91,7 @@ impl CpuNtt {
         Ok(CpuNtt { kernels: Kernels::new(isa)?, plans: Mutex::default() })
     }
 
-    fn plan(&self, plan: &NttPlan<Fr>) -> Arc<Plan> {
+    fn plan(&self, plan: &NttPlan<Fr>) -> Result<Arc<Plan>, Error> {
         let key = (plan.log_n, plan.direction == Direction::Inverse, plan.coset);
         let find = |plans: &mut VecDeque<(Key, Arc<Plan>)>| {
             let at = plans.iter().position(|(k, _)| *k == key)?;
@@ -100,33 +101,20 @@ impl CpuNtt {
         };
         // The cache is consistent between any two statements, so a poisoned one is still good.
         if let Some(found) = find(&mut self.plans.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return found;
+            return Ok(found);
         }
         // Outside the lock: it takes a while, and its own parallel loops may run other transforms on this thread.
-        let made = Arc::new(Plan::new(self.kernels, key));
+        let made = Arc::new(Plan::new(self.kernels, key)?);
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = find(&mut plans) {
-            return found;
+            return Ok(found);
         }
         plans.push_back((key, made.clone()));
         while plans.len() > 1 && plans.iter().map(|(_, plan)| plan.bytes()).sum::<usize>() > BUDGET {
             plans.pop_front();
         }
-        made
+        Ok(made)
     }
-}
-
-/// Memory for one transform at a time.
-fn scratch(len: usize) -> Result<Vec<Words>, Error> {
-    let mut words = Vec::new();
-    words.try_reserve_exact(len).map_err(|_| Error::OutOfMemory {
-        backend: NAME,
-        what: "ntt scratch",
-        requested: (len * size_of::<Words>()) as u64,
-        free: None,
-    })?;
-    words.resize(len, [0; 4]);
-    Ok(words)
 }
 
 /// Columns from this size on are transformed one after the other, each by all threads: it saves scratch, and each fills them.
@@ -144,7 +132,7 @@ fn for_each<T: Send>(
 ) -> Result<(), Error> {
     let len = plan.scratch(1 << log_n);
     if log_n >= ONE_BY_ONE || items.len() == 1 || items.len() << log_n <= SERIAL {
-        let mut scratch = scratch(len)?;
+        let mut scratch = zeros(len, "ntt scratch")?;
         items.iter_mut().for_each(|item| transform(item, &mut scratch));
     } else {
         // Small: at most 2 MiB per thread.
@@ -173,7 +161,7 @@ impl Ntt<Fr> for CpuNtt {
             .iter_mut()
             .map(|column| column.as_host().map(as_words_mut))
             .collect::<Result<Vec<_>, _>>()?;
-        let made = self.plan(plan);
+        let made = self.plan(plan)?;
         for_each(plan.log_n, &made, &mut columns, |column, scratch| made.in_place(column, scratch))
     }
 
@@ -195,7 +183,7 @@ impl Ntt<Fr> for CpuNtt {
             .zip(to)
             .map(|(from, to)| Ok((as_words(from.as_host()?), as_words_mut(to.as_host()?))))
             .collect::<Result<Vec<_>, Error>>()?;
-        let made = self.plan(plan);
+        let made = self.plan(plan)?;
         for_each(plan.log_n, &made, &mut pairs, |(from, to), scratch| made.out_of_place(from, to, scratch))
     }
 }

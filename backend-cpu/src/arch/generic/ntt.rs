@@ -5,9 +5,11 @@
 
 use ff::{Field, PrimeField};
 use halo2curves::bn256::Fr;
+use parhelion_backend_api::Error;
 use rayon::prelude::*;
 
 use super::field::{Words, add, canonical, mul, reduce, sub, words};
+use crate::memory::zeros;
 
 /// Transforms up to this size run level by level in the first-level cache.
 const LEAF: usize = 1 << 10;
@@ -26,11 +28,15 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(log_n: u32, inverse: bool, coset: Option<Fr>) -> Self {
+    /// A plan for 2^`log_n` points.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn new(log_n: u32, inverse: bool, coset: Option<Fr>) -> Result<Self, Error> {
         let root = (log_n..Fr::S).fold(Fr::ROOT_OF_UNITY, |w, _| w.square());
         let omega = if inverse { root.pow_vartime([(1u64 << log_n) - 1]) } else { root };
         let shift = if inverse { None } else { coset };
-        let mut factors = vec![[0; 4]; 1 << log_n];
+        let mut factors = zeros(1 << log_n, "ntt twiddles")?;
         let (mut w, mut c) = (omega, shift.unwrap_or(Fr::ONE));
         for level in (0..log_n).rev() {
             let h = 1usize << level;
@@ -50,7 +56,7 @@ impl Plan {
             let ratio = coset.and_then(|g| Option::from(g.invert())).unwrap_or(Fr::ONE);
             (Fr::TWO_INV.pow_vartime([u64::from(log_n)]), ratio)
         });
-        Plan { log_n, factors, shifted: shift.is_some(), output }
+        Ok(Plan { log_n, factors, shifted: shift.is_some(), output })
     }
 
     /// Bytes that it holds.
