@@ -153,7 +153,7 @@ fn functions_become_one_table_each() {
     let b = Builder::new()
         .input("x", FLOAT, &[1, 9])
         .floats("c", &[], &[0.044_715])
-        .floats("k", &[], &[0.797_884_56])
+        .floats("k", &[], &[0.797_884_6])
         .floats("half", &[], &[0.5])
         .floats("one", &[], &[1.0])
         .floats("three", &[], &[3.0])
