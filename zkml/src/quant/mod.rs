@@ -12,6 +12,7 @@
 mod builder;
 mod cluster;
 mod error;
+mod fold;
 mod lower;
 mod range;
 mod recurrent;
