@@ -87,7 +87,7 @@ pub struct Settings {
     pub model_hash: String,
     /// Digest of the quantised model.
     pub program_hash: String,
-    /// Digest of `circuit.bin`'s payload: the quantised model without its parameters, and the layout.
+    /// Digest of `circuit.bin`'s payload: the quantised model without its parameters (unless they are fixed), and the layout.
     pub circuit_hash: String,
     /// Digest of the verifying key's payload.
     pub vk_hash: String,

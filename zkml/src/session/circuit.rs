@@ -1,8 +1,8 @@
 //! Between the pipeline and the machine: keys as bytes, proofs, and the shape of a circuit without its weights.
 //!
 //! A verifier must rebuild the constraint system that a key belongs to, and must not be given private weights for it. So `circuit.bin` holds the
-//! quantised model with every parameter blanked, the visibility, and the planner's numbers: all that the layout depends on. The layout does not look at
-//! parameters, only at their bounds; [`Shape::of`] makes sure by planning again.
+//! quantised model with every parameter blanked (unless parameters are fixed, and so in the verifying key anyway), the visibility, and the planner's numbers. The
+//! layout looks at the bounds of parameters and not at their values; [`check_shape`] makes sure whenever a key is made.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::SessionError;
 use crate::exec::Trace;
-use crate::machine::{self, Choice, MachineParams, ModelCircuit, Plan, PlanOptions, Visibility};
+use crate::machine::{self, Choice, MachineParams, ModelCircuit, Plan, PlanOptions, Vis, Visibility};
 use crate::qir::{Program, Role};
 
 /// All that a circuit's constraint system depends on.
@@ -34,8 +34,10 @@ impl Shape {
     /// The shape of a plan.
     pub fn of(plan: &Plan) -> Self {
         let mut program = plan.program().clone();
+        let blank = plan.visibility().params != Vis::Fixed;
         for tensor in &mut program.tensors {
-            if tensor.role == Role::Param
+            if blank
+                && tensor.role == Role::Param
                 && let Some(data) = &mut tensor.data
             {
                 *data = Arc::from(vec![0i64.clamp(tensor.lo, tensor.hi); data.len()]);
@@ -76,6 +78,17 @@ fn params(plan: &Plan) -> MachineParams {
 
 pub(super) fn keygen(engine: &Engine, srs: &Srs, plan: &Plan) -> Result<ProvingKey, SessionError> {
     Ok(make_keys(engine, srs, &ModelCircuit::new(plan), KeygenOptions::default())?)
+}
+
+/// Makes sure that the shape alone gives the key's constraint system.
+pub(super) fn check_shape(shape: Shape, k: u32, vk: &VerifyingKey, vk_bytes: &[u8]) -> Result<(), SessionError> {
+    let mismatch = |why: String| SessionError::Mismatch { what: "circuit", why };
+    let again = read_vk(vk_bytes, k, shape.params()?).map_err(|e| mismatch(e.to_string()))?;
+    // The representation digests the key with its whole constraint system.
+    if again.transcript_repr() == vk.transcript_repr() {
+        return Ok(());
+    }
+    Err(mismatch("its constraints depend on values that are not in it".to_owned()))
 }
 
 /// A proof, its public values, what it cost.

@@ -421,7 +421,8 @@ impl Session {
     pub fn keys(&mut self, prepared: &Prepared, srs: &Srs) -> Result<Keys, SessionError> {
         self.step(Phase::Keygen, |s| {
             let mark = srs_mark(srs)?;
-            let circuit_hash = digest_hex(&[&store::encode("circuit", &Shape::of(&prepared.plan))?]);
+            let shape = Shape::of(&prepared.plan);
+            let circuit_hash = digest_hex(&[&store::encode("circuit", &shape)?]);
             let name = Cache::name(&[
                 VERSION.as_bytes(),
                 prepared.quantised.imported.hash.as_bytes(),
@@ -449,6 +450,9 @@ impl Session {
                 }
             };
             let vk = circuit::write_vk(pk.get_vk())?;
+            if !from_cache {
+                circuit::check_shape(shape, prepared.k(), pk.get_vk(), &vk)?;
+            }
             let program = prepared.quantised.program();
             let settings = Settings {
                 version: VERSION.to_owned(),
