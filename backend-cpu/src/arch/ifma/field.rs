@@ -96,6 +96,26 @@ const fn multiple<M: Modulus>(k: u64) -> [u64; 5] {
     out
 }
 
+/// Limb i of the largest multiple of p that is at most t·2^253, at [i][t].
+const fn steps<M: Modulus>() -> [[u64; 8]; 5] {
+    let mut out = [[0; 8]; 5];
+    let mut t = 1;
+    while t < 8 {
+        // t·2^253 is bit 45 of the top limb and no other; p has lower limbs, so comparing top limbs decides.
+        let mut k = 0;
+        while multiple::<M>(k + 1)[4] < (t as u64) << 45 {
+            k += 1;
+        }
+        let mut i = 0;
+        while i < 5 {
+            out[i][t] = multiple::<M>(k)[i];
+            i += 1;
+        }
+        t += 1;
+    }
+    out
+}
+
 macro_rules! simd {
     ($(#[$attr:meta])* $vis:vis fn $($rest:tt)*) => {
         $(#[$attr])*
@@ -309,6 +329,22 @@ impl<M: Modulus> V8<M> {
     }}
 
     simd! {
+    /// A representative below p + 2^253 < 1.67p of a value below 8·2^253 < 5.29p, whose limbs need not be normalised.
+    ///
+    /// The multiple of p to subtract is looked up by the top limb before the carries have reached it: they change it by a few units,
+    /// far less than the distance of any entry of the table from its bound.
+    pub(crate) fn shrink(self) -> Self {
+        let step = _mm512_srli_epi64::<45>(self.l[4]);
+        let steps = const { steps::<M>() };
+        let f = |i: usize| {
+            // SAFETY: eight words.
+            let table = unsafe { _mm512_loadu_si512(steps[i].as_ptr().cast()) };
+            _mm512_sub_epi64(self.l[i], _mm512_permutexvar_epi64(step, table))
+        };
+        Self::from_limbs([f(0), f(1), f(2), f(3), f(4)]).carry()
+    }}
+
+    simd! {
     /// `self`, with `other` in the lanes of `mask`.
     pub(crate) fn or_in(self, mask: __mmask8, other: Self) -> Self {
         let f = |i: usize| _mm512_mask_mov_epi64(self.l[i], mask, other.l[i]);
@@ -324,19 +360,42 @@ impl<M: Modulus> V8<M> {
     simd! {
     /// `a·b·2^−260 mod p`: operands normalised, below 2^260; result normalised, below a·b/2^260 + p: less than 2p if a·b < 84p².
     ///
-    /// All columns of the product first, low and high halves of the limb products in separate sums, so that the
-    /// multiply-adds form many short chains; then Montgomery's reduction, column by column (Gueron and Krasnov, "Software
+    /// Row by row, each followed by one step of Montgomery's reduction, so that eleven sums suffice and nothing spills; low and
+    /// high halves of the limb products have separate sums, which makes many short chains (Gueron and Krasnov, "Software
     /// implementation of modular exponentiation, using advanced vector instructions architectures").
     pub(crate) fn mul(self, o: Self) -> Self {
         let zero = _mm512_setzero_si512();
-        let (mut low, mut high) = ([zero; 10], [zero; 10]);
-        for i in 0..5 {
+        let mask = _mm512_set1_epi64(MASK);
+        let n0 = _mm512_set1_epi64(M::N0 as i64);
+        let (mut low, mut high) = ([zero; 6], [zero; 6]);
+        for b in o.l {
             for j in 0..5 {
-                low[i + j] = _mm512_madd52lo_epu64(low[i + j], self.l[j], o.l[i]);
-                high[i + j + 1] = _mm512_madd52hi_epu64(high[i + j + 1], self.l[j], o.l[i]);
+                low[j] = _mm512_madd52lo_epu64(low[j], self.l[j], b);
+                high[j + 1] = _mm512_madd52hi_epu64(high[j + 1], self.l[j], b);
             }
+            let column = _mm512_add_epi64(low[0], high[0]);
+            let q = _mm512_madd52lo_epu64(zero, column, n0);
+            // The low limb of column + q·p is zero, so what it passes on is ⌈column / 2^52⌉: no need to compute it.
+            let carry = _mm512_srli_epi64::<52>(_mm512_add_epi64(column, mask));
+            for j in 0..5 {
+                let p = _mm512_set1_epi64(M::P[j] as i64);
+                if j > 0 {
+                    low[j] = _mm512_madd52lo_epu64(low[j], q, p);
+                }
+                high[j + 1] = _mm512_madd52hi_epu64(high[j + 1], q, p);
+            }
+            low[1] = _mm512_add_epi64(low[1], carry);
+            low = [low[1], low[2], low[3], low[4], zero, zero];
+            high = [high[1], high[2], high[3], high[4], high[5], zero];
         }
-        Self::reduce_columns(low, high)
+        let mut carry = zero;
+        let mut l = [zero; 5];
+        for i in 0..5 {
+            let column = _mm512_add_epi64(_mm512_add_epi64(low[i], high[i]), carry);
+            carry = _mm512_srli_epi64::<52>(column);
+            l[i] = if i < 4 { _mm512_and_si512(column, mask) } else { column };
+        }
+        Self::from_limbs(l)
     }}
 
     simd! {
@@ -487,12 +546,12 @@ mod tests {
 
     /// The words of the eight canonical results of every operation, for operands whose words are given.
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2")]
-    fn operations<M: Modulus>(a: &Eight, b: &Eight) -> [Eight; 6] {
+    fn operations<M: Modulus>(a: &Eight, b: &Eight) -> [Eight; 7] {
         let (x, y) = (V8::<M>::load(a), V8::<M>::load(b));
         let shifted = V8::<M>::load_shifted(b);
         // Within bounds, far from reduced: x + 7(y − y + 8p) and the like.
         let wide = x.add_lazy(y).sub_lazy::<16>(y).carry();
-        let mut out = [[[0; 4]; 8]; 6];
+        let mut out = [[[0; 4]; 8]; 7];
         x.mul(shifted).canonical().store(&mut out[0]);
         V8::<M>::load_shifted(a)
             .square()
@@ -503,6 +562,7 @@ mod tests {
         x.sub_lazy::<1>(y).carry().reduce().canonical().store(&mut out[3]);
         wide.mul(shifted).reduce().canonical().store(&mut out[4]);
         wide.sub_lazy::<64>(y).carry().reduce().canonical().store(&mut out[5]);
+        x.sub_lazy::<4>(y).shrink().canonical().store(&mut out[6]);
         out
     }
 
@@ -540,7 +600,7 @@ mod tests {
                 let got = unsafe { operations::<$modulus>(&a.map(words), &b.map(words)) };
                 for i in 0..8 {
                     let (a, b) = (a[i], b[i]);
-                    let expected = [a * b, a.square(), a + b, a - b, a * b, a - b];
+                    let expected = [a * b, a.square(), a + b, a - b, a * b, a - b, a - b];
                     assert_eq!(got.map(|o| o[i]), expected.map(words));
                 }
             }

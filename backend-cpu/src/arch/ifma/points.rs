@@ -368,9 +368,9 @@ unsafe fn finish(
     let square = slope.square();
     let inverse = inverse.mul(dx);
     // λ² − xa − xb + 4p, below 6p.
-    let mut x = square.sub_lazy::<2>(xa).sub_lazy::<2>(xb).carry().reduce();
+    let mut x = square.sub_lazy::<2>(xa).sub_lazy::<2>(xb).shrink();
     // λ(xa − x) − ya + 2p, below 4p.
-    let mut y = slope.mul(xa.sub_lazy::<2>(x).carry()).sub_lazy::<2>(ya).carry().reduce();
+    let mut y = slope.mul(xa.sub_lazy::<2>(x).carry()).sub_lazy::<2>(ya).shrink();
     if let Some(special) = rare {
         x = x.or_in(special.a_identity, xb).or_in(special.b_identity, xa);
         y = y.or_in(special.a_identity, yb.carry()).or_in(special.b_identity, ya.carry());
