@@ -9,6 +9,9 @@ use parhelion_dispatch::EngineBases;
 use crate::srs::Srs;
 use crate::{Engine, Result};
 
+/// Scalars per call: a backend's workspace grows with them, and a batch of this size already fills any device.
+const SCALARS: usize = 1 << 18;
+
 /// Both bases, prepared by each backend when it first uses them. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct SrsBases {
@@ -48,7 +51,11 @@ fn commit(engine: &Engine, bases: &EngineBases<G1Affine>, columns: &[&[Fr]]) -> 
     }
     let scalars: Vec<_> = columns.iter().map(|c| Ref::host(c)).collect();
     let mut points = vec![G1::default(); columns.len()];
-    engine.msm_batch(bases, &scalars, ScalarKind::Full, &mut points)?;
+    let per_call = (SCALARS / bases.host().len().max(1)).max(1);
+    for (scalars, points) in scalars.chunks(per_call).zip(points.chunks_mut(per_call)) {
+        // The backend sees each scalar anyway, so it finds the small ones itself: nothing is promised about blinded columns.
+        engine.msm_batch(bases, scalars, ScalarKind::Full, points)?;
+    }
     G1::batch_normalize(&points, &mut affine);
     Ok(affine)
 }

@@ -35,7 +35,7 @@ impl PreparedKey {
         }
         Ok(PreparedKey {
             bases: SrsBases::new(engine, srs),
-            programs: Programs::new(engine, pk.get_vk().cs())?,
+            programs: Programs::new(engine, pk.get_vk().cs(), k)?,
             verifier_params: Arc::new(srs.verifier_params()),
             pk,
         })

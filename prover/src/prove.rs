@@ -167,7 +167,6 @@ impl Job<'_> {
             circuits.len(),
             |circuit, key| circuits[circuit].poly(pk, key),
             &with(&[y, beta, gamma, theta]),
-            y,
         )?;
 
         session.clock.enter(Stage::CommitQuotient);
@@ -244,6 +243,8 @@ impl CircuitColumns {
             Key::LookupProduct(i) => &self.lookup_products[i],
             Key::PermutedInput(i) => &self.lookups[i].input,
             Key::PermutedTable(i) => &self.lookups[i].table,
+            // The programs of the numerator are given the sum by the caller.
+            Key::Sum => &[],
             Key::CompressedInput(i) => &self.lookups[i].compressed_input,
             Key::CompressedTable(i) => &self.lookups[i].compressed_table,
         }

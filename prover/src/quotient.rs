@@ -1,82 +1,66 @@
 //! h(X): the combined constraints divided by X^n − 1.
 //!
 //! h has degree below D·n, with D = degree of the constraint system − 1, so D cosets of size n determine it: one coset after the
-//! other, every column is transformed, the program is run, and the result is transformed back. Memory is that of one coset. (Upstream evaluates on the next
-//! power of two of cosets.)
+//! other, columns are transformed, the programs are run, and the result is transformed back. Memory is that of one coset, and of one coset only the columns
+//! that the program at hand and later ones read. (Upstream evaluates on the next power of two of cosets, and keeps all columns of one.)
 //!
 //! On the coset g_p·⟨ω⟩, X^n is the constant c_p = g_p^n. With h = Σ_j X^(jn)·h_j, deg h_j < n, the inverse transform on that
 //! coset therefore gives r_p = Σ_j c_p^j·h_j, times c_p − 1 as long as nothing was divided. The h_j, which are the pieces that are
 //! committed, are the solution of that D × D system: the same linear combinations for every coefficient.
+
+use std::collections::HashMap;
 
 use ff::Field;
 use halo2curves::bn256::Fr;
 use parhelion_backend_api::hal::{Ref, RefMut};
 use parhelion_backend_api::{Domain, NttPlan};
 
-use crate::program::{Key, Programs};
+use crate::program::{Key, KeyProgram, Programs};
 use crate::session::Session;
 use crate::{Error, Result};
 
 /// The pieces h_0 … h_{D−1}, n coefficients each. `poly` gives the coefficients of a circuit's column; `challenges` are those of
-/// [`Programs::quotient`]; `y` combines the circuits.
+/// [`Programs::quotient`].
 pub(crate) fn quotient<'c>(
     session: &Session<'_>,
     programs: &Programs,
     circuits: usize,
     poly: impl Fn(usize, Key) -> &'c [Fr],
     challenges: &[Fr],
-    y: Fr,
 ) -> Result<Vec<Vec<Fr>>> {
     let (domain, k, n) = (session.domain(), session.k(), session.n());
-    let parts = domain.get_quotient_poly_degree();
-    let keys = &programs.quotient.columns;
-    let shared: Vec<bool> = keys.iter().map(|key| is_shared(*key)).collect();
-    let next_circuit = y.pow_vartime([programs.terms as u64]);
-    let mut buffers: Vec<Vec<Fr>> = keys.iter().map(|_| vec![Fr::ZERO; n]).collect();
-    let mut remainders = Vec::with_capacity(parts);
-    let mut shifts = Vec::with_capacity(parts);
+    let schedule = Schedule::new(&programs.quotient, circuits);
+    let mut columns = Cosets::default();
+    let mut remainders = Vec::new();
+    let mut shifts = Vec::new();
     let mut shift = domain.g_coset;
-    for _ in 0..parts {
-        let row_domain = Domain { log_n: k, omega: domain.get_omega(), shift };
-        let mut sum: Option<Vec<Fr>> = None;
-        for circuit in 0..circuits {
-            let (from, mut to): (Vec<_>, Vec<_>) = keys
+    for _ in 0..domain.get_quotient_poly_degree() {
+        let rows = Domain { log_n: k, omega: domain.get_omega(), shift };
+        let mut sum = vec![Fr::ZERO; n];
+        for (circuit, at, needed, spent) in &schedule.calls {
+            let program = &programs.quotient[*at];
+            columns.transform(session, shift, needed, |key| poly(*circuit, key))?;
+            let mut values = columns.take(n);
+            let operands: Vec<_> = program
+                .columns
                 .iter()
-                .zip(&shared)
-                .zip(buffers.iter_mut())
-                .filter(|((_, shared), _)| circuit == 0 || !**shared)
-                .map(|((key, _), buffer)| (Ref::host(poly(circuit, *key)), RefMut::host(buffer)))
-                .unzip();
-            session.engine.ntt_batch_into(&NttPlan::forward(k).on_coset(shift), &from, &mut to)?;
-            drop(to);
-            let columns: Vec<_> = buffers.iter().map(|b| Ref::host(b)).collect();
-            let mut values = vec![Fr::ZERO; n];
-            session.engine.evaluate(
-                &programs.quotient.program,
-                &row_domain,
-                &columns,
-                challenges,
-                &mut [RefMut::host(&mut values)],
-            )?;
-            sum = Some(match sum {
-                None => values,
-                Some(before) => {
-                    let mut both = vec![Fr::ZERO; n];
-                    let terms = [(next_circuit, Ref::host(&before)), (Fr::ONE, Ref::host(&values))];
-                    session.engine.linear_combination(&terms, RefMut::host(&mut both))?;
-                    both
-                }
-            });
+                .map(|key| match key {
+                    Key::Sum => Ref::host(&sum),
+                    key => Ref::host(columns.get(*key)),
+                })
+                .collect();
+            let out = &mut [RefMut::host(&mut values)];
+            session.engine.evaluate(&program.program, &rows, &operands, challenges, out)?;
+            columns.give(std::mem::replace(&mut sum, values));
+            spent.iter().for_each(|key| columns.drop(*key));
         }
-        let mut remainder = sum.unwrap_or_else(|| vec![Fr::ZERO; n]);
-        session
-            .engine
-            .ntt_batch(&NttPlan::inverse(k).on_coset(shift), &mut [RefMut::host(&mut remainder)])?;
-        remainders.push(remainder);
+        let plan = NttPlan::inverse(k).on_coset(shift);
+        session.engine.ntt_batch(&plan, &mut [RefMut::host(&mut sum)])?;
+        remainders.push(sum);
         shifts.push(shift);
         shift *= domain.get_extended_omega();
     }
-    drop(buffers);
+    drop(columns);
     let weights = pieces_from_remainders(&shifts, n)
         .ok_or_else(|| Error::Unsupported("cosets that do not determine the quotient".into()))?;
     weights
@@ -88,6 +72,79 @@ pub(crate) fn quotient<'c>(
             Ok(piece)
         })
         .collect()
+}
+
+/// Which program runs when on one coset: circuit, index of the program, the columns that must be transformed for it, and those
+/// that no later call reads.
+struct Schedule {
+    calls: Vec<(usize, usize, Vec<Key>, Vec<Key>)>,
+}
+
+impl Schedule {
+    fn new(programs: &[KeyProgram], circuits: usize) -> Self {
+        let mut calls: Vec<(usize, usize, Vec<Key>, Vec<Key>)> = (0..circuits)
+            .flat_map(|circuit| (0..programs.len()).map(move |at| (circuit, at, Vec::new(), Vec::new())))
+            .collect();
+        // A column is named by itself and, unless all circuits share it, by its circuit.
+        let name = |circuit: usize, key: Key| (if is_shared(key) { 0 } else { circuit }, key);
+        let mut last = HashMap::new();
+        for (call, (circuit, at, needed, _)) in calls.iter_mut().enumerate() {
+            for key in programs[*at].columns.iter().filter(|key| **key != Key::Sum) {
+                if last.insert(name(*circuit, *key), call).is_none() {
+                    needed.push(*key);
+                }
+            }
+        }
+        for ((_, key), call) in last {
+            calls[call].3.push(key);
+        }
+        Schedule { calls }
+    }
+}
+
+/// Columns on the present coset, and buffers to reuse.
+#[derive(Default)]
+struct Cosets {
+    live: HashMap<Key, Vec<Fr>>,
+    spare: Vec<Vec<Fr>>,
+}
+
+impl Cosets {
+    /// A buffer of any content.
+    fn take(&mut self, n: usize) -> Vec<Fr> {
+        self.spare.pop().unwrap_or_else(|| vec![Fr::ZERO; n])
+    }
+
+    fn give(&mut self, buffer: Vec<Fr>) {
+        self.spare.push(buffer);
+    }
+
+    fn get(&self, key: Key) -> &[Fr] {
+        self.live.get(&key).map_or(&[], Vec::as_slice)
+    }
+
+    fn drop(&mut self, key: Key) {
+        self.spare.extend(self.live.remove(&key));
+    }
+
+    fn transform<'c>(
+        &mut self,
+        session: &Session<'_>,
+        shift: Fr,
+        keys: &[Key],
+        poly: impl Fn(Key) -> &'c [Fr],
+    ) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut buffers: Vec<Vec<Fr>> = keys.iter().map(|_| self.take(session.n())).collect();
+        let from: Vec<_> = keys.iter().map(|key| Ref::host(poly(*key))).collect();
+        let mut to: Vec<_> = buffers.iter_mut().map(|b| RefMut::host(b)).collect();
+        session.engine.ntt_batch_into(&NttPlan::forward(session.k()).on_coset(shift), &from, &mut to)?;
+        drop(to);
+        self.live.extend(keys.iter().copied().zip(buffers));
+        Ok(())
+    }
 }
 
 /// Whether a column is the same for every circuit of a proof.

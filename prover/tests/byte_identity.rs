@@ -150,9 +150,9 @@ fn standard_plonk_at_the_smallest_size() {
 
 #[test]
 fn standard_plonk_of_many_rows() {
-    let circuit = Plonk { rows: 4000, start: 2 };
+    let circuit = Plonk { rows: 8000, start: 2 };
     let output = [circuit.output()];
-    let case = keys(12, &circuit, false);
+    let case = keys(13, &circuit, false);
     case.compare::<Poseidon, Shplonk>(Multiopen::Shplonk, &[circuit.clone()], &[&[&output]]);
     type Blake2b = Blake2bWrite<Vec<u8>, G1Affine, Challenge255<G1Affine>>;
     case.compare::<Blake2b, Gwc>(Multiopen::Gwc, &[circuit], &[&[&output]]);
@@ -235,6 +235,16 @@ fn selectors_compressed_and_not() {
 fn a_wide_circuit() {
     let shape = Shape { advice: 12, fixed: 6, degree: 5, lookups: 3, copied: 12 };
     check(9, Wide { k: 9, shape }, &[]);
+}
+
+/// From k = 13 on h(X) is evaluated by several programs.
+#[test]
+fn wide_circuits_whose_constraints_are_divided() {
+    type Blake2b = Blake2bWrite<Vec<u8>, G1Affine, Challenge255<G1Affine>>;
+    let shape = Shape { advice: 5, fixed: 4, degree: 4, lookups: 2, copied: 5 };
+    let circuit = Wide { k: 13, shape };
+    let case = keys(13, &circuit, false);
+    case.compare::<Blake2b, Shplonk>(Multiopen::Shplonk, &[circuit, circuit], &[&[], &[]]);
 }
 
 #[test]

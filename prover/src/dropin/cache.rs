@@ -82,7 +82,7 @@ pub(super) fn bases(engine: &Engine, params: &ParamsKZG<Bn256>) -> Result<SrsBas
 pub(super) fn programs(engine: &Engine, pk: &ProvingKey) -> Result<Programs> {
     let mut cache = PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
     let vk = pk.get_vk();
-    cache.get_or_insert(vk.transcript_repr(), || Programs::new(engine, vk.cs()))
+    cache.get_or_insert(vk.transcript_repr(), || Programs::new(engine, vk.cs(), vk.get_domain().k()))
 }
 
 /// Whether `PARHELION_VERIFY` asks for every proof to be verified.

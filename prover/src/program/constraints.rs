@@ -1,4 +1,4 @@
-//! The numerator of h(X): all constraints of a circuit as one program.
+//! The numerator of h(X): all constraints of a circuit as one program or, to need fewer columns at a time, as a sequence.
 //!
 //! halo2 combines its terms t_0 … t_{m−1} as `Σ_i y^(m−1−i)·t_i`, in this order: gates; for the permutation argument
 //! `l_0·(1 − z_0)`, `l_last·(z_l² − z_l)`, the chaining of the sets, the products; for each lookup its five terms. Here terms that share
@@ -10,30 +10,27 @@ use halo2curves::bn256::Fr;
 use parhelion_backend_api::Program;
 
 use super::builder::{Builder, Id};
-use super::{Key, last_rotation, permutation_set};
+use super::{Key, last_rotation, permutation_set, schedule};
 use crate::Result;
 
-/// Terms in halo2's order, each as an optional fixed factor and the rest.
-#[derive(Default)]
-struct Terms(Vec<(Option<Id>, Id)>);
+/// Terms as an optional fixed factor and the rest, in halo2's order from a position on.
+struct Terms {
+    position: usize,
+    terms: Vec<(usize, Option<Id>, Id)>,
+}
 
 impl Terms {
-    fn push(&mut self, factor: Id, rest: Id) {
-        self.0.push((Some(factor), rest));
+    fn push(&mut self, factor: impl Into<Option<Id>>, rest: Id) {
+        self.terms.push((self.position, factor.into(), rest));
+        self.position += 1;
     }
 
-    /// `Σ_i y^(m−1−i)·factor_i·rest_i`.
-    fn combine(self, b: &mut Builder<Key>, y: Id) -> Id {
-        let mut weights = Vec::with_capacity(self.0.len());
-        let mut weight = b.constant(Fr::ONE);
-        for _ in &self.0 {
-            weights.push(weight);
-            weight = b.mul(weight, y);
-        }
-        weights.reverse();
+    /// `sum + Σ_i y^(m−1−i)·factor_i·rest_i` for the terms i of the m of the whole.
+    fn combine(self, b: &mut Builder<Key>, sum: Id, y: Id, m: usize) -> Id {
         let mut groups: Vec<(Option<Id>, Id)> = Vec::new();
         let zero = b.constant(Fr::ZERO);
-        for ((factor, rest), weight) in self.0.into_iter().zip(weights) {
+        for (position, factor, rest) in self.terms {
+            let weight = power(b, y, m - 1 - position);
             let term = b.mul(rest, weight);
             let at = groups.iter().position(|(f, _)| *f == factor).unwrap_or_else(|| {
                 groups.push((factor, zero));
@@ -41,36 +38,98 @@ impl Terms {
             });
             groups[at].1 = b.add(groups[at].1, term);
         }
-        groups.into_iter().fold(zero, |sum, (factor, group)| {
+        groups.into_iter().fold(sum, |sum, (factor, group)| {
             let scaled = factor.map_or(group, |f| b.mul(f, group));
             b.add(sum, scaled)
         })
     }
 }
 
-/// The program with its columns, and the number of terms. Challenges: the circuit's own, y, β, γ, θ.
-pub(super) fn quotient(cs: &ConstraintSystem<Fr>) -> Result<((Program<Fr>, Vec<Key>), usize)> {
+/// `base^exponent`, by squaring; uniform, so it costs nothing per row.
+fn power(b: &mut Builder<Key>, base: Id, exponent: usize) -> Id {
+    if exponent == 0 {
+        return b.constant(Fr::ONE);
+    }
+    let half = power(b, base, exponent / 2);
+    let square = b.mul(half, half);
+    if exponent % 2 == 1 { b.mul(square, base) } else { square }
+}
+
+/// Terms that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Group {
+    Gate(usize),
+    /// The terms that tie the running products of the permutation argument to their ends and to each other.
+    PermutationEnds,
+    /// The products of one set.
+    PermutationSet(usize),
+    Lookup(usize),
+}
+
+/// A group with the position of its first term.
+pub(super) type Placed = (Group, usize);
+
+/// All groups in halo2's order, and the number of terms.
+fn groups(cs: &ConstraintSystem<Fr>) -> (Vec<Placed>, usize) {
+    let sets = cs.permutation().get_columns().len().div_ceil(permutation_set(cs));
+    let gates = cs.gates().iter().enumerate().map(|(i, gate)| (Group::Gate(i), gate.polynomials().len()));
+    let ends = (sets > 0).then_some((Group::PermutationEnds, sets + 1));
+    let products = (0..sets).map(|set| (Group::PermutationSet(set), 1));
+    let lookups = (0..cs.lookups().len()).map(|index| (Group::Lookup(index), 5));
+    let mut position = 0;
+    let placed = gates.chain(ends).chain(products).chain(lookups).map(|(group, terms)| {
+        position += terms;
+        (group, position - terms)
+    });
+    let placed = placed.collect();
+    (placed, position)
+}
+
+/// The programs whose calls, one after the other, give the numerator; each adds to [`Key::Sum`], and the first one multiplies it
+/// by y^m before, which puts the circuits of a proof in their order. One program when `split` is false; else
+/// several, so that fewer columns are needed at a time. Challenges: the circuit's own, y, β, γ, θ.
+pub(super) fn quotient(cs: &ConstraintSystem<Fr>, split: bool) -> Result<Vec<(Program<Fr>, Vec<Key>)>> {
+    let (all, m) = groups(cs);
+    let parts =
+        if split { schedule::split(all, |groups| Ok(program(cs, groups, m, false)?.1))? } else { vec![all] };
+    parts.iter().enumerate().map(|(i, groups)| program(cs, groups, m, i == 0)).collect()
+}
+
+fn program(
+    cs: &ConstraintSystem<Fr>,
+    groups: &[Placed],
+    m: usize,
+    first: bool,
+) -> Result<(Program<Fr>, Vec<Key>)> {
     let own = cs.num_challenges();
     let mut b = Builder::new(own + 4);
     let [y, beta, gamma, theta] = [0, 1, 2, 3].map(|i| b.challenge(own + i));
-    let mut terms = Terms::default();
-    for gate in cs.gates() {
-        for polynomial in gate.polynomials() {
-            let term = split(&mut b, polynomial)?;
-            terms.0.push(term);
+    let mut terms = Terms { position: 0, terms: Vec::new() };
+    for (group, position) in groups {
+        terms.position = *position;
+        match *group {
+            Group::Gate(index) => {
+                for polynomial in cs.gates()[index].polynomials() {
+                    let (factor, rest) = split_factor(&mut b, polynomial)?;
+                    terms.push(factor, rest);
+                }
+            }
+            Group::PermutationEnds => permutation_ends(&mut b, cs, &mut terms),
+            Group::PermutationSet(set) => permutation(&mut b, cs, set, beta, gamma, &mut terms),
+            Group::Lookup(index) => lookup(&mut b, cs, index, [beta, gamma, theta], &mut terms)?,
         }
     }
-    permutation(&mut b, cs, beta, gamma, &mut terms);
-    for index in 0..cs.lookups().len() {
-        lookup(&mut b, cs, index, [beta, gamma, theta], &mut terms)?;
+    let mut sum = b.column(Key::Sum, 0);
+    if first {
+        let weight = power(&mut b, y, m);
+        sum = b.mul(sum, weight);
     }
-    let count = terms.0.len();
-    let numerator = terms.combine(&mut b, y);
-    Ok((b.finish(&[numerator]), count))
+    let sum = terms.combine(&mut b, sum, y, m);
+    Ok(b.finish(&[sum]))
 }
 
 /// Takes the first fixed column out of a product.
-fn split(b: &mut Builder<Key>, expression: &Expression<Fr>) -> Result<(Option<Id>, Id)> {
+fn split_factor(b: &mut Builder<Key>, expression: &Expression<Fr>) -> Result<(Option<Id>, Id)> {
     let mut factors = Vec::new();
     let mut scale = Fr::ONE;
     flatten(expression, &mut factors, &mut scale);
@@ -102,14 +161,9 @@ fn flatten<'e>(expression: &'e Expression<Fr>, factors: &mut Vec<&'e Expression<
     }
 }
 
-fn permutation(b: &mut Builder<Key>, cs: &ConstraintSystem<Fr>, beta: Id, gamma: Id, terms: &mut Terms) {
-    let columns = cs.permutation().get_columns();
-    let chunk = permutation_set(cs);
-    let sets = columns.len().div_ceil(chunk);
-    if sets == 0 {
-        return;
-    }
-    let [first, last, active] = [Key::First, Key::Last, Key::Active].map(|key| b.column(key, 0));
+fn permutation_ends(b: &mut Builder<Key>, cs: &ConstraintSystem<Fr>, terms: &mut Terms) {
+    let sets = cs.permutation().get_columns().len().div_ceil(permutation_set(cs));
+    let [first, last] = [Key::First, Key::Last].map(|key| b.column(key, 0));
     let one = b.constant(Fr::ONE);
     let z0 = b.column(Key::PermutationProduct(0), 0);
     let starts_at_one = b.sub(one, z0);
@@ -123,28 +177,38 @@ fn permutation(b: &mut Builder<Key>, cs: &ConstraintSystem<Fr>, beta: Id, gamma:
         let chained = b.sub(here, before);
         terms.push(first, chained);
     }
+}
+
+fn permutation(
+    b: &mut Builder<Key>,
+    cs: &ConstraintSystem<Fr>,
+    set: usize,
+    beta: Id,
+    gamma: Id,
+    terms: &mut Terms,
+) {
+    let (columns, size) = (cs.permutation().get_columns(), permutation_set(cs));
+    let active = b.column(Key::Active, 0);
     let point = b.point();
-    let mut delta = Fr::ONE;
-    for (set, chunk_columns) in columns.chunks(chunk).enumerate() {
-        let mut left = b.column(Key::PermutationProduct(set), 1);
-        let mut right = b.column(Key::PermutationProduct(set), 0);
-        for (i, column) in chunk_columns.iter().enumerate() {
-            let value = b.column(Key::from(*column), 0);
-            let shifted = b.add(value, gamma);
-            let sigma = b.column(Key::Sigma(set * chunk + i), 0);
-            let scaled = b.mul(beta, sigma);
-            let factor = b.add(shifted, scaled);
-            left = b.mul(left, factor);
-            let weight = b.constant(delta);
-            let weight = b.mul(beta, weight);
-            let identity = b.mul(weight, point);
-            let factor = b.add(shifted, identity);
-            right = b.mul(right, factor);
-            delta *= Fr::DELTA;
-        }
-        let difference = b.sub(left, right);
-        terms.push(active, difference);
+    let mut delta = Fr::DELTA.pow_vartime([(set * size) as u64]);
+    let mut left = b.column(Key::PermutationProduct(set), 1);
+    let mut right = b.column(Key::PermutationProduct(set), 0);
+    for (i, column) in columns.iter().enumerate().skip(set * size).take(size) {
+        let value = b.column(Key::from(*column), 0);
+        let shifted = b.add(value, gamma);
+        let sigma = b.column(Key::Sigma(i), 0);
+        let scaled = b.mul(beta, sigma);
+        let factor = b.add(shifted, scaled);
+        left = b.mul(left, factor);
+        let weight = b.constant(delta);
+        let weight = b.mul(beta, weight);
+        let identity = b.mul(weight, point);
+        let factor = b.add(shifted, identity);
+        right = b.mul(right, factor);
+        delta *= Fr::DELTA;
     }
+    let difference = b.sub(left, right);
+    terms.push(active, difference);
 }
 
 fn lookup(

@@ -3,6 +3,7 @@
 mod builder;
 mod constraints;
 mod factors;
+mod schedule;
 
 use halo2_axiom::plonk::{Any, Column, ConstraintSystem, Expression};
 use halo2curves::bn256::Fr;
@@ -10,6 +11,10 @@ use parhelion_dispatch::EngineProgram;
 
 use self::builder::{Builder, Id};
 use crate::{Engine, Error, Result};
+
+/// From this k on, the numerator of h(X) is evaluated by several programs, which need fewer columns at a time. Below, the memory is not
+/// worth the calls.
+const SPLIT_FROM: u32 = 13;
 
 /// A column that a program reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +33,8 @@ pub(crate) enum Key {
     PermutedInput(usize),
     PermutedTable(usize),
     LookupProduct(usize),
+    /// What the programs of the numerator that ran before gave.
+    Sum,
     /// 1 at the first row, at the last usable row, and at the active rows.
     First,
     Last,
@@ -54,10 +61,9 @@ pub(crate) struct KeyProgram {
 /// The programs of a constraint system. Challenges of each, in order: see the fields.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
-    /// The numerator of h(X): all terms, combined by powers of y. Challenges: the circuit's own, then y, β, γ, θ.
-    pub(crate) quotient: KeyProgram,
-    /// Number of those terms.
-    pub(crate) terms: usize,
+    /// The numerator of h(X): all terms, combined by powers of y; each program adds to the sum of those before it.
+    /// Challenges: the circuit's own, then y, β, γ, θ.
+    pub(crate) quotient: Vec<KeyProgram>,
     /// Input and table of every lookup, compressed by powers of θ. Challenges: the circuit's own, then θ.
     pub(crate) compress: Option<KeyProgram>,
     /// Numerator and denominator of the factors of every permutation set. Challenges: β, γ.
@@ -67,13 +73,13 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    pub(crate) fn new(engine: &Engine, cs: &ConstraintSystem<Fr>) -> Result<Self> {
+    /// For a circuit of 2^k rows.
+    pub(crate) fn new(engine: &Engine, cs: &ConstraintSystem<Fr>, k: u32) -> Result<Self> {
         let load = |(program, columns)| KeyProgram { program: engine.load_program(program), columns };
         let lookups = !cs.lookups().is_empty();
-        let (quotient, terms) = constraints::quotient(cs)?;
+        let quotient = constraints::quotient(cs, k >= SPLIT_FROM)?;
         Ok(Programs {
-            quotient: load(quotient),
-            terms,
+            quotient: quotient.into_iter().map(load).collect(),
             compress: lookups.then(|| factors::compress(cs)).transpose()?.map(load),
             permutation: factors::permutation(cs).map(load),
             lookup: lookups.then(|| load(factors::lookup())),

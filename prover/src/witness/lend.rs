@@ -8,7 +8,8 @@
 use halo2_axiom::plonk::Assigned;
 use halo2curves::bn256::Fr;
 
-const CHUNK: usize = 1 << 10;
+/// Large enough for an allocator to give the memory back when it is freed.
+const CHUNK: usize = 1 << 12;
 
 /// An append-only store.
 #[derive(Debug, Default)]
@@ -19,6 +20,9 @@ pub(super) struct Lender {
 impl Lender {
     /// Stores a value and lends it.
     pub(super) fn lend<'v>(&mut self, value: Assigned<Fr>) -> &'v Assigned<Fr> {
+        if matches!(value, Assigned::Zero) {
+            return &Assigned::Zero;
+        }
         if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
             self.chunks.push(Vec::with_capacity(CHUNK));
         }

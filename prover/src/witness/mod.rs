@@ -67,6 +67,8 @@ pub(crate) fn collect<C: Circuit<Fr>>(
                 return Err(error);
             }
             done?;
+            // The circuit has returned, so nothing that it was lent is read again.
+            collector.lender = Lender::default();
             if collector.phase < collector.phases {
                 collector.commit_phase()?;
             }

@@ -1,0 +1,123 @@
+//! Which terms of the numerator are evaluated together, and in which order, so that few columns are needed at a time.
+//!
+//! Any order gives the same sum. Greedily, next comes what adds the fewest columns to those that must be kept, and among equals what
+//! needs the fewest that are not there. A column that is dropped is never needed again, so no order costs more transforms than another.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Key;
+use super::constraints::{Group, Placed};
+use crate::Result;
+
+/// Gates join a program while it reads no more columns than this, or than either reads alone: fewer calls, and more shared
+/// subexpressions.
+const COLUMNS: usize = 10;
+
+/// From this number of gates on they are taken as one: the search is quadratic in their number.
+const MANY_GATES: usize = 128;
+
+/// Divides the groups into programs, in order. `columns` gives what a program of some groups reads.
+pub(super) fn split(
+    all: Vec<Placed>,
+    columns: impl Fn(&[Placed]) -> Result<Vec<Key>>,
+) -> Result<Vec<Vec<Placed>>> {
+    let (gates, others): (Vec<Placed>, Vec<Placed>) =
+        all.into_iter().partition(|(group, _)| matches!(group, Group::Gate(_)));
+    let mut units: Vec<Vec<Placed>> = if gates.len() > MANY_GATES {
+        vec![gates]
+    } else {
+        gates.into_iter().map(|gate| vec![gate]).collect()
+    };
+    units.extend(others.into_iter().map(|group| vec![group]));
+    let mut left = Vec::with_capacity(units.len());
+    for unit in units {
+        let read: HashSet<Key> = columns(&unit)?.into_iter().filter(|key| *key != Key::Sum).collect();
+        left.push((unit, read));
+    }
+    // How many of the remaining units read a column.
+    let mut readers: HashMap<Key, usize> = HashMap::new();
+    for key in left.iter().flat_map(|(_, read)| read) {
+        *readers.entry(*key).or_default() += 1;
+    }
+    let mut live: HashSet<Key> = HashSet::new();
+    let mut parts: Vec<(Vec<Placed>, HashSet<Key>)> = Vec::new();
+    while !left.is_empty() {
+        let cost = |at: &usize| {
+            let (_, read) = &left[*at];
+            let new = read.difference(&live).count();
+            let spent = read.iter().filter(|key| readers.get(key) == Some(&1)).count();
+            (new as i64 - spent as i64, new, *at)
+        };
+        let next = (0..left.len()).min_by_key(cost).unwrap_or(0);
+        let (unit, read) = left.remove(next);
+        live.extend(&read);
+        for key in &read {
+            if let Some(count) = readers.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    live.remove(key);
+                }
+            }
+        }
+        let is_gate = unit.iter().all(|(group, _)| matches!(group, Group::Gate(_)));
+        match parts.last_mut() {
+            Some((groups, so_far))
+                if is_gate && so_far.union(&read).count() <= COLUMNS.max(so_far.len()).max(read.len()) =>
+            {
+                groups.extend(unit);
+                so_far.extend(read);
+            }
+            _ => parts.push((unit, read)),
+        }
+    }
+    Ok(parts.into_iter().map(|(groups, _)| groups).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gates that read one advice column each, and sets of three of them with their σ.
+    fn read(groups: &[Placed]) -> Result<Vec<Key>> {
+        let mut keys = vec![Key::Sum];
+        for (group, _) in groups {
+            match group {
+                Group::Gate(i) => keys.extend([Key::Advice(*i), Key::Fixed(*i)]),
+                Group::PermutationSet(s) => {
+                    keys.push(Key::Active);
+                    keys.extend((3 * s..3 * s + 3).flat_map(|i| [Key::Advice(i), Key::Sigma(i)]));
+                }
+                _ => keys.push(Key::First),
+            }
+        }
+        Ok(keys)
+    }
+
+    #[test]
+    fn nothing_is_lost_and_columns_do_not_pile_up() {
+        let gates = (0..30).map(|i| (Group::Gate(i), i));
+        let all: Vec<Placed> = gates.chain((0..10).map(|s| (Group::PermutationSet(s), 30 + s))).collect();
+        let parts = split(all.clone(), read).unwrap();
+        let mut back: Vec<usize> = parts.iter().flatten().map(|(_, position)| *position).collect();
+        back.sort_unstable();
+        assert_eq!(back, (0..40).collect::<Vec<_>>());
+        assert!(parts.len() < 40, "gates were not joined");
+
+        // The most columns that are there at once.
+        let reads: Vec<HashSet<Key>> = parts.iter().map(|p| read(p).unwrap().into_iter().collect()).collect();
+        let peak = (0..reads.len())
+            .map(|at| {
+                let before: HashSet<Key> = reads[..=at].iter().flatten().copied().collect();
+                let needed = |key: &Key| reads[at..].iter().any(|r| r.contains(key));
+                before.iter().filter(|key| needed(key)).count()
+            })
+            .max();
+        assert!(peak < Some(45), "{peak:?} of 91 columns at once");
+    }
+
+    #[test]
+    fn many_gates_stay_together() {
+        let parts = split((0..MANY_GATES + 1).map(|i| (Group::Gate(i), i)).collect(), read).unwrap();
+        assert_eq!(parts.len(), 1);
+    }
+}
