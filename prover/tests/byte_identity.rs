@@ -3,6 +3,7 @@
 //! For every circuit, transcript and opening scheme: upstream's own prover runs with a seeded generator and its two random choices
 //! recorded (`common/upstream.rs`); ours runs with the same generator and these choices; the bytes are compared, and the proof is
 //! verified by upstream's verifier. Keys are compared in every format.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod common;
 
@@ -153,9 +154,10 @@ fn standard_plonk_of_many_rows() {
     let circuit = Plonk { rows: 8000, start: 2 };
     let output = [circuit.output()];
     let case = keys(13, &circuit, false);
-    case.compare::<Poseidon, Shplonk>(Multiopen::Shplonk, &[circuit.clone()], &[&[&output]]);
+    let circuits = [circuit];
+    case.compare::<Poseidon, Shplonk>(Multiopen::Shplonk, &circuits, &[&[&output]]);
     type Blake2b = Blake2bWrite<Vec<u8>, G1Affine, Challenge255<G1Affine>>;
-    case.compare::<Blake2b, Gwc>(Multiopen::Gwc, &[circuit], &[&[&output]]);
+    case.compare::<Blake2b, Gwc>(Multiopen::Gwc, &circuits, &[&[&output]]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! The drop-in functions: upstream's calls, compiled against this crate's names alone.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod common;
 
@@ -95,7 +96,7 @@ fn errors_are_upstreams() {
             &mut transcript,
         )
     };
-    assert!(matches!(prove(&[circuit.clone()], &[]), Err(Error::InvalidInstances)));
+    assert!(matches!(prove(std::slice::from_ref(&circuit), &[]), Err(Error::InvalidInstances)));
     assert!(matches!(prove(&[circuit], &[&[&[]]]), Err(Error::InvalidInstances)));
     let too_large = Lookups { rows: 40, bits: 5 };
     assert!(matches!(prove(&[too_large], &[&[]]), Err(Error::ConstraintSystemFailure)));

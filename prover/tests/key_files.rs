@@ -1,4 +1,5 @@
 //! Key files: what was written is read, and nothing else is.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Structured reference strings: formats, conversions, checks, and files that are not what they should be.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod common;
 

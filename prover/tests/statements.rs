@@ -1,4 +1,5 @@
 //! What the explicit functions accept and refuse.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod common;
 
@@ -154,7 +155,8 @@ fn statements_that_do_not_fit_the_key_are_refused() {
     let outcome = proof(&key, circuit.clone(), &[&long], options());
     assert!(matches!(outcome, Err(Error::InstanceTooLong { column: 0, found: 60, .. })), "{outcome:?}");
     let mut transcript = Blake2b::init(Vec::new());
-    let outcome = prove(engine(), &key, &[circuit.clone()], &[], rng(), &mut transcript, options());
+    let outcome =
+        prove(engine(), &key, std::slice::from_ref(&circuit), &[], rng(), &mut transcript, options());
     assert!(matches!(outcome, Err(Error::Count { .. })), "{outcome:?}");
     let outcome = prove::<_, _, _, Plonk>(engine(), &key, &[], &[], rng(), &mut transcript, options());
     assert!(matches!(outcome, Err(Error::Count { .. })), "{outcome:?}");
