@@ -164,7 +164,7 @@ pub fn scalar_to_hex(value: &Fr) -> String {
 pub fn scalar_from_hex(text: &str) -> Option<Fr> {
     let mut bytes: [u8; 32] = from_hex(text)?.try_into().ok()?;
     bytes.reverse();
-    Fr::from_repr(bytes.into()).into_option()
+    Fr::from_repr(bytes).into_option()
 }
 
 /// The real number that an element stands for, in the shortest spelling that reads back as the same `f64`.
@@ -196,7 +196,6 @@ pub(super) fn g2_from_hex(text: &str) -> Option<G2Affine> {
 mod tests {
     use super::*;
     use ff::Field;
-    use group::prime::PrimeCurveAffine;
 
     #[test]
     fn scalars_have_one_spelling() {

@@ -81,7 +81,12 @@ pub(super) fn keygen(engine: &Engine, srs: &Srs, plan: &Plan) -> Result<ProvingK
 }
 
 /// Makes sure that the shape alone gives the key's constraint system.
-pub(super) fn check_shape(shape: Shape, k: u32, vk: &VerifyingKey, vk_bytes: &[u8]) -> Result<(), SessionError> {
+pub(super) fn check_shape(
+    shape: Shape,
+    k: u32,
+    vk: &VerifyingKey,
+    vk_bytes: &[u8],
+) -> Result<(), SessionError> {
     let mismatch = |why: String| SessionError::Mismatch { what: "circuit", why };
     let again = read_vk(vk_bytes, k, shape.params()?).map_err(|e| mismatch(e.to_string()))?;
     // The representation digests the key with its whole constraint system.
@@ -92,12 +97,14 @@ pub(super) fn check_shape(shape: Shape, k: u32, vk: &VerifyingKey, vk_bytes: &[u
 }
 
 /// A proof, its public values, what it cost.
+type Proven = (Vec<u8>, Vec<Vec<Fr>>, ProofReport);
+
 pub(super) fn prove(
     engine: &Engine,
     key: &PreparedKey,
     plan: &Plan,
     trace: &Trace,
-) -> Result<(Vec<u8>, Vec<Vec<Fr>>, ProofReport), SessionError> {
+) -> Result<Proven, SessionError> {
     let circuit = ModelCircuit::with_trace(plan, &trace.values)?;
     let instances = circuit.instances();
     let columns: Vec<&[Fr]> = instances.iter().map(Vec::as_slice).collect();

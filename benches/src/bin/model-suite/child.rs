@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use parhelion_zkml::input::Surplus;
+use parhelion_zkml::machine::PlanError;
 use parhelion_zkml::onnx::ImportError;
 use parhelion_zkml::quant::QuantError;
 use parhelion_zkml::session::{Cache, Options, Phase, Session, SessionError};
@@ -39,6 +40,7 @@ fn unsupported(error: &SessionError) -> Vec<String> {
     let list = match error {
         SessionError::Import { source: ImportError::Unsupported(list), .. } => list,
         SessionError::Quant(QuantError::Unsupported(list)) => list,
+        SessionError::Plan(PlanError::Unsupported(what)) => return vec![what.clone()],
         _ => return Vec::new(),
     };
     list.0.iter().map(ToString::to_string).collect()

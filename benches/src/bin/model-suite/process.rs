@@ -178,6 +178,7 @@ fn watch_memory(pid: u32, peak: Arc<AtomicU64>, done: Arc<AtomicBool>) {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     fn shell(script: &str, limit: u64) -> Worker {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
