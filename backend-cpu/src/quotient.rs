@@ -17,6 +17,7 @@ use crate::{Isa, IsaError};
 /// Evaluation of programs on the processor.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuQuotient {
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only vectors need it"))]
     kernels: Kernels,
 }
 

@@ -37,6 +37,7 @@ enum Plan {
     Ifma(crate::arch::ifma::ntt::Plan),
 }
 
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "only vectors need it"))]
 impl Plan {
     fn new(kernels: Kernels, (log_n, inverse, coset): Key) -> Result<Self, Error> {
         Ok(match kernels {

@@ -60,6 +60,7 @@ pub(crate) fn words(x: Fr) -> Words {
 }
 
 /// The element with these canonical Montgomery words.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only vectors need it"))]
 pub(crate) fn element(w: &Words) -> Fr {
     let mut out = [Fr::zero()];
     for (bytes, word) in as_bytes_mut(&mut out).as_chunks_mut::<8>().0.iter_mut().zip(w) {
