@@ -75,6 +75,28 @@ fn convolutions_of_all_kinds() {
 }
 
 #[test]
+fn padding_beyond_the_kernel() {
+    let mut r = rng(9);
+    for (begin, end) in [([1, 0], [0, 3]), ([2, 3], [2, 1])] {
+        let mut b = Build::default();
+        let x = b.input(&[1, 2, 3, 4], -128, 127);
+        let w = b.param(&[3, 2, 1, 2], 50, &mut r);
+        let bias = b.param(&[3, 1, 1], 50, &mut r);
+        let window = Window {
+            kernel: vec![1, 2],
+            strides: vec![1, 2],
+            pads_begin: begin.to_vec(),
+            pads_end: end.to_vec(),
+            dilations: vec![1; 2],
+        };
+        let out = [1, 3, 3 + begin[0] + end[0], (4 + begin[1] + end[1] - 2) / 2 + 1];
+        let terms = vec![Term::Conv { x, w, window, groups: 1, coeff: 1 }, Term::Scale { x: bias, coeff: 1 }];
+        let y = b.linear(terms, 0, 3, true, &out);
+        prove_output(b, y);
+    }
+}
+
+#[test]
 fn convolutions_in_one_and_three_dimensions() {
     let mut r = rng(3);
     for shape in [vec![1, 2, 9], vec![1, 2, 3, 4, 5]] {

@@ -2,9 +2,11 @@
 
 mod machine_common;
 
+use ff::Field;
+use halo2_axiom::halo2curves::bn256::Fr;
 use machine_common::{Build, between, check, random_inputs, rng, round_trip};
 use parhelion_zkml::exec;
-use parhelion_zkml::machine::{MockError, PlanOptions, ProveError, Vis, Visibility, mock, plan};
+use parhelion_zkml::machine::{Bench, MockError, PlanOptions, ProveError, Vis, Visibility, mock, plan};
 use parhelion_zkml::qir::{OpKind, Pick, Program, TensorId, Term};
 use proptest::prelude::*;
 use rand_core::RngCore;
@@ -121,11 +123,17 @@ fn a_wrong_trace_names_its_layer() {
     let mut values = wrong[z.0 as usize].as_ref().unwrap().to_vec();
     values[4] += 1;
     wrong[z.0 as usize] = Some(values.into());
-    // The output is the instance's: the cell holds the table's value.
     match mock(&plan, &wrong) {
-        Err(MockError::Constraint { layer, element: 4, .. }) => assert_eq!(layer, "node1"),
+        Err(MockError::Witness(ProveError::Mismatch { layer, element: 4, got, computed })) => {
+            assert_eq!((layer.as_str(), got), ("node1", computed + 1));
+        }
         other => panic!("{other:?}"),
     }
+    // A violated constraint is named the same way.
+    let bench = Bench::new(&plan, &trace.values).unwrap();
+    let cell = bench.element(z.0, 4).unwrap();
+    let violation = bench.violation(&[(cell, bench.value(cell) + Fr::ONE)]).unwrap();
+    assert_eq!(bench.describe(violation.cell), ("node1".into(), 4));
     let mut wrong = trace.values.clone();
     let mut values = wrong[x.0 as usize].as_ref().unwrap().to_vec();
     values[3] = 101;

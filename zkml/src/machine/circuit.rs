@@ -60,7 +60,8 @@ impl ModelCircuit {
     }
 
     /// The same for a prover, which takes fixed values and copies from its key.
-    pub(crate) fn advice_only(self) -> Self {
+    #[must_use]
+    pub fn advice_only(self) -> Self {
         ModelCircuit { advice_only: true, ..self }
     }
 

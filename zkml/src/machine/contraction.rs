@@ -5,7 +5,7 @@
 //! k. Axes that both operands and the output share have one identity per index.
 //!
 //! A convolution is a product of polynomials in ρ: with the strides S_d of a padded image, x\[i\] stands at Σ i_d·S_d, the flipped kernel at
-//! Σ (K_d − 1 − k_d·dilation_d)·S_d, and the output o at Σ (o_d·stride_d − pad_d + K_d − 1)·S_d. S_d leaves room for the greater
+//! Σ (K_d − 1 − k_d·dilation_d)·S_d, and the output o at Σ (o_d·stride_d − pad_d + K_d − 1)·S_d (K_d the dilated length). S_d leaves room for the greater
 //! of the paddings of the next axis, so that what wraps around the border meets zeros. Positions that no output has are *junk*: their
 //! coefficients, already folded over the output channels by τ, are cells that are committed before ρ is drawn. Where they are is fixed by
 //! the shape of the operation, so they cannot stand in for an output.
@@ -158,44 +158,51 @@ pub(crate) struct Positions {
     pub(crate) output: Vec<u32>,
     /// Number of positions.
     pub(crate) total: u32,
+    /// Distance of two neighbours along each axis.
+    pub(crate) step: Vec<u32>,
 }
 
 /// Positions for an input of these spatial lengths.
 pub(crate) fn positions(input: &[usize], output: &[usize], window: &Window) -> Result<Positions, PlanError> {
     let rank = input.len();
     let reach: Vec<usize> = (0..rank).map(|d| (window.kernel[d] - 1) * window.dilations[d]).collect();
+    // Padding beyond the kernel's reach: the image moves up, so that no output has a negative position.
+    let lift: Vec<usize> = (0..rank).map(|d| window.pads_begin[d].saturating_sub(reach[d])).collect();
+    let first: Vec<usize> = (0..rank).map(|d| reach[d] + lift[d] - window.pads_begin[d]).collect();
     let mut step = vec![1usize; rank];
     for d in (0..rank.saturating_sub(1)).rev() {
         let next = d + 1;
-        step[d] = step[next] * (input[next] + window.pads_begin[next].max(window.pads_end[next]));
+        let wide = lift[next] > 0 || window.pads_end[next] > reach[next];
+        let width = if wide {
+            let last = first[next] + (output[next] - 1) * window.strides[next];
+            (lift[next] + input[next] + reach[next]).max(last + 1)
+        } else {
+            input[next] + window.pads_begin[next].max(window.pads_end[next])
+        };
+        step[d] = step[next].saturating_mul(width);
     }
-    for d in 0..rank {
-        if window.pads_begin[d] > reach[d] || window.pads_end[d] > reach[d] {
-            return Err(PlanError::Unsupported(format!(
-                "padding {:?}…{:?} wider than the kernel's reach {reach:?}",
-                window.pads_begin, window.pads_end
-            )));
-        }
-    }
-    let total: usize = (0..rank).map(|d| (input[d] - 1 + reach[d]) * step[d]).sum::<usize>() + 1;
+    let top: usize = (0..rank).map(|d| reach[d].saturating_mul(step[d])).fold(0, usize::saturating_add);
+    let image: usize =
+        (0..rank).map(|d| (lift[d] + input[d] - 1).saturating_mul(step[d])).fold(0, usize::saturating_add);
+    let last: usize = (0..rank)
+        .map(|d| (first[d] + (output[d] - 1) * window.strides[d]).saturating_mul(step[d]))
+        .fold(0, usize::saturating_add);
+    let total = top.saturating_add(image).max(last).saturating_add(1);
     if total > 1 << 28 {
         return Err(PlanError::Unsupported(format!("a convolution over {total} positions")));
     }
     let single = |s: Vec<usize>| s.into_iter().map(|x| [x]).collect::<Vec<_>>();
-    let flat = |v: Vec<[usize; 1]>| v.into_iter().map(|[x]| x as u32).collect::<Vec<u32>>();
+    let at = |shape: &[usize], steps: Vec<usize>, start: &[usize]| -> Vec<u32> {
+        let start: usize = start.iter().zip(&step).map(|(x, s)| x * s).sum();
+        offsets(shape, &single(steps)).into_iter().map(|[x]| (x + start) as u32).collect()
+    };
     let back = offsets(&window.kernel, &single((0..rank).map(|d| window.dilations[d] * step[d]).collect()));
-    let top: usize = (0..rank).map(|d| reach[d] * step[d]).sum();
-    let first: usize = (0..rank).map(|d| (reach[d] - window.pads_begin[d]) * step[d]).sum();
-    let forth = offsets(output, &single((0..rank).map(|d| window.strides[d] * step[d]).collect()));
-    let output: Vec<u32> = forth.into_iter().map(|[x]| (x + first) as u32).collect();
-    if output.iter().any(|&p| p as usize >= total) {
-        return Err(PlanError::Unsupported("a window that lies in the padding only".into()));
-    }
     Ok(Positions {
-        input: flat(offsets(input, &single(step.clone()))),
+        input: at(input, step.clone(), &lift),
         kernel: back.into_iter().map(|[x]| (top - x) as u32).collect(),
-        output,
+        output: at(output, (0..rank).map(|d| window.strides[d] * step[d]).collect(), &first),
         total: total as u32,
+        step: step.iter().map(|&s| s as u32).collect(),
     })
 }
 

@@ -537,6 +537,7 @@ impl Folder {
                 name: "copies".into(),
                 spec: super::template::Spec::Copy,
                 operands: Vec::new(),
+                outs: Vec::new(),
                 elements: 0,
                 slots: Arc::from([]),
                 span: 0,

@@ -21,6 +21,35 @@ impl<'a> Lowerer<'a> {
         (self.axes(&chosen, shape), chosen)
     }
 
+    /// Batch and monomial of every output element of a folded sum.
+    pub(super) fn monomials(&self, task: &Task) -> Vec<(u32, Exps)> {
+        let (axes, terms) = self.frame(task);
+        let shape = &self.p.tensors[task.out as usize].shape;
+        let mut out = vec![(0, (0, 0)); shape.iter().product()];
+        let place = match terms.first() {
+            Some(Term::Conv { x, window, .. } | Term::SumPool { x, window, .. }) => {
+                positions(&self.p.tensor(*x).shape[2..], &shape[2..], window).ok()
+            }
+            _ => None,
+        };
+        if let Some(at) = place {
+            let (channels, pixels) = (shape[1], at.output.len());
+            for (e, m) in out.iter_mut().enumerate() {
+                let (image, p) = (e / pixels, e % pixels);
+                *m = ((image / channels) as u32, ((image % channels) as u32, at.output[p]));
+            }
+            return out;
+        }
+        let labels: Vec<u8> = (0..shape.len() as u8).collect();
+        let output = segments(&labels, shape, |label| Some(axes[label as usize]));
+        for (batch, elements) in output.elements.iter().enumerate() {
+            for (&e, &x) in elements.iter().zip(&output.exps) {
+                out[e as usize] = (batch as u32, x);
+            }
+        }
+        out
+    }
+
     /// Roles of the output axes of a folded sum.
     pub(super) fn axes(&self, terms: &[&Term], shape: &[usize]) -> Vec<Axis> {
         if !terms.iter().any(|t| matches!(t, Term::Conv { .. } | Term::SumPool { .. })) {
@@ -299,10 +328,7 @@ impl<'a> Lowerer<'a> {
         let mut spread = Ref::Value(Src::Const(1));
         if !biases.is_empty() {
             for d in 0..window.kernel.len() {
-                let step: usize = (d + 1..xs.len() - 2)
-                    .map(|e| xs[2 + e] + window.pads_begin[e].max(window.pads_end[e]))
-                    .product();
-                let sum = f.geometric((step * window.strides[d]) as u32, ys[2 + d] as u32, op);
+                let sum = f.geometric(at.step[d] * window.strides[d] as u32, ys[2 + d] as u32, op);
                 spread = f.product(spread, sum, op);
             }
         }

@@ -260,7 +260,13 @@ pub(crate) fn place(l: &Lowered, limb: u32, ranges: u16, plain: u16) -> Option<T
             }
         }
     }
-    Some(Templates { equal: equal.len(), shape, placed: Arc::new(placed), spec_of: Arc::new(spec_of), tables })
+    Some(Templates {
+        equal: equal.len(),
+        shape,
+        placed: Arc::new(placed),
+        spec_of: Arc::new(spec_of),
+        tables,
+    })
 }
 
 /// Sizes a candidate, at the least k that fits (never below `choice.k`); `None` where none does.

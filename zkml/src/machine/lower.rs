@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::qir::{Activation, OpKind, Pick, Program, Role, TensorId, Term};
 
 use super::contraction::{Axis, strides};
-use super::fold::Folder;
+use super::fold::{Exps, Folder};
 use super::lowered::{Accumulate, Bulk, Home, Lowered, Operand, Src, Strip, Virtual};
 use super::plan::{PlanError, Vis, Visibility};
 use super::table::Function;
@@ -106,6 +106,7 @@ impl<'a> Lowerer<'a> {
             name: name.into(),
             spec,
             operands,
+            outs,
             elements: n as u32,
             slots: (0..n as u32).collect(),
             span: n.next_multiple_of(self.units as usize) as u32,
@@ -520,16 +521,40 @@ impl<'a> Lowerer<'a> {
                 }
             }
         }
+        // Rows of several units start where the monomials of the accumulators do not go on.
+        let mut monomials: BTreeMap<u32, Vec<(u32, Exps)>> = BTreeMap::new();
+        if self.units > 1 {
+            for task in &self.tasks {
+                monomials.insert(task.strip, self.monomials(task));
+                blocks.entry(task.strip).or_default();
+            }
+        }
         for (strip, mut blocks) in blocks {
-            let seen = &seen[&strip];
-            let rest: Vec<u32> = (0..seen.len() as u32).filter(|&e| !seen[e as usize]).collect();
+            let n = self.strips[strip as usize].elements;
+            let rest: Vec<u32> = match seen.get(&strip) {
+                Some(seen) => (0..n).filter(|&e| !seen[e as usize]).collect(),
+                None => (0..n).collect(),
+            };
             if !rest.is_empty() {
                 blocks.push(rest);
             }
-            let mut slots = vec![0u32; seen.len()];
+            let monomials = monomials.get(&strip);
+            let goes_on = |before: u32, e: u32| {
+                let Some(m) = monomials else { return true };
+                let ((i, x), (j, y)) = (m[before as usize], m[e as usize]);
+                i == j
+                    && matches!(
+                        (y.0.checked_sub(x.0), y.1.checked_sub(x.1)),
+                        (Some(0), Some(1)) | (Some(1), Some(0))
+                    )
+            };
+            let mut slots = vec![0u32; n as usize];
             let mut at = 0u32;
             for block in blocks {
-                for e in block {
+                for (i, &e) in block.iter().enumerate() {
+                    if i > 0 && !goes_on(block[i - 1], e) {
+                        at = at.next_multiple_of(self.units);
+                    }
                     slots[e as usize] = at;
                     at += 1;
                 }

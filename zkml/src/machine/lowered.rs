@@ -53,6 +53,8 @@ pub(crate) struct Strip {
     pub(crate) name: String,
     pub(crate) spec: Spec,
     pub(crate) operands: Vec<Operand>,
+    /// Tensors whose elements the template's outputs are.
+    pub(crate) outs: Vec<u32>,
     pub(crate) elements: u32,
     /// Slot of each element.
     pub(crate) slots: Arc<[u32]>,

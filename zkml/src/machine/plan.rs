@@ -124,6 +124,18 @@ pub enum ProveError {
         /// Greatest admitted.
         hi: i128,
     },
+    /// A value of the trace that is not what the program computes.
+    #[error("{layer}, element {element}: the trace has {got}, the program computes {computed}")]
+    Mismatch {
+        /// Operation.
+        layer: String,
+        /// Flat index.
+        element: usize,
+        /// In the trace.
+        got: i128,
+        /// Computed from the operands in the trace.
+        computed: i128,
+    },
     /// A tensor is not in the trace.
     #[error("the trace lacks tensor {tensor}")]
     MissingTensor {
@@ -436,9 +448,24 @@ fn search(
         };
         let mut found: Option<(f64, Sized)> = None;
         let weight_bits = super::num::hull(lowered.store_bounds.0.into(), lowered.store_bounds.1.into()).1;
-        for limb in 4..=16 {
-            for ranges in 1..=4 {
-                for plain in 1..=5 {
+        // Wide values need units with many limbs; those are tried only where no small unit does.
+        let shapes = |wide: bool| {
+            let sizes: &[(&[u16], &[u16])] = if wide {
+                &[(&[6, 9, 12, 16], &[2, 4, 8, 12])]
+            } else {
+                &[(&[1, 2, 3, 4], &[1, 2, 3, 4, 5])]
+            };
+            sizes
+                .iter()
+                .flat_map(|(r, p)| r.iter().flat_map(|&r| p.iter().map(move |&p| (r, p))))
+                .collect::<Vec<_>>()
+        };
+        for wide in [false, true] {
+            if wide && found.is_some() {
+                break;
+            }
+            for limb in 4..=16 {
+                for (ranges, plain) in shapes(wide) {
                     let Some(templates) = place(&lowered, limb, ranges, plain) else { continue };
                     for store in [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64] {
                         for store_limb in [weight_bits.clamp(2, 18), limb] {

@@ -168,6 +168,15 @@ impl Filler<'_> {
             };
             vars.push(value);
         }
+        if let (Some(e), false) = (element, repeated) {
+            for (&v, &tensor) in placed.template.outs.iter().zip(&strip.outs) {
+                let got = i128::from(self.values.get(Src::Cell { tensor, index: e }));
+                if got != vars[v as usize] {
+                    let (layer, computed) = (strip.name.clone(), vars[v as usize]);
+                    return Err(ProveError::Mismatch { layer, element: e as usize, got, computed });
+                }
+            }
+        }
         for &(v, section) in &placed.template.ranges {
             to.uses.push((section, position(section, vars[v as usize])?));
         }
