@@ -156,13 +156,16 @@ def train(x, y, epochs, seed):
 
 def export(p, path):
     """The network as ONNX, batch size 1."""
+    # Some readers want the defaults spelt out.
+    plain = {"kernel_shape": [5, 5], "strides": [1, 1], "pads": [0, 0, 0, 0], "dilations": [1, 1], "group": 1}
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0, 0, 0, 0]}
     nodes = [
-        helper.make_node("Conv", ["image", "conv1.weight", "conv1.bias"], ["conv1"], "conv1", kernel_shape=[5, 5]),
+        helper.make_node("Conv", ["image", "conv1.weight", "conv1.bias"], ["conv1"], "conv1", **plain),
         helper.make_node("Relu", ["conv1"], ["relu1"], "relu1"),
-        helper.make_node("MaxPool", ["relu1"], ["pool1"], "pool1", kernel_shape=[2, 2], strides=[2, 2]),
-        helper.make_node("Conv", ["pool1", "conv2.weight", "conv2.bias"], ["conv2"], "conv2", kernel_shape=[5, 5]),
+        helper.make_node("MaxPool", ["relu1"], ["pool1"], "pool1", **pool),
+        helper.make_node("Conv", ["pool1", "conv2.weight", "conv2.bias"], ["conv2"], "conv2", **plain),
         helper.make_node("Relu", ["conv2"], ["relu2"], "relu2"),
-        helper.make_node("AveragePool", ["relu2"], ["pool2"], "pool2", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("AveragePool", ["relu2"], ["pool2"], "pool2", **pool),
         helper.make_node("Flatten", ["pool2"], ["flat"], "flatten", axis=1),
         helper.make_node("Gemm", ["flat", "fc1.weight", "fc1.bias"], ["fc1"], "fc1", transB=1),
         helper.make_node("Relu", ["fc1"], ["relu3"], "relu3"),
