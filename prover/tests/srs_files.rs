@@ -151,8 +151,33 @@ fn the_pairing_check_finds_every_single_wrong_part() {
     assert!(Srs::from_parts(4, g[..15].to_vec(), Some(l), g2, s_g2, Origin::Unknown).is_err());
 }
 
+/// The Lagrange bases of every size up to 2^power at τ, for the roots of unity that are powers of 5, as snarkjs prepares them.
+fn prepared(power: u32, tau: Fr) -> Vec<Fr> {
+    let largest = {
+        let mut odd = -Fr::ONE;
+        for _ in 0..Fr::S {
+            odd *= Fr::TWO_INV;
+        }
+        let limbs: Vec<u64> =
+            odd.to_repr().as_ref().chunks(8).map(|b| u64::from_le_bytes(b.try_into().unwrap())).collect();
+        Fr::from(5).pow(limbs)
+    };
+    (0..=power)
+        .flat_map(|k| {
+            let n = 1u64 << k;
+            let w = (k..Fr::S).fold(largest, |w, _| w.square());
+            let scale = (tau.pow([n]) - Fr::ONE) * Fr::from(n).invert().unwrap();
+            (0..n).map(move |i| w.pow([i]) * scale * (tau - w.pow([i])).invert().unwrap())
+        })
+        .collect()
+}
+
 /// A `.ptau` file as snarkjs lays it out.
 fn ptau(power: u32, tau: Fr) -> Vec<u8> {
+    ptau_with(power, tau, None)
+}
+
+fn ptau_with(power: u32, tau: Fr, lagrange: Option<Vec<Fr>>) -> Vec<u8> {
     let n = 1usize << power;
     let powers: Vec<Fr> = std::iter::successors(Some(Fr::ONE), |p| Some(*p * tau)).take(2 * n - 1).collect();
     let mut modulus = (-Fq::ONE).to_repr().to_vec();
@@ -160,13 +185,14 @@ fn ptau(power: u32, tau: Fr) -> Vec<u8> {
     let header = [&32u32.to_le_bytes()[..], &modulus, &power.to_le_bytes(), &power.to_le_bytes()].concat();
     let g1 = |s: &Fr| (G1Affine::generator() * s).to_affine().to_raw_bytes();
     let g2 = |s: &Fr| (G2Affine::generator() * s).to_affine().to_raw_bytes();
-    let sections: [(u32, Vec<u8>); 5] = [
+    let mut sections: Vec<(u32, Vec<u8>)> = vec![
         (1, header),
         (2, powers.iter().flat_map(g1).collect()),
         (3, powers[..n].iter().flat_map(g2).collect()),
         (4, powers[..n].iter().flat_map(g1).collect()),
         (7, vec![0; 4]),
     ];
+    sections.extend(lagrange.map(|l| (12, l.iter().flat_map(g1).collect())));
     let mut file = b"ptau".to_vec();
     file.extend(1u32.to_le_bytes());
     file.extend((sections.len() as u32).to_le_bytes());
@@ -191,6 +217,20 @@ fn ptau_files_are_imported() {
     assert!(same(&small, &srs.downsize(2).unwrap()));
     let outcome = Srs::import_ptau(Cursor::new(&file), Some(5), "");
     assert!(matches!(outcome, Err(SrsError::Size { have: 4, need: 5 })), "{outcome:?}");
+}
+
+#[test]
+fn prepared_ptau_files_give_the_same_string() {
+    let tau = Fr::from(0xdead_beef);
+    let plain = Srs::import_ptau(Cursor::new(ptau(4, tau)), Some(3), "").unwrap();
+    let basis = prepared(4, tau);
+    let file = ptau_with(4, tau, Some(basis.clone()));
+    assert!(same(&Srs::import_ptau(Cursor::new(&file), Some(3), "").unwrap(), &plain));
+    // A wrong or short basis is not taken.
+    let wrong = ptau_with(4, tau, Some(basis.iter().rev().copied().collect()));
+    assert!(same(&Srs::import_ptau(Cursor::new(&wrong), Some(3), "").unwrap(), &plain));
+    let short = ptau_with(4, tau, Some(basis[..5].to_vec()));
+    assert!(same(&Srs::import_ptau(Cursor::new(&short), Some(3), "").unwrap(), &plain));
 }
 
 #[test]

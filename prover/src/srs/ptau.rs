@@ -5,11 +5,16 @@
 //! modulus, power (u32), power of the ceremony (u32). Section 2 holds 2^(power+1) − 1 points `[τ^i]G1`, section 3 2^power points
 //! `[τ^i]G2`, uncompressed, coordinates in Montgomery form, little-endian, the extension field's as (c0, c1). The identity does
 //! not occur.
+//!
+//! Files prepared for phase 2 also hold, in section 12, the Lagrange bases of every size 2^0, 2^1, … one after the other, for the roots of unity of
+//! circom's libraries, which are powers of the least non-residue. The same points in another order are the basis for halo2's roots, which saves
+//! a group transform; they are taken when they pass [`Srs::check`].
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-use ff::PrimeField;
-use halo2curves::bn256::Fq;
+use ff::{Field, PrimeField};
+use halo2curves::bn256::{Fq, Fr, G1Affine};
+use parhelion_backend_api::ntt::root_of_unity;
 
 use super::halo2_raw::read_list;
 use super::points::{self, G1_RAW, G2_RAW};
@@ -63,10 +68,61 @@ impl Srs {
         let g2 = points::g2(&tau_g2.read(&mut reader, 0, G2_RAW)?, PointFormat::Raw, "tauG2")?;
         let s_g2 = points::g2(&tau_g2.read(&mut reader, G2_RAW as u64, G2_RAW)?, PointFormat::Raw, "tauG2")?;
         super::pairing::powers(&g, g2, s_g2)?;
-        let srs = Srs::from_parts(k, g, None, g2, s_g2, Origin::Ceremony(name.to_owned()))?;
+        let origin = Origin::Ceremony(name.to_owned());
+        if let Some(lagrange) = sections.iter().find(|s| s.kind == 12)
+            && let Ok(basis) = prepared_basis(lagrange, &mut reader, k)
+        {
+            let srs = Srs::from_parts(k, g.clone(), Some(basis), g2, s_g2, origin.clone())?;
+            if srs.check().is_ok() {
+                return Ok(srs);
+            }
+        }
+        let srs = Srs::from_parts(k, g, None, g2, s_g2, origin)?;
         srs.check()?;
         Ok(srs)
     }
+}
+
+/// The basis of size 2^k from section 12, in the order of halo2's roots.
+fn prepared_basis(
+    section: &Section,
+    reader: &mut (impl Read + Seek),
+    k: u32,
+) -> Result<Vec<G1Affine>, SrsError> {
+    let n = 1usize << k;
+    let bytes = section.read(reader, (n as u64 - 1) * G1_RAW as u64, n * G1_RAW)?;
+    let theirs = points::g1_from_raw(&bytes, "lagrange")?;
+    let step = circom_root_exponent(k)?;
+    let mut ours = vec![G1Affine::default(); n];
+    for (i, point) in theirs.into_iter().enumerate() {
+        ours[i.wrapping_mul(step) % n] = point;
+    }
+    Ok(ours)
+}
+
+/// e with w = ω^e, for circom's and halo2's roots of unity of order 2^k; one bit of e at a time.
+fn circom_root_exponent(k: u32) -> Result<usize, SrsError> {
+    let outside = |e: parhelion_backend_api::Error| SrsError::Malformed(e.to_string());
+    let non_residue = (2..).map(Fr::from).find(|x| bool::from(x.sqrt().is_none()));
+    // (r − 1) / 2^S: the division is exact, so it is the canonical form of −1 · 2^−S.
+    let odd = -Fr::TWO_INV.pow_vartime([u64::from(Fr::S)]);
+    let mut limbs = [0u64; 4];
+    for (limb, bytes) in limbs.iter_mut().zip(odd.to_repr().as_ref().chunks_exact(8)) {
+        *limb = bytes.iter().rev().fold(0, |l, b| l << 8 | u64::from(*b));
+    }
+    let largest = non_residue.unwrap_or(Fr::ONE).pow_vartime(limbs);
+    let theirs = (k..Fr::S).fold(largest, |w, _| w.square());
+    let ours: Fr = root_of_unity(k).map_err(outside)?;
+    let inverse = ours.invert().unwrap_or(Fr::ONE);
+    let mut exponent = 0usize;
+    for bit in 0..k {
+        let rest = theirs * inverse.pow_vartime([exponent as u64]);
+        let sign = (bit + 1..k).fold(rest, |x, _| x.square());
+        if sign != Fr::ONE {
+            exponent |= 1 << bit;
+        }
+    }
+    Ok(exponent)
 }
 
 struct Section {
@@ -130,4 +186,22 @@ fn modulus() -> [u8; 32] {
     // The modulus is odd, so −1 ends in an even byte and no carry occurs.
     bytes[0] += 1;
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn circoms_roots_are_powers_of_ours() {
+        // circom's root of order 2^28 for this field, as its documentation gives it.
+        let theirs = Fr::from_str_vartime(
+            "19103219067921713944291392827692070036145651957329286315305642004821462161904",
+        );
+        let e = circom_root_exponent(28).unwrap() as u64;
+        let ours: Fr = root_of_unity(28).unwrap();
+        assert_eq!(Some(ours.pow_vartime([e])), theirs);
+        assert_eq!(circom_root_exponent(0).unwrap(), 0);
+        assert_eq!(circom_root_exponent(1).unwrap(), 1);
+    }
 }
