@@ -4,9 +4,9 @@
 //! cargo run --release -p parhelion-prover --example paired_proof -- [ROUNDS] [SHAPE…]
 //! ```
 //!
-//! Shapes: `wide-K` (12 advice and 6 fixed columns, degree 5), `lookups-K`, `permutation-K`, with K = log₂ of the rows; without any, a
-//! selection. `ratio` is theirs / ours. Peak memory is not measured here: run `--ours` or `--theirs` alone, each in a process of its
-//! own, under `/usr/bin/time -v`.
+//! Shapes: `wide-K` (12 advice and 6 fixed columns, degree 5), `lookups-K`, `permutation-K`, with K = log₂ of the rows;
+//! without any, a selection. `ratio` is theirs / ours. Peak memory is not measured here: run `--ours` or `--theirs`
+//! alone, each in a process of its own, under `/usr/bin/time -v`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,9 +1,10 @@
-//! The transcript as the prover sees it, and the record of the conversation that lets a finished proof be verified whatever the
-//! transcript is.
+//! The transcript as the prover sees it, and the record of the conversation that lets a finished proof be verified
+//! whatever the transcript is.
 //!
-//! A caller's transcript can be written, not read back. So every message is recorded on its way; [`verify_record`] then plays the
-//! record to halo2's own verifier: it reads the recorded points and scalars and is given the recorded challenges, and the record
-//! must have the very order in which the verifier would absorb and squeeze. That is what the verifier would see in the bytes.
+//! A caller's transcript can be written, not read back. So every message is recorded on its way; [`verify_record`] then
+//! plays the record to halo2's own verifier: it reads the recorded points and scalars and is given the recorded
+//! challenges, and the record must have the very order in which the verifier would absorb and squeeze. That is what the
+//! verifier would see in the bytes.
 
 use std::io;
 use std::marker::PhantomData;

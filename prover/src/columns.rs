@@ -1,4 +1,5 @@
-//! Columns under assignment: cells hold fractions, because circuits defer inversions, and one batch inversion resolves a column.
+//! Columns under assignment: cells hold fractions, because circuits defer inversions, and one batch inversion resolves
+//! a column.
 //!
 //! Nearly all cells of real circuits have no denominator, so a column of denominators exists only once it is needed.
 

@@ -1,11 +1,12 @@
 //! Keys on disk: upstream's bytes inside a checked container, and readers that never panic.
 //!
-//! Upstream's readers of proving keys panic on short files and believe the lengths that they read. The readers here know from the
-//! circuit what a key must look like, take memory only for bytes that are really there, and refuse everything else.
+//! Upstream's readers of proving keys panic on short files and believe the lengths that they read. The readers here
+//! know from the circuit what a key must look like, take memory only for bytes that are really there, and refuse
+//! everything else.
 //!
-//! Container, little-endian: magic `PARHKEY` and version (8 bytes), kind (1: verifying key, 2: proving key), the key as upstream
-//! writes it in its raw format, length of the key (u64), BLAKE2b-256 of all before it. The digest comes last so that a key is written and
-//! read in one pass.
+//! Container, little-endian: magic `PARHKEY` and version (8 bytes), kind (1: verifying key, 2: proving key), the key as
+//! upstream writes it in its raw format, length of the key (u64), BLAKE2b-256 of all before it. The digest comes last
+//! so that a key is written and read in one pass.
 
 use std::io::{self, Read, Write};
 
@@ -182,7 +183,8 @@ fn read_vk_parts<C: Circuit<Fr>>(
     Ok(VkParts { k, degree, cs, fixed, sigma, selectors, compressed })
 }
 
-/// Passes bytes on and digests them. Upstream's writers panic on an error, so errors are kept and bytes are dropped from then on.
+/// Passes bytes on and digests them. Upstream's writers panic on an error, so errors are kept and bytes are dropped
+/// from then on.
 struct Sink<W> {
     inner: W,
     digest: State,

@@ -8,23 +8,25 @@
 //! halo2_proofs = { package = "parhelion-prover", version = "0.1" }   # or halo2-axiom = { package = "parhelion-prover", … }
 //! ```
 //!
-//! All of halo2-axiom is re-exported under its own paths, types included, so circuits written against it or against `halo2-base`
-//! work as they are. [`plonk::create_proof`], [`plonk::keygen_vk`], [`plonk::keygen_pk`] and their variants are this crate's, on the process-wide default
-//! engine: same signatures, same keys, same proofs, same verifier. See [`plonk`] for what the drop-in functions differ in.
+//! All of halo2-axiom is re-exported under its own paths, types included, so circuits written against it or against
+//! `halo2-base` work as they are. [`plonk::create_proof`], [`plonk::keygen_vk`], [`plonk::keygen_pk`] and their
+//! variants are this crate's, on the process-wide default engine: same signatures, same keys, same proofs, same
+//! verifier. See [`plonk`] for what the drop-in functions differ in.
 //!
-//! **Explicit.** [`keygen()`], [`PreparedKey`] and [`prove()`] take an engine and give back a [`ProofReport`]; errors are values, and every proof
-//! is verified before it is returned.
+//! **Explicit.** [`keygen()`], [`PreparedKey`] and [`prove()`] take an engine and give back a [`ProofReport`]; errors
+//! are values, and every proof is verified before it is returned.
 //!
 //! # Byte identity
 //!
-//! With the same generator of randomness the proof is halo2-axiom's, byte for byte, on every backend, up to two choices that
-//! upstream does not take from that generator and that differ between two of its own runs: see [`Choices`]. The test `byte_identity`
-//! records upstream's choices and replays them.
+//! With the same generator of randomness the proof is halo2-axiom's, byte for byte, on every backend, up to two choices
+//! that upstream does not take from that generator and that differ between two of its own runs: see [`Choices`]. The
+//! test `byte_identity` records upstream's choices and replays them.
 //!
 //! # What it leaves to the engine
 //!
-//! Multi-scalar multiplications over resident bases, transforms, and every row-by-row evaluation (constraints, lookups, factors of running
-//! products) as straight-line programs built once per key, which is [`PreparedKey`]. The transcript, the challenges and the blinding stay here.
+//! Multi-scalar multiplications over resident bases, transforms, and every row-by-row evaluation (constraints, lookups,
+//! factors of running products) as straight-line programs built once per key, which is [`PreparedKey`]. The transcript,
+//! the challenges and the blinding stay here.
 #![deny(unsafe_code)]
 
 mod bases;

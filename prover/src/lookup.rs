@@ -1,8 +1,8 @@
-//! The lookup argument: inputs and tables compressed by θ, then permuted so that equal inputs are adjacent and each run of equal
-//! inputs begins beside its table entry (the halo2 book, "Lookup argument").
+//! The lookup argument: inputs and tables compressed by θ, then permuted so that equal inputs are adjacent and each run
+//! of equal inputs begins beside its table entry (the halo2 book, "Lookup argument").
 //!
-//! The distinct inputs may come in any order ([`Choices::order`](crate::Choices::order)). Once it is fixed, so is everything else: the entries of
-//! the table that no run begins with fill the rest, in ascending order.
+//! The distinct inputs may come in any order ([`Choices::order`](crate::Choices::order)). Once it is fixed, so is
+//! everything else: the entries of the table that no run begins with fill the rest, in ascending order.
 
 use halo2curves::bn256::Fr;
 use halo2curves::ff::PrimeField;

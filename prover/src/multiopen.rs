@@ -1,8 +1,9 @@
 //! Opening many polynomials at many points.
 //!
-//! Both schemes divide linear combinations of the polynomials by polynomials that vanish at the points. What upstream subtracts before a division
-//! (evaluations, interpolants of lower degree than the divisor) is exactly the remainder, and a quotient does not depend on the remainder; so no
-//! evaluation is needed here at all, and each combination is formed once and used for both of SHPLONK's quotients.
+//! Both schemes divide linear combinations of the polynomials by polynomials that vanish at the points. What upstream
+//! subtracts before a division (evaluations, interpolants of lower degree than the divisor) is exactly the remainder,
+//! and a quotient does not depend on the remainder; so no evaluation is needed here at all, and each combination is
+//! formed once and used for both of SHPLONK's quotients.
 
 use ff::Field;
 use halo2curves::bn256::Fr;

@@ -53,16 +53,18 @@ impl<'a> ProveOptions<'a> {
 /// randomness:
 ///
 /// - the **mask**, a random polynomial that hides h(X): upstream draws it from each thread's own generator;
-/// - the **order of the distinct inputs of a lookup** in its permuted column: upstream takes the order of a hash map with random keys.
+/// - the **order of the distinct inputs of a lookup** in its permuted column: upstream takes the order of a hash map
+///   with random keys.
 ///
 /// So upstream's own proofs differ from run to run with one seed. Everything else is drawn from the caller's generator, in
 /// upstream's order; with these two choices equal, the proofs are equal byte for byte.
 pub trait Choices: std::fmt::Debug {
-    /// n uniformly random coefficients. **They must be secret and fresh for every proof**, or the proof does not hide the witness.
+    /// n uniformly random coefficients. **They must be secret and fresh for every proof**, or the proof does not
+    /// hide the witness.
     fn mask(&mut self, n: usize) -> Vec<Fr>;
 
-    /// Puts the distinct inputs of a lookup, given in ascending order of their canonical value, in the order in which the permuted
-    /// column shall have them. `lookup` counts over all circuits of the proof.
+    /// Puts the distinct inputs of a lookup, given in ascending order of their canonical value, in the order in
+    /// which the permuted column shall have them. `lookup` counts over all circuits of the proof.
     fn order(&mut self, lookup: usize, distinct: &mut [Fr]) {
         let _ = (lookup, distinct);
     }
@@ -78,8 +80,8 @@ impl Choices for Entropy {
     }
 }
 
-/// A mask from a seed, so that the same seeds give the same bytes on every backend and machine. Whoever knows the seed and the
-/// caller's generator can learn the witness from the proof.
+/// A mask from a seed, so that the same seeds give the same bytes on every backend and machine. Whoever knows the seed
+/// and the caller's generator can learn the witness from the proof.
 #[derive(Clone)]
 pub struct Seeded(pub [u8; 32]);
 

@@ -1,15 +1,16 @@
 //! `halo2_axiom::plonk` with the prover and the key generation of this crate.
 //!
-//! Everything is upstream's but [`create_proof`] and the functions that make keys, which run on the process-wide default engine
-//! (feature `default-engine`, on by default; without it they are upstream's too). They take the same parameters in the same order. The bounds name two
-//! traits of this crate, [`ProveWith`] and [`KeygenWith`], which stand for "a scheme that is known here": KZG on BN254 with SHPLONK or GWC, which
-//! runs here, and IPA on any curve, which is passed on to upstream. Code that is itself generic over the scheme adds that bound.
+//! Everything is upstream's but [`create_proof`] and the functions that make keys, which run on the process-wide
+//! default engine (feature `default-engine`, on by default; without it they are upstream's too). They take the same
+//! parameters in the same order. The bounds name two traits of this crate, [`ProveWith`] and [`KeygenWith`], which
+//! stand for "a scheme that is known here": KZG on BN254 with SHPLONK or GWC, which runs here, and IPA on any curve,
+//! which is passed on to upstream. Code that is itself generic over the scheme adds that bound.
 //!
 //! What differs from upstream:
 //!
 //! - What upstream panics on (an unknown witness, a lookup input that is not in its table, too many rows) is an [`Error`].
-//! - Several circuits with instances in one proof: upstream absorbs instances in another order than its verifier, so such proofs never
-//!   verify; here they do.
+//! - Several circuits with instances in one proof: upstream absorbs instances in another order than its verifier, so
+//!   such proofs never verify; here they do.
 //! - Circuits with three phases, on which upstream's prover panics, work.
 //! - With `PARHELION_VERIFY=1` every proof is verified before `create_proof` returns, whatever the transcript; a failure is
 //!   [`Error::ConstraintSystemFailure`].

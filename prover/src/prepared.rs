@@ -10,8 +10,9 @@ use crate::program::Programs;
 use crate::srs::Srs;
 use crate::{Engine, Error, ProvingKey, Result, VerifyingKey};
 
-/// A proving key with everything that is made once and used by every proof: the bases of its structured reference string as the
-/// engine's backends want them, and the circuit's constraints as compiled programs. Cheap to clone; usable from any thread.
+/// A proving key with everything that is made once and used by every proof: the bases of its structured reference
+/// string as the engine's backends want them, and the circuit's constraints as compiled programs. Cheap to clone;
+/// usable from any thread.
 ///
 /// It works with the engine that it was prepared for, and with clones of it.
 #[derive(Clone, Debug)]

@@ -1,8 +1,8 @@
 //! The running products of the permutation and lookup arguments.
 //!
-//! For factors f_i = numerator_i / denominator_i the product z has z_0 = 1 and z_{i+1} = z_i·f_i. The columns under the permutation
-//! argument are divided into sets; the product of a set starts where the one before it ended, at the last usable row. The rows
-//! after that are blinding.
+//! For factors f_i = numerator_i / denominator_i the product z has z_0 = 1 and z_{i+1} = z_i·f_i. The columns under the
+//! permutation argument are divided into sets; the product of a set starts where the one before it ended, at the last
+//! usable row. The rows after that are blinding.
 
 use halo2curves::bn256::Fr;
 use parhelion_backend_api::hal::{Ref, RefMut};

@@ -22,8 +22,8 @@ use crate::{Engine, Error, Multiopen, ProvingKey, Result, products, quotient};
 
 /// Proves that `circuits` are satisfied with `instances`, into `transcript`.
 ///
-/// `instances[c][i]` are the values of instance column i of circuit c, at most as many as there are usable rows. The randomness of
-/// `rng` hides the witness and must not be predictable.
+/// `instances[c][i]` are the values of instance column i of circuit c, at most as many as there are usable rows. The
+/// randomness of `rng` hides the witness and must not be predictable.
 ///
 /// # Errors
 /// [`Error::Count`], [`Error::InstanceTooLong`] and [`Error::WrongSize`] for what does not fit the key; what the circuit's

@@ -1,12 +1,14 @@
 //! h(X): the combined constraints divided by X^n − 1.
 //!
-//! h has degree below D·n, with D = degree of the constraint system − 1, so D cosets of size n determine it: one coset after the
-//! other, columns are transformed, the programs are run, and the result is transformed back. Memory is that of one coset, and of one coset only the columns
-//! that the program at hand and later ones read. (Upstream evaluates on the next power of two of cosets, and keeps all columns of one.)
+//! h has degree below D·n, with D = degree of the constraint system − 1, so D cosets of size n determine it: one coset
+//! after the other, columns are transformed, the programs are run, and the result is transformed back. Memory is that
+//! of one coset, and of one coset only the columns that the program at hand and later ones read. (Upstream evaluates on
+//! the next power of two of cosets, and keeps all columns of one.)
 //!
-//! On the coset g_p·⟨ω⟩, X^n is the constant c_p = g_p^n. With h = Σ_j X^(jn)·h_j, deg h_j < n, the inverse transform on that
-//! coset therefore gives r_p = Σ_j c_p^j·h_j, times c_p − 1 as long as nothing was divided. The h_j, which are the pieces that are
-//! committed, are the solution of that D × D system: the same linear combinations for every coefficient.
+//! On the coset g_p·⟨ω⟩, X^n is the constant c_p = g_p^n. With h = Σ_j X^(jn)·h_j, deg h_j < n, the inverse transform
+//! on that coset therefore gives r_p = Σ_j c_p^j·h_j, times c_p − 1 as long as nothing was divided. The h_j, which are
+//! the pieces that are committed, are the solution of that D × D system: the same linear combinations for every
+//! coefficient.
 
 use std::collections::HashMap;
 
@@ -19,8 +21,8 @@ use crate::program::{Key, KeyProgram, Programs};
 use crate::session::Session;
 use crate::{Error, Result};
 
-/// The pieces h_0 … h_{D−1}, n coefficients each. `poly` gives the coefficients of a circuit's column; `challenges` are those of
-/// [`Programs::quotient`].
+/// The pieces h_0 … h_{D−1}, n coefficients each. `poly` gives the coefficients of a circuit's column; `challenges` are
+/// those of [`Programs::quotient`].
 pub(crate) fn quotient<'c>(
     session: &Session<'_>,
     programs: &Programs,
@@ -74,8 +76,8 @@ pub(crate) fn quotient<'c>(
         .collect()
 }
 
-/// Which program runs when on one coset: circuit, index of the program, the columns that must be transformed for it, and those
-/// that no later call reads.
+/// Which program runs when on one coset: circuit, index of the program, the columns that must be transformed for it,
+/// and those that no later call reads.
 struct Schedule {
     calls: Vec<(usize, usize, Vec<Key>, Vec<Key>)>,
 }

@@ -1,8 +1,8 @@
 //! Our proofs and keys are halo2-axiom's, byte for byte.
 //!
-//! For every circuit, transcript and opening scheme: upstream's own prover runs with a seeded generator and its two random choices
-//! recorded (`common/upstream.rs`); ours runs with the same generator and these choices; the bytes are compared, and the proof is
-//! verified by upstream's verifier. Keys are compared in every format.
+//! For every circuit, transcript and opening scheme: upstream's own prover runs with a seeded generator and its two
+//! random choices recorded (`common/upstream.rs`); ours runs with the same generator and these choices; the bytes are
+//! compared, and the proof is verified by upstream's verifier. Keys are compared in every format.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod common;

@@ -151,7 +151,8 @@ fn the_pairing_check_finds_every_single_wrong_part() {
     assert!(Srs::from_parts(4, g[..15].to_vec(), Some(l), g2, s_g2, Origin::Unknown).is_err());
 }
 
-/// The Lagrange bases of every size up to 2^power at τ, for the roots of unity that are powers of 5, as snarkjs prepares them.
+/// The Lagrange bases of every size up to 2^power at τ, for the roots of unity that are powers of 5, as snarkjs
+/// prepares them.
 fn prepared(power: u32, tau: Fr) -> Vec<Fr> {
     let largest = {
         let mut odd = -Fr::ONE;

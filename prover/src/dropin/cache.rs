@@ -1,5 +1,6 @@
-//! What the drop-in functions keep between calls, because upstream's signatures have no place for it: the bases of the few structured
-//! reference strings in use, and the programs of the few keys in use. Both are bounded; the least recently used entry goes first.
+//! What the drop-in functions keep between calls, because upstream's signatures have no place for it: the bases of the
+//! few structured reference strings in use, and the programs of the few keys in use. Both are bounded; the least
+//! recently used entry goes first.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -18,8 +19,8 @@ const STRINGS: usize = 3;
 /// Keys kept.
 const KEYS: usize = 16;
 
-/// What tells two strings apart. All powers follow from the first two, so these few points name an honest string; a string that
-/// agrees in them and differs elsewhere would give proofs that do not verify.
+/// What tells two strings apart. All powers follow from the first two, so these few points name an honest string; a
+/// string that agrees in them and differs elsewhere would give proofs that do not verify.
 #[derive(Clone, PartialEq)]
 struct Fingerprint {
     k: u32,

@@ -1,7 +1,8 @@
 //! The copy constraints as a permutation of cells.
 //!
-//! Cells that must be equal form one cycle of the permutation. Joining two cycles swaps the successors of one cell of each (the
-//! halo2 book, "Permutation argument"); which cells share a cycle is tracked by a label per cell, relabelling the shorter cycle.
+//! Cells that must be equal form one cycle of the permutation. Joining two cycles swaps the successors of one cell of
+//! each (the halo2 book, "Permutation argument"); which cells share a cycle is tracked by a label per cell, relabelling
+//! the shorter cycle.
 
 use ff::{Field, PrimeField};
 use halo2curves::bn256::Fr;

@@ -1,9 +1,10 @@
 //! From expressions to straight-line programs.
 //!
-//! Expressions become nodes of a graph in which equal subexpressions are one node (hash-consing, with commutative operands
-//! sorted and trivial identities applied), so nothing is computed twice. Nodes that depend on constants and challenges alone go to the uniform
-//! part, which runs once per call. The rest is emitted depth first; `a·b + c` becomes one step where `a·b` has no other
-//! use; registers are reused as soon as their value is dead, so that the working set of an interpreter stays in cache.
+//! Expressions become nodes of a graph in which equal subexpressions are one node (hash-consing, with commutative
+//! operands sorted and trivial identities applied), so nothing is computed twice. Nodes that depend on constants and
+//! challenges alone go to the uniform part, which runs once per call. The rest is emitted depth first; `a·b + c`
+//! becomes one step where `a·b` has no other use; registers are reused as soon as their value is dead, so that the
+//! working set of an interpreter stays in cache.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,9 @@
 //! The numerator of h(X): all constraints of a circuit as one program or, to need fewer columns at a time, as a sequence.
 //!
 //! halo2 combines its terms t_0 … t_{m−1} as `Σ_i y^(m−1−i)·t_i`, in this order: gates; for the permutation argument
-//! `l_0·(1 − z_0)`, `l_last·(z_l² − z_l)`, the chaining of the sets, the products; for each lookup its five terms. Here terms that share
-//! a fixed factor (a selector, l_0, l_last, l_active) are summed before that factor is applied, once for all of them.
+//! `l_0·(1 − z_0)`, `l_last·(z_l² − z_l)`, the chaining of the sets, the products; for each lookup its five terms. Here
+//! terms that share a fixed factor (a selector, l_0, l_last, l_active) are summed before that factor is applied, once
+//! for all of them.
 
 use ff::{Field, PrimeField};
 use halo2_axiom::plonk::{ConstraintSystem, Expression};
@@ -85,9 +86,9 @@ fn groups(cs: &ConstraintSystem<Fr>) -> (Vec<Placed>, usize) {
     (placed, position)
 }
 
-/// The programs whose calls, one after the other, give the numerator; each adds to [`Key::Sum`], and the first one multiplies it
-/// by y^m before, which puts the circuits of a proof in their order. One program when `split` is false; else
-/// several, so that fewer columns are needed at a time. Challenges: the circuit's own, y, β, γ, θ.
+/// The programs whose calls, one after the other, give the numerator; each adds to [`Key::Sum`], and the first one
+/// multiplies it by y^m before, which puts the circuits of a proof in their order. One program when `split` is false;
+/// else several, so that fewer columns are needed at a time. Challenges: the circuit's own, y, β, γ, θ.
 pub(super) fn quotient(cs: &ConstraintSystem<Fr>, split: bool) -> Result<Vec<(Program<Fr>, Vec<Key>)>> {
     let (all, m) = groups(cs);
     let parts =

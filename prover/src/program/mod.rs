@@ -1,4 +1,5 @@
-//! The programs of a proving key: everything that is evaluated row by row, over the original domain or over a part of the extended one.
+//! The programs of a proving key: everything that is evaluated row by row, over the original domain or over a part of
+//! the extended one.
 
 mod builder;
 mod constraints;
@@ -12,8 +13,8 @@ use parhelion_dispatch::EngineProgram;
 use self::builder::{Builder, Id};
 use crate::{Engine, Error, Result};
 
-/// From this k on, the numerator of h(X) is evaluated by several programs, which need fewer columns at a time. Below, the memory is not
-/// worth the calls.
+/// From this k on, the numerator of h(X) is evaluated by several programs, which need fewer columns at a time. Below,
+/// the memory is not worth the calls.
 const SPLIT_FROM: u32 = 13;
 
 /// A column that a program reads.

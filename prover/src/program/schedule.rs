@@ -1,7 +1,8 @@
 //! Which terms of the numerator are evaluated together, and in which order, so that few columns are needed at a time.
 //!
-//! Any order gives the same sum. Greedily, next comes what adds the fewest columns to those that must be kept, and among equals what
-//! needs the fewest that are not there. A column that is dropped is never needed again, so no order costs more transforms than another.
+//! Any order gives the same sum. Greedily, next comes what adds the fewest columns to those that must be kept, and
+//! among equals what needs the fewest that are not there. A column that is dropped is never needed again, so no order
+//! costs more transforms than another.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,8 +1,8 @@
 //! This project's own file: a checked header, then both bases uncompressed, so that nothing is recomputed and nothing damaged
 //! passes.
 //!
-//! Layout, little-endian: magic (8 bytes), k (u32), origin (u8: 0 unknown, 1 insecure, 2 ceremony), length of the origin's text
-//! (u16), the text, BLAKE2b-256 of everything else (32 bytes), g, `g_lagrange`, G2, `[τ]G2`.
+//! Layout, little-endian: magic (8 bytes), k (u32), origin (u8: 0 unknown, 1 insecure, 2 ceremony), length of the
+//! origin's text (u16), the text, BLAKE2b-256 of everything else (32 bytes), g, `g_lagrange`, G2, `[τ]G2`.
 
 use std::io::{Read, Write};
 

@@ -6,9 +6,9 @@
 //!
 //! # Trust
 //!
-//! Whoever knows τ can forge any proof. A string that this crate generates itself ([`Srs::insecure`]) comes from a secret that
-//! existed in this process, so it is for development only, and says so in every file that [`Srs::write`] makes.
-//! [`Srs::check`] proves by pairings that a string is *some* τ's powers; it cannot tell who knows τ.
+//! Whoever knows τ can forge any proof. A string that this crate generates itself ([`Srs::insecure`]) comes from a
+//! secret that existed in this process, so it is for development only, and says so in every file that [`Srs::write`]
+//! makes. [`Srs::check`] proves by pairings that a string is *some* τ's powers; it cannot tell who knows τ.
 //!
 //! # Files
 //!
@@ -227,8 +227,9 @@ impl Srs {
 
     /// Checks by pairings that both bases are the powers of the τ behind [`Srs::s_g2`].
     ///
-    /// With random ρ: `e(Σ ρ_i·g[i+1], G2) = e(Σ ρ_i·g[i], [τ]G2)`, `g[0]` is the generator, and the Lagrange basis commits to a
-    /// random polynomial as the monomial one does. A wrong string passes with probability below 2^-120.
+    /// With random ρ: `e(Σ ρ_i·g[i+1], G2) = e(Σ ρ_i·g[i], [τ]G2)`, `g[0]` is the generator, and the Lagrange basis
+    /// commits to a random polynomial as the monomial one does. A wrong string passes with probability below
+    /// 2^-120.
     ///
     /// # Errors
     /// [`SrsError::Inconsistent`] with the relation that fails, or [`SrsError::BadPoint`].

@@ -1,14 +1,15 @@
 //! snarkjs `.ptau` files (powers of tau), as the circom ceremonies publish them.
 //!
-//! A binary file of typed sections: magic `ptau`, version (u32, 1), number of sections (u32), then per section its type (u32), its
-//! length (u64) and its bytes; numbers little-endian. Section 1 is the header: size of a coordinate in bytes (u32), the field's
-//! modulus, power (u32), power of the ceremony (u32). Section 2 holds 2^(power+1) − 1 points `[τ^i]G1`, section 3 2^power points
-//! `[τ^i]G2`, uncompressed, coordinates in Montgomery form, little-endian, the extension field's as (c0, c1). The identity does
-//! not occur.
+//! A binary file of typed sections: magic `ptau`, version (u32, 1), number of sections (u32), then per section its type
+//! (u32), its length (u64) and its bytes; numbers little-endian. Section 1 is the header: size of a coordinate in bytes
+//! (u32), the field's modulus, power (u32), power of the ceremony (u32). Section 2 holds 2^(power+1) − 1 points
+//! `[τ^i]G1`, section 3 2^power points `[τ^i]G2`, uncompressed, coordinates in Montgomery form, little-endian, the
+//! extension field's as (c0, c1). The identity does not occur.
 //!
-//! Files prepared for phase 2 also hold, in section 12, the Lagrange bases of every size 2^0, 2^1, … one after the other, for the roots of unity of
-//! circom's libraries, which are powers of the least non-residue. The same points in another order are the basis for halo2's roots, which saves
-//! a group transform; they are taken when they pass [`Srs::check`].
+//! Files prepared for phase 2 also hold, in section 12, the Lagrange bases of every size 2^0, 2^1, … one after the
+//! other, for the roots of unity of circom's libraries, which are powers of the least non-residue. The same points in
+//! another order are the basis for halo2's roots, which saves a group transform; they are taken when they pass
+//! [`Srs::check`].
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -26,12 +27,13 @@ const MAX_SECTIONS: u32 = 64;
 impl Srs {
     /// Imports the first 2^k powers of a `.ptau` file, or all 2^power of them when `k` is `None`.
     ///
-    /// The points are checked to be on the curve and, by pairings, to be powers of one secret; the Lagrange basis is computed.
-    /// The contributions inside the file are not verified: compare the file's hash with the ceremony's.
+    /// The points are checked to be on the curve and, by pairings, to be powers of one secret; the Lagrange basis
+    /// is computed. The contributions inside the file are not verified: compare the file's hash with the
+    /// ceremony's.
     ///
     /// # Errors
-    /// [`SrsError::Malformed`] for another format, field or a damaged file; [`SrsError::Size`] when the file has fewer than 2^k
-    /// powers; [`SrsError::BadPoint`]; [`SrsError::Inconsistent`]; or the reader's own.
+    /// [`SrsError::Malformed`] for another format, field or a damaged file; [`SrsError::Size`] when the file has
+    /// fewer than 2^k powers; [`SrsError::BadPoint`]; [`SrsError::Inconsistent`]; or the reader's own.
     pub fn import_ptau(mut reader: impl Read + Seek, k: Option<u32>, name: &str) -> Result<Self, SrsError> {
         let malformed = |why: String| SrsError::Malformed(format!("ptau: {why}"));
         let sections = sections(&mut reader)?;

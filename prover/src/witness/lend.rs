@@ -1,9 +1,10 @@
 //! Values that a circuit is lent while it is synthesized.
 //!
-//! `Assignment::assign_advice` returns a reference whose lifetime the caller names freely, so no safe code can return one short of
-//! leaking memory. Upstream returns a pointer into its columns; here values are appended to chunks that never move and
-//! never change, which rules out two of the three ways to misuse such a reference (a cell that is assigned again, a column that is moved). The third
-//! is left, as in upstream: a circuit that hides a reference and reads it after `synthesize` has returned.
+//! `Assignment::assign_advice` returns a reference whose lifetime the caller names freely, so no safe code can return
+//! one short of leaking memory. Upstream returns a pointer into its columns; here values are appended to chunks that
+//! never move and never change, which rules out two of the three ways to misuse such a reference (a cell that is
+//! assigned again, a column that is moved). The third is left, as in upstream: a circuit that hides a reference and
+//! reads it after `synthesize` has returned.
 
 use halo2_axiom::plonk::Assigned;
 use halo2curves::bn256::Fr;

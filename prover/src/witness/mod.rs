@@ -1,8 +1,10 @@
-//! Witness collection: the circuit assigns its advice columns, phase by phase, and each phase is committed before its challenges exist.
+//! Witness collection: the circuit assigns its advice columns, phase by phase, and each phase is committed before its
+//! challenges exist.
 //!
-//! A circuit may advance the phase itself, inside one synthesis; one that does not is synthesized once per phase. Both happen here
-//! as in halo2-axiom, with two differences where upstream panics or cannot verify its own proofs: all errors are values, and the
-//! instances of every circuit are absorbed before the first commitment, in the order in which the verifier absorbs them.
+//! A circuit may advance the phase itself, inside one synthesis; one that does not is synthesized once per phase. Both
+//! happen here as in halo2-axiom, with two differences where upstream panics or cannot verify its own proofs: all
+//! errors are values, and the instances of every circuit are absorbed before the first commitment, in the order in
+//! which the verifier absorbs them.
 
 mod lend;
 

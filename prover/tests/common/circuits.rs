@@ -180,7 +180,8 @@ impl Circuit<Fr> for Lookups {
     }
 }
 
-/// Phases with challenges; `inside` advances the phase within one synthesis, as upstream requires; `THREE` adds a third phase.
+/// Phases with challenges; `inside` advances the phase within one synthesis, as upstream requires; `THREE` adds a third
+/// phase.
 #[derive(Clone, Debug)]
 pub struct Phases<const THREE: bool> {
     pub rows: usize,
@@ -486,8 +487,8 @@ impl Circuit<Fr> for Selectors {
     }
 }
 
-/// A wide circuit for measurements: `advice` columns with a gate of a degree over each pair, `fixed` selectors, copies, lookups of
-/// small values.
+/// A wide circuit for measurements: `advice` columns with a gate of a degree over each pair, `fixed` selectors, copies,
+/// lookups of small values.
 #[derive(Clone, Copy, Debug)]
 pub struct Wide {
     pub k: u32,

@@ -1,8 +1,8 @@
 //! Upstream's `create_proof`, unmodified, with what it leaves to chance on record.
 //!
-//! Two things in an upstream proof do not come from the caller's generator: the mask polynomial and the order of distinct lookup
-//! inputs. Both are committed through the parameters, which are a type parameter of `create_proof`: parameters that
-//! record what they commit see both.
+//! Two things in an upstream proof do not come from the caller's generator: the mask polynomial and the order of
+//! distinct lookup inputs. Both are committed through the parameters, which are a type parameter of `create_proof`:
+//! parameters that record what they commit see both.
 
 use std::io;
 use std::sync::{Arc, Mutex};
