@@ -1,7 +1,7 @@
 //! Plans and witnesses of the shared example models.
 //!
 //! `cargo test --release -p parhelion-zkml --test machine_examples -- --ignored --nocapture` prints a row per model; `MODEL=name` runs one, and
-//! `PROVE=1` proves as well, `LAYERS=1` shows the rows of every layer.
+//! `PROVE=1` proves as well, `UNITS=n` and `CHOICE=json` decide for the planner, `LAYERS=1` shows the rows of every layer.
 
 mod front_common;
 mod machine_common;
@@ -13,6 +13,7 @@ use machine_common::{engine, rng, srs};
 use parhelion_prover::ProofTranscript;
 use parhelion_zkml::exec;
 use parhelion_zkml::machine::{Bench, PlanOptions, Visibility, keygen, plan, prove};
+use parhelion_zkml::qir::OpKind;
 use parhelion_zkml::quant::{QuantOptions, quantise};
 
 #[test]
@@ -21,7 +22,8 @@ fn every_example_has_a_plan_whose_constraints_hold() {
     let Some(models) = reference_models() else { return };
     let only = std::env::var("MODEL").ok();
     let units = std::env::var("UNITS").ok().and_then(|u| u.parse().ok());
-    let options = PlanOptions { units, ..PlanOptions::default() };
+    let choice = std::env::var("CHOICE").ok().and_then(|c| serde_json::from_str(&c).ok());
+    let options = PlanOptions { units, choice, ..PlanOptions::default() };
     let (mut done, mut failures) = (0, Vec::new());
     for ReferenceModel { name, model, inputs, .. } in models {
         if only.as_ref().is_some_and(|only| *only != name) {
@@ -69,11 +71,17 @@ fn every_example_has_a_plan_whose_constraints_hold() {
                 );
             }
         }
-        if report.k <= 16 {
+        if report.k <= 16 || only.is_some() {
             match Bench::new(&plan, &trace.values) {
                 Ok(bench) => {
                     if let Some(v) = bench.violation(&[]) {
-                        failures.push(format!("{name}: {v:?} {:?}", bench.describe(v.cell)));
+                        let (layer, element) = bench.describe(v.cell);
+                        failures.push(format!("{name}: {} at {layer}, element {element}", v.constraint));
+                        for op in q.program.ops.iter().filter(|op| op.name == layer) {
+                            if let OpKind::Linear { terms, .. } = &op.kind {
+                                println!("    {layer}: {terms:?} to {:?}", q.program.tensor(op.outputs[0]).shape);
+                            }
+                        }
                     }
                 }
                 Err(e) => failures.push(format!("{name}: {e}")),

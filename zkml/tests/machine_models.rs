@@ -418,3 +418,25 @@ fn lenet_fits_two_to_the_fourteen() {
     assert!(plan.k() <= 14);
     round_trip(&p, Visibility::default(), &PlanOptions::default(), 3);
 }
+
+/// A transposed convolution: a convolution of an image with zeros between its pixels.
+#[test]
+fn convolutions_of_spread_images() {
+    let mut r = rng(9);
+    let mut b = Build::default();
+    let x = b.input(&[1, 2, 3, 3], 1, 100);
+    let side = 9;
+    let picks = (0..2 * side * side).map(|i| {
+        let (c, h, w) = (i / (side * side), i / side % side, i % side);
+        let inside = |v: u32| (2..=6).contains(&v) && v.is_multiple_of(2);
+        if inside(h) && inside(w) {
+            Pick::Of { source: 0, index: c * 9 + (h / 2 - 1) * 3 + w / 2 - 1 }
+        } else {
+            Pick::Const(0)
+        }
+    });
+    let picks = picks.collect();
+    let spread = b.op(OpKind::View { sources: vec![x], picks }, &[1, 2, 9, 9], 0, 100);
+    let y = b.conv(spread, 3, 5, 1, 0, 1, 6, true, &mut r);
+    prove_output(b, y);
+}

@@ -156,3 +156,23 @@ fn a_wrong_trace_names_its_layer() {
     wrong[y.0 as usize] = Some(vec![1].into());
     assert!(matches!(mock(&plan, &wrong), Err(MockError::Witness(ProveError::WrongLength { .. }))));
 }
+
+/// `SEED=n cargo test … -- --ignored one_seed --nocapture` looks at one program.
+#[test]
+#[ignore = "for a seed that failed: SEED=n cargo test --release -p parhelion-zkml --test machine_random -- --ignored one_seed --nocapture"]
+fn one_seed() {
+    let Some(seed) = std::env::var("SEED").ok().and_then(|s| s.parse().ok()) else { return };
+    let p = random_program(seed);
+    for t in &p.tensors {
+        println!("{} {:?} [{}, {}]", t.name, t.shape, t.lo, t.hi);
+    }
+    for op in &p.ops {
+        println!("{op:?}");
+    }
+    for units in [None, Some(1), Some(2)] {
+        let options = PlanOptions { units, ..PlanOptions::default() };
+        let Ok(plan) = plan(&p, &Visibility::default(), &options) else { continue };
+        let trace = exec::run(&p, &random_inputs(&p, &mut rng(seed))).unwrap();
+        println!("{:?} {:?}", plan.report(), mock(&plan, &trace.values));
+    }
+}

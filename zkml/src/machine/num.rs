@@ -24,7 +24,7 @@ impl FromU128 for Fr {
 /// Number of bits of the smallest unsigned or two's-complement range that holds `[lo, hi]`, and whether it is signed.
 pub(crate) fn hull(lo: i128, hi: i128) -> (bool, u32) {
     let bits = |x: i128| 128 - x.leading_zeros();
-    if lo >= 0 { (false, bits(hi).max(1)) } else { (true, bits(hi).max(bits(-1 - lo)) + 1) }
+    if lo >= 0 { (false, bits(hi).max(1)) } else { (true, bits(hi.max(0)).max(bits(-1 - lo)) + 1) }
 }
 
 /// Floor of the square root.
@@ -55,6 +55,7 @@ mod tests {
         assert_eq!(hull(-1, 0), (true, 1));
         assert_eq!(hull(-128, 127), (true, 8));
         assert_eq!(hull(-129, 0), (true, 9));
+        assert_eq!(hull(-129, -120), (true, 9));
     }
 
     #[test]
