@@ -1,8 +1,8 @@
-//! A halo2 project as its author wrote it: it proves knowledge of a number whose Collatz sequence reaches 1 in a public number of
-//! steps. Nothing in this file names Parhelion; `halo2_proofs` in `Cargo.toml` does.
+//! A halo2 project as its author wrote it: it proves knowledge of a number whose Collatz sequence reaches 1 in a public
+//! number of steps. Nothing in this file names Parhelion; `halo2_proofs` in `Cargo.toml` does.
 //!
-//! Column `x` holds the sequence. Each step has two selectors, `even` and `odd`, which are witnesses here: exactly one of them is
-//! set while the sequence runs, and the parity is proved by a lookup of x / 2 in a range table.
+//! Column `x` holds the sequence. Each step has two selectors, `even` and `odd`, which are witnesses here: exactly one
+//! of them is set while the sequence runs, and the parity is proved by a lookup of x / 2 in a range table.
 
 use halo2_proofs::circuit::{Layouter, SimpleFloorPlanner, Value};
 use halo2_proofs::halo2curves::bn256::{Bn256, Fr, G1Affine};
