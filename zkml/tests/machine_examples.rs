@@ -79,7 +79,10 @@ fn every_example_has_a_plan_whose_constraints_hold() {
                         failures.push(format!("{name}: {} at {layer}, element {element}", v.constraint));
                         for op in q.program.ops.iter().filter(|op| op.name == layer) {
                             if let OpKind::Linear { terms, .. } = &op.kind {
-                                println!("    {layer}: {terms:?} to {:?}", q.program.tensor(op.outputs[0]).shape);
+                                println!(
+                                    "    {layer}: {terms:?} to {:?}",
+                                    q.program.tensor(op.outputs[0]).shape
+                                );
                             }
                         }
                     }

@@ -437,6 +437,12 @@ fn convolutions_of_spread_images() {
     });
     let picks = picks.collect();
     let spread = b.op(OpKind::View { sources: vec![x], picks }, &[1, 2, 9, 9], 0, 100);
-    let y = b.conv(spread, 3, 5, 1, 0, 1, 6, true, &mut r);
+    // The kernel is a flipped view of the weight, as importers make it.
+    let w = b.param(&[3, 2, 5, 5], 100, &mut r);
+    let flipped = (0..150u32).map(|i| Pick::Of { source: 0, index: i / 25 * 25 + 24 - i % 25 }).collect();
+    let w = b.op(OpKind::View { sources: vec![w], picks: flipped }, &[3, 2, 5, 5], -100, 100);
+    let window = square(5, 1, 0);
+    let y =
+        b.linear(vec![Term::Conv { x: spread, w, window, groups: 1, coeff: 1 }], 0, 6, true, &[1, 3, 5, 5]);
     prove_output(b, y);
 }

@@ -95,15 +95,16 @@ pub(crate) fn junk(p: &Program, layout: &Layout, columns: &mut Columns, tau: Fr)
 }
 
 fn weight(layout: &Layout, columns: &Columns, tensor: TensorId, index: u32) -> Fr {
-    match layout.stored(tensor.0, index) {
-        Some((row, column)) => (0..layout.sized.store_limbs)
-            .map(|i| {
-                let cell = Cell { col: Col::Store(column + i as u16), row };
-                columns.get(cell) * Fr::from(2).pow([u64::from(i * layout.sized.choice.store_limb)])
-            })
-            .sum(),
-        None => columns.source(layout, layout.resolve(Src::Cell { tensor: tensor.0, index })),
-    }
+    let src = layout.resolve(Src::Cell { tensor: tensor.0, index });
+    let stored = match src {
+        Src::Cell { tensor, index } => layout.stored(tensor, index),
+        Src::Const(_) => None,
+    };
+    let Some((row, column)) = stored else { return columns.source(layout, src) };
+    let shift = Fr::from(1u64 << layout.sized.choice.store_limb.min(63));
+    (0..layout.sized.store_limbs as u16)
+        .rev()
+        .fold(Fr::ZERO, |sum, i| sum * shift + columns.get(Cell { col: Col::Store(column + i), row }))
 }
 
 fn combine<K: Ord>(field: &super::factor::Factored<K>, kind: usize) -> Vec<(&K, Fr)> {
