@@ -295,8 +295,9 @@ pub(crate) fn lookups(layout: &Layout, columns: &mut Columns, ch: &ChallengeValu
         let columns = columns_ref;
         let mut steps: Vec<Fr> = Vec::with_capacity((rows - 1) * lanes.len());
         let mut tops: Vec<Fr> = Vec::with_capacity((rows - 1) * lanes.len());
-        for row in 0..rows - 1 {
-            let kind = layout.row_kinds.get(row).copied().unwrap_or(u32::MAX) as usize;
+        let kinds_of_rows = layout.row_kinds.iter().copied().chain(std::iter::repeat(u32::MAX));
+        for (row, kind) in kinds_of_rows.take(rows - 1).enumerate() {
+            let kind = kind as usize;
             for lane in lanes {
                 let (n, d) = match *lane {
                     LookupLane::Range { unit, index } => {

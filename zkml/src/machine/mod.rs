@@ -2,8 +2,8 @@
 //!
 //! One machine runs every model: rows of work units (small groups of cells that check quadratic equations and look values up), store columns
 //! with the weights, running sums that fold both into polynomials at random points, and rows of scalar arithmetic that relate those. A
-//! model is a program of rows for it; what no row needs does not exist. See [`template`] for elements, [`contraction`] for the
-//! identities, [`config`] for the gates, [`table`] for lookups.
+//! model is a program of rows for it; what no row needs does not exist. See `template.rs` for elements, `contraction.rs` for the
+//! identities, `config.rs` for the gates, `table.rs` for lookups.
 //!
 //! # What a proof says
 //!
