@@ -186,13 +186,10 @@ impl<'a, T: DeviceRepr> Ref<'a, T> {
     pub fn as_host(&self) -> Result<&'a [T]> {
         match self.0 {
             Place::Host(values) => Ok(values),
-            Place::Device { raw, start, len } => {
-                raw.host_words().and_then(|words| cast(words, start, len)).ok_or(Error::WrongSpace {
-                    name: raw.name(),
-                    expected: SpaceId::HOST,
-                    found: raw.space(),
-                })
-            }
+            Place::Device { raw, start, len } => raw
+                .host_words()
+                .and_then(|words| cast(words, start, len))
+                .ok_or(Error::WrongSpace { name: raw.name(), expected: SpaceId::HOST, found: raw.space() }),
         }
     }
 }
@@ -273,9 +270,9 @@ impl<'a, T: DeviceRepr> RefMut<'a, T> {
             PlaceMut::Host(values) => Ok(values),
             PlaceMut::Device { raw, start, len } => {
                 let (name, found) = (raw.name(), raw.space());
-                raw.host_words_mut().and_then(|words| cast_mut(words, *start, *len)).ok_or(
-                    Error::WrongSpace { name, expected: SpaceId::HOST, found },
-                )
+                raw.host_words_mut()
+                    .and_then(|words| cast_mut(words, *start, *len))
+                    .ok_or(Error::WrongSpace { name, expected: SpaceId::HOST, found })
             }
         }
     }

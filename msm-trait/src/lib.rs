@@ -147,11 +147,7 @@ where
 ///
 /// # Errors
 /// [`Error::Length`] when a column is longer than the bases or the output has another length than the batch.
-pub fn check_batch<F: DeviceRepr>(
-    bases: usize,
-    scalars: &[Ref<'_, F>],
-    out: usize,
-) -> Result<()> {
+pub fn check_batch<F: DeviceRepr>(bases: usize, scalars: &[Ref<'_, F>], out: usize) -> Result<()> {
     Error::check_len("msm output", scalars.len(), out)?;
     match scalars.iter().find(|column| column.len() > bases) {
         Some(column) => Err(Error::Length { what: "msm scalars", expected: bases, found: column.len() }),

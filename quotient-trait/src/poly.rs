@@ -18,12 +18,7 @@ pub trait PolyOps<F: PrimeField + DeviceRepr>: Debug + Send + Sync {
     ///
     /// # Errors
     /// See the trait.
-    fn linear_combination(
-        &self,
-        queue: &Queue,
-        terms: &[(F, Ref<'_, F>)],
-        out: RefMut<'_, F>,
-    ) -> Result<()>;
+    fn linear_combination(&self, queue: &Queue, terms: &[(F, Ref<'_, F>)], out: RefMut<'_, F>) -> Result<()>;
 
     /// **Mathematical description.** `out[q] = Σ_j polys[p_q][j] · x_q^j` for `queries[q] = (p_q, x_q)`; an index out of range
     /// is [`parhelion_hal::Error::Invalid`].

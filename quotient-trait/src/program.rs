@@ -113,9 +113,7 @@ impl Step {
     /// The operands, in order.
     pub fn sources(&self) -> impl Iterator<Item = Source> {
         let (a, b, c) = match *self {
-            Step::Add { a, b, .. } | Step::Sub { a, b, .. } | Step::Mul { a, b, .. } => {
-                (a, Some(b), None)
-            }
+            Step::Add { a, b, .. } | Step::Sub { a, b, .. } | Step::Mul { a, b, .. } => (a, Some(b), None),
             Step::MulAdd { a, b, c, .. } => (a, Some(b), Some(c)),
             Step::Square { a, .. } | Step::Double { a, .. } | Step::Negate { a, .. } => (a, None, None),
         };
@@ -212,18 +210,15 @@ impl<F: PrimeField> Program<F> {
                 }
                 self.check_source(step, source_, &uniform, &[])?;
             }
-            *uniform
-                .get_mut(s.dst() as usize)
-                .ok_or(ProgramError::Register { step, register: s.dst() })? = true;
+            *uniform.get_mut(s.dst() as usize).ok_or(ProgramError::Register { step, register: s.dst() })? =
+                true;
         }
         let mut rows = vec![false; self.registers as usize];
         for (step, s) in self.steps.iter().enumerate() {
             for source_ in s.sources() {
                 self.check_source(step, source_, &uniform, &rows)?;
             }
-            *rows
-                .get_mut(s.dst() as usize)
-                .ok_or(ProgramError::Register { step, register: s.dst() })? = true;
+            *rows.get_mut(s.dst() as usize).ok_or(ProgramError::Register { step, register: s.dst() })? = true;
         }
         self.results.iter().try_for_each(|r| self.check_source(usize::MAX, *r, &uniform, &rows))
     }

@@ -4,8 +4,8 @@
 pub mod exec;
 pub mod float;
 pub mod input;
-pub mod onnx;
 pub mod machine;
+pub mod onnx;
 pub mod qir;
 pub mod quant;
 pub mod session;
