@@ -61,13 +61,15 @@ fn every_example_has_a_plan_whose_constraints_hold() {
             report.choice,
         );
         if std::env::var("LAYERS").is_ok() {
-            for l in report.layers.iter().filter(|l| l.share > 0.005) {
+            for l in report.layers.iter().filter(|l| l.share > 0.002 || l.scalar_rows > 300) {
                 println!(
-                    "    {:40} {:8} elements {:8} rows {:5.1} %",
+                    "    {:40} {:8} elements {:8} cells {:8} rows {:5.1} % scalars {}",
                     l.name,
                     l.elements,
+                    l.cells,
                     l.rows,
-                    100.0 * l.share
+                    100.0 * l.share,
+                    l.scalar_rows
                 );
             }
         }
@@ -95,12 +97,22 @@ fn every_example_has_a_plan_whose_constraints_hold() {
             let key = keygen(engine(), &srs(plan.k()), &plan).unwrap();
             let made = start.elapsed();
             match prove(engine(), &key, &plan, &trace.values, ProofTranscript::Blake2b, rng(1)) {
-                Ok(proof) => println!(
-                    "    keys {made:?} witness {:?} proof {} B\n{}",
-                    proof.witness,
-                    proof.bytes.len(),
-                    proof.report
-                ),
+                Ok(proof) => {
+                    println!(
+                        "    keys {made:?} witness {:?} proof {} B, predicted {}\n{}",
+                        proof.witness,
+                        proof.bytes.len(),
+                        report.counts.proof_bytes(),
+                        proof.report
+                    );
+                    let stages: Vec<(&str, f64)> =
+                        proof.report.stages.iter().map(|(s, t)| (s.name(), t.as_secs_f64() * 1e3)).collect();
+                    println!(
+                        "{}",
+                        serde_json::json!({"model": name, "counts": report.counts, "predicted": report.predicted,
+                        "witness": proof.witness.as_secs_f64() * 1e3, "stages": stages, "choice": report.choice})
+                    );
+                }
                 Err(e) => failures.push(format!("{name}: {e}")),
             }
         }

@@ -18,7 +18,7 @@ use halo2_axiom::plonk::{
 use halo2_axiom::poly::Rotation;
 
 use super::factor::Factored;
-use super::layout::{BulkSlot, Col, LANES, Layout, LookupLane, Mono, ScalarSlot, UnitSlot};
+use super::layout::{BulkSlot, Col, Layout, LookupLane, Mono, ScalarSlot, UnitSlot};
 use super::lowered::Base;
 use super::pack::UnitShape;
 
@@ -224,14 +224,34 @@ impl MachineConfig {
                 if !layout.unit_field.slots.keys().any(|slot| chosen(slot).is_some()) {
                     continue;
                 }
+                let slots: Vec<(&UnitSlot, Mono)> =
+                    layout.unit_field.slots.keys().filter_map(|s| Some((s, chosen(s)?))).collect();
+                let terms: usize = slots.iter().map(|(s, _)| layout.unit_field.slots[s].len()).sum();
+                // Units share the coefficients of monomials; one unit alone has fewer products by column.
+                let units = layout.units() as usize;
+                let by_monomial = terms + slots.len() * units < units * (terms + layout.unit_field.columns);
                 meta.create_gate("unit equation", |meta| {
-                    let sum = self.combination(meta, &layout.unit_field, &self.unit_fixed, |meta, slot| {
-                        chosen(slot).map(|mono| self.mono(meta, unit * cells, mono))
-                    });
-                    sum.into_iter().collect::<Vec<_>>()
+                    let total = if by_monomial {
+                        sum(slots.iter().filter_map(|&(slot, mono)| {
+                            let coefficient = self.coefficient(meta, layout, *slot)?;
+                            let value = self.mono(meta, unit * cells, mono);
+                            Some(if mono == Mono::One { coefficient } else { coefficient * value })
+                        }))
+                    } else {
+                        self.combination(meta, &layout.unit_field, &self.unit_fixed, |meta, slot| {
+                            chosen(slot).map(|mono| self.mono(meta, unit * cells, mono))
+                        })
+                    };
+                    total.into_iter().collect::<Vec<_>>()
                 });
             }
         }
+    }
+
+    /// The value of a slot: a combination of fixed columns.
+    fn coefficient(&self, meta: &mut VirtualCells<'_, Fr>, layout: &Layout, wanted: UnitSlot) -> Option<Ex> {
+        let combo = layout.unit_field.slots.get(&wanted)?;
+        sum(combo.iter().map(|&(c, x)| scaled(meta.query_fixed(self.unit_fixed[c], Rotation::cur()), x)))
     }
 
     fn mono(&self, meta: &mut VirtualCells<'_, Fr>, first: u16, mono: Mono) -> Ex {
@@ -374,7 +394,7 @@ impl MachineConfig {
         let Some(challenges) = &self.challenges else { return };
         let cells = layout.sized.shape.cells();
         let shape = layout.sized.shape;
-        for (group, lanes) in layout.lanes.chunks(LANES).enumerate() {
+        for (group, lanes) in layout.lanes.chunks(layout.group()).enumerate() {
             meta.create_gate("lookup", |meta| {
                 let q = meta.query_fixed(self.active, Rotation::cur());
                 let (cur, next) = (
@@ -383,11 +403,8 @@ impl MachineConfig {
                 );
                 let [alpha, beta, gamma] =
                     [challenges.alpha, challenges.beta, challenges.gamma].map(|c| meta.query_challenge(c));
-                let coefficient = |meta: &mut VirtualCells<'_, Fr>, wanted: UnitSlot| {
-                    self.combination(meta, &layout.unit_field, &self.unit_fixed, |_, slot| {
-                        (*slot == wanted).then(|| constant(Fr::one()))
-                    })
-                };
+                let coefficient =
+                    |meta: &mut VirtualCells<'_, Fr>, wanted| self.coefficient(meta, layout, wanted);
                 let mut parts: Vec<(Option<Ex>, Ex)> = Vec::new();
                 for lane in lanes {
                     parts.push(match *lane {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::qir::{OpKind, Program, TensorId, Term};
 
 use super::contraction::positions;
-use super::layout::{BulkSlot, Cell, Col, LANES, Layout, LookupLane, Mono, ScalarSlot, UnitSlot};
+use super::layout::{BulkSlot, Cell, Col, Layout, LookupLane, Mono, ScalarSlot, UnitSlot};
 use super::lowered::{Base, Ref, Src};
 use super::num::fr;
 use super::pack::UnitShape;
@@ -342,5 +342,5 @@ pub(crate) fn lookups(layout: &Layout, columns: &mut Columns, ch: &ChallengeValu
         }
         sums
     };
-    columns.phi = layout.lanes.par_chunks(LANES).map(one).collect();
+    columns.phi = layout.lanes.par_chunks(layout.group()).map(one).collect();
 }

@@ -1,6 +1,6 @@
 //! Columns, rows, fixed values and copies of a lowered program.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use ff::Field;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::factor::{Factored, factor};
 use super::lowered::{Base, Home, Lowered, Mul, Operand, Ref, Src};
 use super::num::{fr, hull};
-use super::pack::{Packed, UnitShape, pack};
+use super::pack::{Code, Packed, UnitShape, pack};
 use super::plan::PlanError;
 use super::table::{Section, Tables};
 use super::template::{Def, Quad, Spec, Template, build};
@@ -32,6 +32,8 @@ pub struct Choice {
     pub store: u32,
     /// Width of a limb of a stored weight.
     pub store_limb: u32,
+    /// Lookup lanes of one running sum; its argument has degree `lanes + 2`.
+    pub lanes: u16,
 }
 
 /// A column of the machine.
@@ -157,6 +159,20 @@ pub(crate) struct Sized {
     pub(crate) bulk_rows: usize,
     pub(crate) table_entries: usize,
     pub(crate) table_sets: usize,
+    pub(crate) figures: Figures,
+    /// Cells of units that are assigned.
+    pub(crate) cells: usize,
+}
+
+/// What the cost of templates on units is estimated from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    /// Different instructions.
+    pub(crate) codes: usize,
+    /// Different monomials of their equations, and those of degree two.
+    pub(crate) monomials: (usize, usize),
+    /// The same of their ports.
+    pub(crate) ports: (usize, usize),
 }
 
 /// A lane of the lookup argument.
@@ -170,9 +186,6 @@ pub(crate) enum LookupLane {
 
 /// Rows at the end that carry blinding: no column is queried at more than three points.
 const BLINDED: usize = 6;
-
-/// Number of lookup lanes of one running sum: with denominators of degree 1 the argument has degree 5.
-pub(crate) const LANES: usize = 3;
 
 impl Sized {
     /// Rows that may hold cells.
@@ -214,6 +227,24 @@ pub(crate) struct Templates {
     placed: Arc<Vec<Placed>>,
     spec_of: Arc<Vec<u32>>,
     tables: Tables,
+    figures: Figures,
+}
+
+fn figures(placed: &[Placed]) -> Figures {
+    let codes: HashSet<&Code> = placed.iter().flat_map(|p| &p.packed.codes).collect();
+    let (mut equations, mut ports) = (BTreeSet::new(), BTreeSet::new());
+    for code in &codes {
+        for (i, eq) in code.eqs.iter().enumerate() {
+            equations.extend(terms(eq).into_iter().map(|(m, _)| (i, m)));
+        }
+        ports.extend(code.port.iter().flat_map(terms).map(|(m, _)| m));
+    }
+    let quadratic = |m: &Mono| matches!(m, Mono::Quad(..));
+    Figures {
+        codes: codes.len(),
+        monomials: (equations.len(), equations.iter().filter(|(_, m)| quadratic(m)).count()),
+        ports: (ports.len(), ports.iter().filter(|m| quadratic(m)).count()),
+    }
 }
 
 /// Builds and packs all templates; `None` where one does not fit on units of this shape.
@@ -263,6 +294,7 @@ pub(crate) fn place(l: &Lowered, limb: u32, ranges: u16, plain: u16) -> Option<T
     Some(Templates {
         equal: equal.len(),
         shape,
+        figures: figures(&placed),
         placed: Arc::new(placed),
         spec_of: Arc::new(spec_of),
         tables,
@@ -295,6 +327,9 @@ pub(crate) fn size(l: &Lowered, t: &Templates, mut choice: Choice, max_k: u32) -
         (s.span / l.units) as usize * t.placed[spec as usize].packed.codes.len()
     };
     let unit_rows = l.strips.iter().zip(t.spec_of.iter()).map(|(s, &spec)| rows_of(s, spec)).sum();
+    let cells_of = |spec: u32| t.placed[spec as usize].packed.places.iter().map(Vec::len).sum::<usize>();
+    let cells =
+        l.strips.iter().zip(t.spec_of.iter()).map(|(s, &spec)| s.span as usize * cells_of(spec)).sum();
     let per_row = (choice.store / store_limbs).max(1) as usize;
     let bulk_rows = l.bulks.iter().map(|b| b.elements.len().div_ceil(per_row)).sum::<usize>()
         + l.junks.iter().map(|j| j.positions as usize).sum::<usize>();
@@ -318,6 +353,8 @@ pub(crate) fn size(l: &Lowered, t: &Templates, mut choice: Choice, max_k: u32) -
         tables: Arc::new(tables),
         store_section,
         store_limbs,
+        figures: t.figures,
+        cells,
         unit_rows,
         bulk_rows,
         table_entries,
@@ -461,8 +498,13 @@ impl Layout {
         !self.lowered.junks.is_empty()
     }
 
+    /// Lookup lanes of one running sum.
+    pub(crate) fn group(&self) -> usize {
+        usize::from(self.sized.choice.lanes.max(1))
+    }
+
     pub(crate) fn phis(&self) -> usize {
-        self.lanes.len().div_ceil(LANES)
+        self.lanes.len().div_ceil(self.group())
     }
 
     pub(crate) fn sweeping(&self, lane: u8) -> bool {

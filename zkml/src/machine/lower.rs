@@ -10,7 +10,7 @@ use super::fold::{Exps, Folder};
 use super::lowered::{Accumulate, Bulk, Home, Lowered, Operand, Src, Strip, Virtual};
 use super::plan::{PlanError, Vis, Visibility};
 use super::table::Function;
-use super::template::Spec;
+use super::template::{Affine, Spec};
 
 /// A Linear whose accumulators are folded.
 pub(super) struct Task {
@@ -43,6 +43,8 @@ pub(super) struct Lowerer<'a> {
     pub(super) tasks: Vec<Task>,
     /// Tensors that are weights, or views of weights.
     weighty: Vec<bool>,
+    /// Tensors without cells: sums that only one table reads.
+    inlined: Vec<bool>,
     pub(super) sorts: Vec<Sorting>,
 }
 
@@ -123,9 +125,29 @@ impl<'a> Lowerer<'a> {
         self.strip(None, &name, spec, vec![Operand::Own(tensor)], vec![tensor], n);
     }
 
+    /// The operand of a table: its cells, or those of the sum that it is.
+    fn argument(&self, x: TensorId) -> (Affine, Vec<Operand>) {
+        let producer = self.p.ops.iter().find(|op| op.outputs.contains(&x));
+        match producer.map(|op| &op.kind) {
+            Some(OpKind::Linear { terms, constant, .. }) if self.inlined[x.0 as usize] => {
+                let shape = &self.p.tensor(x).shape;
+                let scaled = terms.iter().filter_map(|t| match t {
+                    Term::Scale { x, coeff } => Some((*coeff, self.spread(*x, shape))),
+                    _ => None,
+                });
+                let (scales, operands) = scaled.unzip();
+                (Affine { scales, constant: *constant }, operands)
+            }
+            _ => (Affine::cell(), vec![Operand::Each(self.sources(x).into())]),
+        }
+    }
+
     fn op(&mut self, at: u32) -> Result<(), PlanError> {
         let op = &self.p.ops[at as usize];
         let out = op.outputs[0].0;
+        if self.inlined[out as usize] {
+            return Ok(());
+        }
         let t = &self.p.tensors[out as usize];
         let (n, shape) = (t.len(), t.shape.clone());
         match &op.kind {
@@ -206,8 +228,8 @@ impl<'a> Lowerer<'a> {
             OpKind::Lookup { x, table } => {
                 let first = self.p.tensor(*x).lo;
                 let table = self.function(Function { first, values: table.clone(), second: None });
-                let operand = Operand::Each(self.sources(*x).into());
-                self.strip(Some(at), &op.name, Spec::Lookup { table }, vec![operand], vec![out], n);
+                let (x, operands) = self.argument(*x);
+                self.strip(Some(at), &op.name, Spec::Lookup { x, table }, operands, vec![out], n);
             }
             OpKind::Interpolate { x, step, guard, first_key, values, slopes } => {
                 let table = self.function(Function {
@@ -215,14 +237,14 @@ impl<'a> Lowerer<'a> {
                     values: values.clone(),
                     second: Some(slopes.clone()),
                 });
-                let operand = Operand::Each(self.sources(*x).into());
-                let spec = Spec::Interpolate { table, step: *step, guard: *guard, lo: t.lo, hi: t.hi };
-                self.strip(Some(at), &op.name, spec, vec![operand], vec![out], n);
+                let (x, operands) = self.argument(*x);
+                let spec = Spec::Interpolate { x, table, step: *step, guard: *guard, lo: t.lo, hi: t.hi };
+                self.strip(Some(at), &op.name, spec, operands, vec![out], n);
             }
             OpKind::Step { x } => {
                 let (lo, hi) = (self.p.tensor(*x).lo, self.p.tensor(*x).hi);
-                let operand = Operand::Each(self.sources(*x).into());
-                self.strip(Some(at), &op.name, Spec::Step { lo, hi }, vec![operand], vec![out], n);
+                let (x, operands) = self.argument(*x);
+                self.strip(Some(at), &op.name, Spec::Step { x, lo, hi }, operands, vec![out], n);
             }
             OpKind::Div { num, den } => {
                 let spec = Spec::Div { q_lo: t.lo, q_hi: t.hi, den_hi: self.p.tensor(*den).hi };
@@ -578,6 +600,57 @@ fn weighty(p: &Program) -> Vec<bool> {
     out
 }
 
+/// Sums of few tensors that are nothing but the operand of one table: those have no cells of their own.
+fn inlined(p: &Program) -> Vec<bool> {
+    let mut readers = vec![0usize; p.tensors.len()];
+    let mut tables = vec![0usize; p.tensors.len()];
+    for op in &p.ops {
+        reads(&op.kind).into_iter().for_each(|id| readers[id.0 as usize] += 1);
+        if let OpKind::Lookup { x, .. } | OpKind::Interpolate { x, .. } | OpKind::Step { x } = &op.kind {
+            tables[x.0 as usize] += 1;
+        }
+    }
+    p.outputs.iter().for_each(|id| readers[id.0 as usize] += 2);
+    let mut out = vec![false; p.tensors.len()];
+    for op in &p.ops {
+        if let OpKind::Linear { terms, shift: 0, activation: Activation::None, .. } = &op.kind {
+            let id = op.outputs[0].0 as usize;
+            let few = (1..=INLINED).contains(&terms.len());
+            out[id] = few
+                && (readers[id], tables[id]) == (1, 1)
+                && terms.iter().all(|t| matches!(t, Term::Scale { .. }));
+        }
+    }
+    out
+}
+
+/// The tensors that an operation reads.
+fn reads(kind: &OpKind) -> Vec<TensorId> {
+    match kind {
+        OpKind::View { sources, .. } => sources.clone(),
+        OpKind::Linear { terms, .. } => terms
+            .iter()
+            .flat_map(|t| match *t {
+                Term::Einsum { a, b, .. } | Term::Product { a, b, .. } => vec![a, b],
+                Term::Conv { x, w, .. } => vec![x, w],
+                Term::SumPool { x, .. } | Term::Sum { x, .. } | Term::Scale { x, .. } => vec![x],
+            })
+            .collect(),
+        OpKind::Div { num, den } => vec![*num, *den],
+        OpKind::Gather { data, index } => vec![*data, *index],
+        OpKind::Lookup { x, .. }
+        | OpKind::Interpolate { x, .. }
+        | OpKind::Step { x }
+        | OpKind::Sqrt { x }
+        | OpKind::Max { x }
+        | OpKind::ArgMax { x, .. }
+        | OpKind::Sort { x, .. } => vec![*x],
+    }
+}
+
+/// How many operands a sum without cells may have.
+const INLINED: usize = 3;
+
 /// Whether a broadcast operand varies along axes of τ only.
 fn is_bias(axes: &[Axis], shape: &[usize], x: &[usize]) -> bool {
     let missing = shape.len() - x.len().min(shape.len());
@@ -613,6 +686,7 @@ pub(crate) fn lower(p: &Program, visibility: Visibility, units: u32) -> Result<L
         dynamics: 0,
         tasks: Vec::new(),
         weighty: weighty(p),
+        inlined: inlined(p),
         sorts: Vec::new(),
     };
     for &input in &p.inputs {

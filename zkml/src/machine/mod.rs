@@ -28,6 +28,7 @@ mod check;
 mod circuit;
 mod config;
 mod contraction;
+mod cost;
 mod factor;
 mod fold;
 mod identity;
@@ -48,6 +49,7 @@ mod witness;
 pub use check::{Bench, MockError, Violation, mock};
 pub use circuit::{MachineParams, ModelCircuit, Overrides};
 pub use config::MachineConfig;
+pub use cost::{Counts, Prediction, Rates};
 pub use layout::{Cell, Choice, Col};
 pub use plan::{
     LayerReport, Plan, PlanError, PlanOptions, PlanReport, ProveError, Vis, Visibility, plan, plan_shared,

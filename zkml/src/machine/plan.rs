@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::qir::Program;
 
+use super::cost::{Counts, Prediction, Rates};
 use super::layout::{Choice, Layout, Sized, lay_out, place, size};
 use super::lower::lower;
 use super::lowered::Lowered;
@@ -219,8 +220,12 @@ pub struct PlanReport {
     pub stored_weights: usize,
     /// The planner's numbers.
     pub choice: Choice,
-    /// Relative cost that the planner minimised.
+    /// Predicted time of a proof, in milliseconds.
     pub cost: f64,
+    /// What a proof is made of.
+    pub counts: Counts,
+    /// The predicted time by stage.
+    pub predicted: Prediction,
     /// Per operation.
     pub layers: Vec<LayerReport>,
 }
@@ -325,6 +330,8 @@ impl Plan {
                 share: rows as f64 / s.unit_rows.max(1) as f64,
             });
         }
+        let counts = Counts::of(l);
+        let predicted = Rates::default().predict(&counts);
         PlanReport {
             k: s.choice.k,
             advice: s.shape.cells() as usize * s.choice.units as usize + private_store + s.table_sets,
@@ -346,7 +353,9 @@ impl Plan {
             usable_rows: s.usable(),
             stored_weights: l.lowered.bulks.iter().map(|b| b.elements.len()).sum(),
             choice: s.choice,
-            cost: cost(&l.lowered, s),
+            cost: predicted.total(),
+            counts,
+            predicted,
             layers,
         }
     }
@@ -407,36 +416,12 @@ pub fn plan_shared(
     Ok(Plan { program, visibility: *visibility, layout: Arc::new(layout) })
 }
 
-/// Relative cost of proving: columns by the width of their scalars, times rows.
-fn cost(l: &Lowered, s: &Sized) -> f64 {
-    let n = (1u64 << s.choice.k) as f64;
-    let log = f64::from(s.choice.k);
-    let units = f64::from(s.choice.units);
-    let cells = units * f64::from(s.shape.cells());
-    let store = f64::from(s.choice.store);
-    let lanes = s.lanes(l.store_fixed).len() as f64;
-    let phis = (lanes / 3.0).ceil();
-    let third = f64::from(u8::from(!l.junks.is_empty()));
-    let bulk = f64::from(u8::from(!l.bulks.is_empty() || !l.junks.is_empty()));
-    let sweeps = 2.0 * f64::from(u8::from(!l.sweeps.is_empty()));
-    let scalars = 3.0 * f64::from(u8::from(!l.scalars.is_empty()));
-    let full = phis + third + bulk + sweeps + scalars;
-    let equality = units * s.equal as f64 + bulk + sweeps + scalars + 2.0;
-    let products = (equality / 3.0).ceil();
-    let fixed = 12.0 + 4.0 * s.table_sets as f64;
-    // Per row: commitments by width, transforms of every column to the quotient's domain, terms of the quotient.
-    let small = cells + if l.store_fixed { 0.0 } else { store } + s.table_sets as f64;
-    let commits = 0.35 * small + (full + products + 6.0) * (1.0 + 2.0 / log);
-    let transforms = 0.03 * log * (small + full + products + 0.5 * (fixed + equality + store));
-    let quotient = 0.08 * (4.0 * lanes + 3.0 * cells + 2.0 * store + 2.0 * equality + 20.0);
-    n * (commits + transforms + quotient) + 400.0 * (small + full + products + fixed)
-}
-
 fn search(
     program: &Program,
     visibility: Visibility,
     options: &PlanOptions,
 ) -> Result<(Lowered, Sized), PlanError> {
+    let rates = Rates::default();
     let counts: Vec<u32> = options.units.map_or_else(|| vec![1, 2, 4, 8], |u| vec![u.clamp(1, 64)]);
     let mut best: Option<(f64, Lowered, Sized)> = None;
     let mut error = PlanError::TooLarge { max_k: options.max_k };
@@ -469,8 +454,16 @@ fn search(
                     let Some(templates) = place(&lowered, limb, ranges, plain) else { continue };
                     for store in [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64] {
                         for store_limb in [weight_bits.clamp(2, 18), limb] {
-                            let choice =
-                                Choice { k: options.min_k, limb, units, ranges, plain, store, store_limb };
+                            let choice = Choice {
+                                k: options.min_k,
+                                limb,
+                                units,
+                                ranges,
+                                plain,
+                                store,
+                                store_limb,
+                                lanes: 3,
+                            };
                             let mut k = options.min_k;
                             for _ in 0..6 {
                                 // More rows mean fewer sets of tables.
@@ -481,7 +474,7 @@ fn search(
                                 k = sized.choice.k + 1;
                                 let sets = sized.table_sets;
                                 if sets <= 8 {
-                                    let cost = cost(&lowered, &sized);
+                                    let cost = rates.predict(&Counts::estimate(&lowered, &sized)).total();
                                     if found.as_ref().is_none_or(|(c, _)| cost < *c) {
                                         found = Some((cost, sized));
                                     }

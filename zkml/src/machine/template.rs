@@ -142,6 +142,20 @@ pub(crate) struct Template {
     pub(crate) wires: u16,
 }
 
+/// `constant + Σ scale·w`: an operand that is a sum of cells and has none of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Affine {
+    pub(crate) scales: Vec<i64>,
+    pub(crate) constant: i64,
+}
+
+impl Affine {
+    /// A cell.
+    pub(crate) fn cell() -> Self {
+        Affine { scales: vec![1], constant: 0 }
+    }
+}
+
 /// What an element computes; a template for each limb width follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Spec {
@@ -161,11 +175,11 @@ pub(crate) enum Spec {
         relu: bool,
     },
     /// A table.
-    Lookup { table: u32 },
+    Lookup { x: Affine, table: u32 },
     /// Piecewise linear.
-    Interpolate { table: u32, step: u32, guard: u32, lo: i64, hi: i64 },
+    Interpolate { x: Affine, table: u32, step: u32, guard: u32, lo: i64, hi: i64 },
     /// 1 where x ≥ 0.
-    Step { lo: i64, hi: i64 },
+    Step { x: Affine, lo: i64, hi: i64 },
     /// ⌊num / den⌋.
     Div { q_lo: i64, q_hi: i64, den_hi: i64 },
     /// ⌊√x⌋.
@@ -206,6 +220,30 @@ impl Builder<'_> {
 
     fn quad(&mut self, q: Quad) -> Var {
         self.def(Def::Quad(q))
+    }
+
+    /// The expression of an operand, and a variable with its value, which is a cell only where the operand is one.
+    fn affine(&mut self, x: &Affine) -> (Quad, Var) {
+        let sum = x.scales.iter().fold(Quad::constant(x.constant.into()), |sum, &c| {
+            let w = self.wire();
+            sum.add(c.into(), w)
+        });
+        match (sum.lin.as_slice(), sum.constant) {
+            (&[(1, w)], 0) => (sum, w),
+            _ => {
+                let v = self.quad(sum.clone());
+                (sum, v)
+            }
+        }
+    }
+
+    /// A cell with the value of an operand.
+    fn cell(&mut self, x: &Affine) -> Var {
+        let (sum, v) = self.affine(x);
+        if sum != Quad::var(v) {
+            self.zero(sum.add(-1, v));
+        }
+        v
     }
 
     fn zero(&mut self, q: Quad) {
@@ -322,15 +360,15 @@ pub(crate) fn build(spec: &Spec, limb: u32, room: usize, tables: &mut Tables) ->
             }
             linear(&mut b, swept, sum, shift, pre_lo.into(), pre_hi.into(), relu, room);
         }
-        Spec::Lookup { table } => {
-            let x = b.wire();
+        Spec::Lookup { ref x, table } => {
+            let x = b.cell(x);
             let section = Section::Function { table };
             let y = b.def(Def::Table(section, x, 0));
             b.function(section, x, y, None);
             b.out(y);
         }
-        Spec::Interpolate { table, step, guard, lo, hi } => {
-            let x = b.wire();
+        Spec::Interpolate { ref x, table, step, guard, lo, hi } => {
+            let (sum, x) = b.affine(x);
             let key = b.def(Def::Shr(x, step));
             let section = Section::Function { table };
             let value = b.def(Def::Table(section, key, 0));
@@ -338,21 +376,20 @@ pub(crate) fn build(spec: &Spec, limb: u32, room: usize, tables: &mut Tables) ->
             b.function(section, key, value, Some(slope));
             let rem = b.quad(Quad::var(x).add(-(1 << step), key));
             let rem_limbs = b.exact(rem, step);
-            b.zero(rem_limbs.clone().add(1 << step, key).add(-1, x));
+            b.zero(rem_limbs.clone().add(1 << step, key).plus(-1, &sum));
             let blend = Quad::default().add(1 << step, value).plus(1, &rem_limbs.times(1, slope));
-            let blended = b.quad(blend.clone());
-            b.zero(blend.add(-1, blended));
-            linear(&mut b, false, Quad::var(blended), step + guard, lo.into(), hi.into(), false, room);
+            linear(&mut b, false, blend, step + guard, lo.into(), hi.into(), false, room);
         }
-        Spec::Step { lo, hi } => {
-            let x = b.wire();
+        Spec::Step { ref x, lo, hi } => {
             if single(lo.min(-1).into(), hi.into(), limb) {
+                let x = b.cell(x);
                 let y = b.def(Def::Positive(x));
                 b.function(Section::Sign { bits: limb }, x, y, None);
                 b.out(y);
             } else {
+                let (sum, x) = b.affine(x);
                 let (limbs, bit) = b.signed(x, lo.into(), hi.into());
-                b.zero(limbs.add(-1, x));
+                b.zero(limbs.plus(-1, &sum));
                 b.out(bit);
             }
         }
