@@ -1,0 +1,2 @@
+// The kernels as plain C++: see platform.cuh.
+#include "api.cu"

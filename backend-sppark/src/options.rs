@@ -1,0 +1,97 @@
+//! What a user may choose, and the environment variables that choose it.
+
+use std::ffi::OsString;
+
+/// Settings of the backend.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct SpparkOptions {
+    /// Most bytes of a device's memory to use: `PARHELION_SPPARK_MEMORY`, such as `8G`. Without it, nine tenths of what is free when
+    /// the device is opened.
+    pub memory: Option<u64>,
+    /// log₂ of the radix of a pass of a transform, 1 to 4: `PARHELION_SPPARK_RADIX`. More takes more registers and fewer passes.
+    pub radix: Option<u32>,
+}
+
+impl SpparkOptions {
+    /// The settings of the process's environment.
+    ///
+    /// # Errors
+    /// The variable that does not parse, and why, in words.
+    pub fn from_env() -> Result<Self, String> {
+        Self::from_source(|name| std::env::var_os(name))
+    }
+
+    /// The settings of any set of variables. Empty ones count as unset.
+    ///
+    /// # Errors
+    /// As [`SpparkOptions::from_env`].
+    pub fn from_source(get: impl Fn(&str) -> Option<OsString>) -> Result<Self, String> {
+        let text = |name: &'static str| match get(name).filter(|value| !value.is_empty()) {
+            None => Ok(None),
+            Some(value) => match value.into_string() {
+                Ok(value) => Ok(Some((name, value.trim().to_owned()))),
+                Err(value) => Err(format!("{name}={}: not valid Unicode", value.to_string_lossy())),
+            },
+        };
+        let memory = match text("PARHELION_SPPARK_MEMORY")? {
+            None => None,
+            Some((name, value)) => {
+                let bytes = bytes(&value).filter(|bytes| *bytes > 0);
+                Some(bytes.ok_or_else(|| format!("{name}={value}: expected bytes, such as 512M or 8G"))?)
+            }
+        };
+        let radix = match text("PARHELION_SPPARK_RADIX")? {
+            None => None,
+            Some((name, value)) => match value.parse::<u32>() {
+                Ok(radix @ 1..=4) => Some(radix),
+                _ => return Err(format!("{name}={value}: expected an integer from 1 to 4")),
+            },
+        };
+        Ok(SpparkOptions { memory, radix })
+    }
+}
+
+/// `4096`, `64K`, `512M`, `8G`, `8GiB`: bytes in powers of 1024.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text.get(digits.len()..)?.to_ascii_uppercase();
+    let shift = match unit.strip_suffix("IB").or(unit.strip_suffix('B')).unwrap_or(&unit) {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return None,
+    };
+    digits.trim().parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(set: &[(&str, &str)]) -> Result<SpparkOptions, String> {
+        SpparkOptions::from_source(|name| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()))
+    }
+
+    #[test]
+    fn variables_set_every_option() {
+        let set = options(&[("PARHELION_SPPARK_MEMORY", "8GiB"), ("PARHELION_SPPARK_RADIX", "4")]);
+        assert_eq!(set, Ok(SpparkOptions { memory: Some(8 << 30), radix: Some(4) }));
+        assert_eq!(options(&[("PARHELION_SPPARK_MEMORY", "")]), Ok(SpparkOptions::default()));
+    }
+
+    #[test]
+    fn a_value_that_does_not_parse_is_named() {
+        for (name, value) in [
+            ("PARHELION_SPPARK_MEMORY", "0"),
+            ("PARHELION_SPPARK_MEMORY", "much"),
+            ("PARHELION_SPPARK_MEMORY", "99999999T"),
+            ("PARHELION_SPPARK_RADIX", "5"),
+            ("PARHELION_SPPARK_RADIX", "-1"),
+        ] {
+            let error = options(&[(name, value)]).unwrap_err();
+            assert!(error.contains(name) && error.contains(value), "{error}");
+        }
+    }
+}
