@@ -385,7 +385,7 @@ impl Bench {
                 *counts.entry(at).or_default() += 1;
             }
         });
-        for column in &mut columns.multiplicity {
+        for column in Arc::make_mut(&mut columns.multiplicity) {
             column.iter_mut().for_each(|m| *m = Fr::ZERO);
         }
         for ((set, row), count) in counts {

@@ -190,6 +190,10 @@ impl MachineConfig {
         config.bulk_gate(meta, layout);
         config.scalar_gates(meta, layout);
         config.lookup_gates(meta, layout);
+        // halo2 caps degrees at 5 unless a circuit asks for more.
+        if layout.lanes.len().min(layout.group()) > 3 {
+            meta.set_minimum_degree(layout.lanes.len().min(layout.group()) + 2);
+        }
         config
     }
 

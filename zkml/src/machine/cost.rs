@@ -62,16 +62,9 @@ impl Counts {
         let lanes = [layout.sweeping(0), layout.sweeping(1)];
         let quadratic =
             layout.unit_field.slots.keys().any(|s| matches!(s, UnitSlot::Port(.., Mono::Quad(..))));
-        Self::assemble(
-            l,
-            s,
-            &layout.lanes,
-            lanes,
-            fixed,
-            quadratic,
-            layout.equal.len(),
-            work(&layout.unit_field),
-        )
+        let equality = if layout.equal.is_empty() { equality(l, s, lanes) } else { layout.equal.len() };
+        let work = work(&layout.unit_field);
+        Self::assemble(l, s, &layout.lanes, lanes, fixed, quadratic, equality, work)
     }
 
     /// Of a candidate, before it is laid out.
@@ -87,9 +80,7 @@ impl Counts {
             + 1;
         let lanes = [0, 1].map(|lane| l.sweeps.iter().any(|s| s.lane == lane));
         let work = (1 + units) * f.monomials.0 + units * (f.monomials.1 + f.ports.0 + f.ports.1) + f.codes;
-        let bulk = usize::from(!l.bulks.is_empty() || !l.junks.is_empty());
-        let late = bulk + lanes.iter().filter(|l| **l).count() + if scalars { 3 } else { 0 };
-        let equality = units * s.equal + late + 1 + usize::from(!l.public.is_empty());
+        let equality = equality(l, s, lanes);
         Self::assemble(l, s, &s.lanes(l.store_fixed), lanes, fixed, f.ports.1 > 0, equality, work)
     }
 
@@ -176,7 +167,7 @@ pub struct Rates {
     pub product: u64,
     /// Evaluating a polynomial at a point and combining it for the opening, per coefficient.
     pub opening: u64,
-    /// What each column costs however short it is.
+    /// What each commitment costs however short it is.
     pub column: u64,
     /// What each proof costs.
     pub proof: u64,
@@ -185,14 +176,14 @@ pub struct Rates {
 impl Default for Rates {
     fn default() -> Self {
         Rates {
-            narrow_cell: 100_000,
-            full_cell: 150_000,
-            narrow: 100_000,
+            narrow_cell: 60_000,
+            full_cell: 200_000,
+            narrow: 120_000,
             full: 1_000_000,
-            butterfly: 1_500,
-            product: 3_000,
-            opening: 10_000,
-            column: 20_000_000,
+            butterfly: 2_500,
+            product: 1_800,
+            opening: 29_000,
+            column: 150_000_000,
             proof: 3_000_000_000,
         }
     }
@@ -251,14 +242,26 @@ impl Rates {
         Prediction {
             synthesis: ms(narrow_cells, self.narrow_cell) + ms(full_cells, self.full_cell),
             commit: ms(narrow_cells, self.narrow) + ms(full_cells, self.full) + ms(advice, self.column),
-            permutation: ms((running + 1.0) * n, self.full) + ms(4.0 * factors * n, self.product),
+            permutation: ms((running + 1.0) * n, self.full)
+                + ms(running + 1.0, self.column)
+                + ms(4.0 * factors * n, self.product),
             interpolation: ms(columns * transform, self.butterfly),
             quotient: cosets
                 * (ms((all + 1.0) * transform, self.butterfly)
                     + ms(n * (c.products as f64 + 3.0 * c.equality as f64), self.product)),
-            commit_quotient: ms(cosets * n, self.full),
-            opening: ms(n * all, self.opening) + ms(2.0 * n, self.full),
-            constant: ms(1.0, self.proof) + ms(all, self.column),
+            commit_quotient: ms(cosets * n, self.full) + ms(cosets, self.column),
+            opening: ms(n * all, self.opening) + ms(2.0 * n, self.full) + ms(2.0, self.column),
+            constant: ms(1.0, self.proof),
         }
     }
+}
+
+/// Columns of the permutation argument, before copies are known.
+fn equality(l: &Lowered, s: &Sized, lanes: [bool; 2]) -> usize {
+    let bulk = usize::from(!l.bulks.is_empty() || !l.junks.is_empty());
+    let swept = lanes.iter().filter(|l| **l).count();
+    let scalars =
+        2 * usize::from(!l.scalars.is_empty()) + usize::from(l.scalars.iter().any(|r| r.b.is_some()));
+    let constants = 1;
+    s.choice.units as usize * s.equal + bulk + swept + scalars + constants + usize::from(!l.public.is_empty())
 }

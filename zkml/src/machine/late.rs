@@ -12,6 +12,7 @@ use super::layout::{BulkSlot, Cell, Col, Layout, LookupLane, Mono, ScalarSlot, U
 use super::lowered::{Base, Ref, Src};
 use super::num::fr;
 use super::pack::UnitShape;
+use super::table::Section;
 use super::witness::Columns;
 
 /// Values of the challenges.
@@ -51,42 +52,55 @@ pub(crate) fn junk(p: &Program, layout: &Layout, columns: &mut Columns, tau: Fr)
         let size = places.kernel.len();
         let powers: Vec<Fr> =
             std::iter::successors(Some(Fr::ONE), |x| Some(*x * tau)).take(ys[1].max(xs[1])).collect();
-        let mut full = vec![Fr::ZERO; places.total as usize];
-        for c in 0..xs[1] {
-            let kernel: Vec<Fr> = match w {
-                None => vec![powers[c]; size],
-                Some(w) => {
-                    let ws = &p.tensor(w).shape;
-                    let (per_group, inputs) = (ws[0] / groups, ws[1]);
-                    let group = c / inputs;
-                    (0..size)
-                        .map(|k| {
-                            (0..per_group)
-                                .map(|o| {
-                                    let o = group * per_group + o;
-                                    let index = ((o * inputs + c % inputs) * size + k) as u32;
-                                    weight(layout, columns, w, index) * powers[o]
-                                })
-                                .sum()
-                        })
-                        .collect()
-                }
-            };
-            let from = (junk.batch as usize * xs[1] + c) * area;
-            for i in 0..area {
-                let src = layout.resolve(Src::Cell { tensor: x.0, index: (from + i) as u32 });
-                let v = columns.source(layout, src);
-                if bool::from(v.is_zero()) {
-                    continue;
-                }
-                for (k, &factor) in kernel.iter().enumerate() {
-                    let position = (places.input[i] + places.kernel[k]) as usize;
-                    if !junk.wanted[position] {
-                        full[position] += v * factor;
+        let channels = {
+            let columns = &*columns;
+            let (powers, places) = (&powers, &places);
+            (0..xs[1]).into_par_iter().fold(
+                move || vec![Fr::ZERO; places.total as usize],
+                move |mut full, c| {
+                    let kernel: Vec<Fr> = match w {
+                        None => vec![powers[c]; size],
+                        Some(w) => {
+                            let ws = &p.tensor(w).shape;
+                            let (per_group, inputs) = (ws[0] / groups, ws[1]);
+                            let group = c / inputs;
+                            let folded = |k: usize| {
+                                (0..per_group)
+                                    .map(|o| {
+                                        let o = group * per_group + o;
+                                        let index = ((o * inputs + c % inputs) * size + k) as u32;
+                                        weight(layout, columns, w, index) * powers[o]
+                                    })
+                                    .sum()
+                            };
+                            (0..size).map(folded).collect()
+                        }
+                    };
+                    let from = (junk.batch as usize * xs[1] + c) * area;
+                    for i in 0..area {
+                        let src = layout.resolve(Src::Cell { tensor: x.0, index: (from + i) as u32 });
+                        let v = columns.source(layout, src);
+                        if bool::from(v.is_zero()) {
+                            continue;
+                        }
+                        for (k, &factor) in kernel.iter().enumerate() {
+                            let position = (places.input[i] + places.kernel[k]) as usize;
+                            if !junk.wanted[position] {
+                                full[position] += v * factor;
+                            }
+                        }
                     }
-                }
-            }
-        }
+                    full
+                },
+            )
+        };
+        let full = channels.reduce(
+            || vec![Fr::ZERO; places.total as usize],
+            |mut x, y| {
+                x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+                x
+            },
+        );
         let coeff = fr(coeff.into());
         for (position, value) in full.into_iter().enumerate() {
             columns.junk[layout.junk_row(at, position as u32) as usize] = value * coeff;
@@ -153,19 +167,29 @@ pub(crate) fn fold(layout: &Layout, columns: &mut Columns, ch: &ChallengeValues)
                 (mul, port)
             })
             .collect();
+        let steps: Vec<(Fr, Fr)> = {
+            let columns = &*columns;
+            layout
+                .row_kinds
+                .par_iter()
+                .enumerate()
+                .map(|(row, &kind)| {
+                    let Some((mul, port)) = kinds.get(kind as usize) else { return (Fr::ZERO, Fr::ZERO) };
+                    let mut sum = Fr::ZERO;
+                    for &(m, x, weight) in port {
+                        let mut total = Fr::ZERO;
+                        for unit in (0..units).rev() {
+                            total = total * weight + mono(columns, unit * cells, m, row);
+                        }
+                        sum += x * total;
+                    }
+                    (*mul, sum)
+                })
+                .collect()
+        };
         let mut u = vec![Fr::ZERO; rows];
-        for row in 0..rows - 1 {
-            let Some(&kind) = layout.row_kinds.get(row) else { break };
-            let Some((mul, port)) = kinds.get(kind as usize) else { continue };
-            let mut next = u[row] * mul;
-            for &(m, x, weight) in port {
-                let mut total = Fr::ZERO;
-                for unit in (0..units).rev() {
-                    total = total * weight + mono(columns, unit * cells, m, row);
-                }
-                next += x * total;
-            }
-            u[row + 1] = next;
+        for (row, (mul, sum)) in steps.into_iter().enumerate().take(rows - 1) {
+            u[row + 1] = u[row] * mul + sum;
         }
         columns.lanes[lane as usize] = u;
     }
@@ -177,24 +201,32 @@ pub(crate) fn fold(layout: &Layout, columns: &mut Columns, ch: &ChallengeValues)
         let kinds: Vec<Vec<(BulkSlot, Fr)>> = (0..layout.bulk_field.values.len())
             .map(|kind| combine(&layout.bulk_field, kind).into_iter().map(|(s, x)| (*s, x)).collect())
             .collect();
+        let steps: Vec<(Fr, Fr)> = {
+            let columns = &*columns;
+            let one = |(row, &kind): (usize, &u8)| {
+                let (mut mul, mut sum) = (Fr::ZERO, Fr::ZERO);
+                for &(slot, x) in &kinds[kind as usize] {
+                    match slot {
+                        BulkSlot::Tau => mul += x * tau_row,
+                        BulkSlot::Rho => mul += x * ch.rho,
+                        BulkSlot::Junk => sum += x * columns.junk[row],
+                        BulkSlot::Store => {
+                            let weights = (0..per_row).rev().fold(Fr::ZERO, |sum, j| {
+                                let limbs = (j * limbs..(j + 1) * limbs).rev();
+                                let weight = limbs.fold(Fr::ZERO, |w, i| w * shift + columns.store[i][row]);
+                                sum * ch.tau + weight
+                            });
+                            sum += x * weights;
+                        }
+                    }
+                }
+                (mul, sum)
+            };
+            layout.bulk_kinds.par_iter().enumerate().map(one).collect()
+        };
         let mut u = vec![Fr::ZERO; rows];
-        for row in 0..rows - 1 {
-            let Some(&kind) = layout.bulk_kinds.get(row) else { break };
-            let mut next = Fr::ZERO;
-            for &(slot, x) in &kinds[kind as usize] {
-                next += x * match slot {
-                    BulkSlot::Tau => tau_row * u[row],
-                    BulkSlot::Rho => ch.rho * u[row],
-                    BulkSlot::Junk => columns.junk[row],
-                    BulkSlot::Store => (0..per_row).rev().fold(Fr::ZERO, |sum, j| {
-                        let weight = (0..limbs)
-                            .rev()
-                            .fold(Fr::ZERO, |w, i| w * shift + columns.store[j * limbs + i][row]);
-                        sum * ch.tau + weight
-                    }),
-                };
-            }
-            u[row + 1] = next;
+        for (row, (mul, sum)) in steps.into_iter().enumerate().take(rows - 1) {
+            u[row + 1] = u[row] * mul + sum;
         }
         columns.bulk = u;
     }
@@ -275,70 +307,103 @@ pub(crate) fn lookups(layout: &Layout, columns: &mut Columns, ch: &ChallengeValu
     let shape = layout.sized.shape;
     let cells = shape.cells();
     let beta2 = ch.beta.square();
-    let mut entries = vec![vec![ch.alpha; rows]; layout.sized.table_sets];
-    for (at, (section, position)) in layout.table_entries().enumerate() {
-        let (set, row) = layout.table_cell(at);
+    let entries: Vec<(Section, usize)> = layout.table_entries().collect();
+    let per_set = rows - 1;
+    let entry = |set: u16, row: usize| {
+        let Some(&(section, position)) = entries.get(usize::from(set) * per_set + row) else {
+            return ch.alpha;
+        };
         let (out, second) = tables.entry(section, position);
         let x = i128::from(tables.first(section)) + position as i128;
-        entries[set as usize][row as usize] = ch.alpha
-            + ch.gamma * Fr::from(tables.tag(section))
-            + fr(x)
-            + ch.beta * fr(out.into())
-            + beta2 * fr(second.into());
-    }
+        let mut d = ch.alpha + ch.gamma * Fr::from(tables.tag(section)) + fr(x);
+        if out != 0 {
+            d += ch.beta * fr(out.into());
+        }
+        if second != 0 {
+            d += beta2 * fr(second.into());
+        }
+        d
+    };
     let (low, high) = layout
         .sized
         .store_section
         .map_or((Fr::ZERO, Fr::ZERO), |(low, high)| (Fr::from(tables.tag(low)), Fr::from(tables.tag(high))));
+    let tagged = |tag: Fr| ch.alpha + ch.gamma * tag;
+    // Per kind of row: whether the lane is on, and the constant part of its denominator.
+    let ranges: Vec<Vec<(Fr, Fr)>> =
+        kinds.range.iter().map(|r| r.iter().map(|&(on, tag)| (on, tagged(tag))).collect()).collect();
+    let functions: Vec<(Fr, Fr, Fr)> =
+        kinds.function.iter().map(|&(on, tag, provides)| (on, tagged(tag), provides)).collect();
+    let stores = [tagged(low), tagged(high)];
+    let idle: Vec<Option<Fr>> = stores.iter().map(|d| Option::from(d.invert())).collect();
     let columns_ref = &*columns;
     let one = |lanes: &[LookupLane]| {
         let columns = columns_ref;
-        let mut steps: Vec<Fr> = Vec::with_capacity((rows - 1) * lanes.len());
-        let mut tops: Vec<Fr> = Vec::with_capacity((rows - 1) * lanes.len());
-        let kinds_of_rows = layout.row_kinds.iter().copied().chain(std::iter::repeat(u32::MAX));
-        for (row, kind) in kinds_of_rows.take(rows - 1).enumerate() {
-            let kind = kind as usize;
-            for lane in lanes {
-                let (n, d) = match *lane {
-                    LookupLane::Range { unit, index } => {
-                        let (on, tag) =
-                            kinds.range.get(kind).map_or((Fr::ZERO, Fr::ZERO), |r| r[index as usize]);
-                        let x = columns.unit[(unit * cells + shape.range_at() + index) as usize][row];
-                        (on, ch.alpha + ch.gamma * tag + x)
+        let mut sums = vec![Fr::ZERO; rows];
+        let mut uses: Vec<(u32, Fr)> = Vec::new();
+        let mut denominators: Vec<Fr> = Vec::new();
+        let mut put = |row: usize, n: Fr, d: Fr| {
+            if !bool::from(n.is_zero()) {
+                uses.push((row as u32, n));
+                denominators.push(d);
+            }
+        };
+        for lane in lanes {
+            match *lane {
+                LookupLane::Range { unit, index } => {
+                    let cells = &columns.unit[(unit * cells + shape.range_at() + index) as usize];
+                    for (row, &kind) in layout.row_kinds.iter().enumerate().take(rows - 1) {
+                        let Some(&(on, d)) = ranges.get(kind as usize).and_then(|r| r.get(index as usize))
+                        else {
+                            continue;
+                        };
+                        put(row, on, d + cells[row]);
                     }
-                    LookupLane::Function { unit } => {
-                        let (on, tag, provides) = kinds.function.get(kind).copied().unwrap_or_default();
+                }
+                LookupLane::Function { unit } => {
+                    for (row, &kind) in layout.row_kinds.iter().enumerate().take(rows - 1) {
+                        let Some(&(on, tag, provides)) = functions.get(kind as usize) else { continue };
                         let cell = |p: u16| columns.unit[(unit * cells + p) as usize][row];
-                        let mut d = ch.alpha
-                            + ch.gamma * tag
-                            + cell(UnitShape::KEY)
-                            + ch.beta * cell(UnitShape::VALUE);
+                        let given = if shape.count { provides * cell(shape.count_at()) } else { Fr::ZERO };
+                        let n = on - given;
+                        if bool::from(n.is_zero()) {
+                            continue;
+                        }
+                        let mut d = tag + cell(UnitShape::KEY) + ch.beta * cell(UnitShape::VALUE);
                         if shape.second {
                             d += beta2 * cell(UnitShape::SECOND);
                         }
-                        let given = if shape.count { provides * cell(shape.count_at()) } else { Fr::ZERO };
-                        (on - given, d)
+                        put(row, n, d);
                     }
-                    LookupLane::Store { column } => {
-                        let limbs = layout.sized.store_limbs as u16;
-                        let tag = if column % limbs == limbs - 1 { high } else { low };
-                        (Fr::ONE, ch.alpha + ch.gamma * tag + columns.store[column as usize][row])
+                }
+                LookupLane::Store { column } => {
+                    let limbs = layout.sized.store_limbs as u16;
+                    let top = usize::from(column % limbs == limbs - 1);
+                    for (row, &x) in columns.store[column as usize].iter().enumerate().take(rows - 1) {
+                        match idle[top] {
+                            // What is not used is zero, in every row.
+                            Some(inverse) if bool::from(x.is_zero()) => sums[row + 1] += inverse,
+                            _ => put(row, Fr::ONE, stores[top] + x),
+                        }
                     }
-                    LookupLane::Table { set } => {
-                        (-columns.multiplicity[set as usize][row], entries[set as usize][row])
+                }
+                LookupLane::Table { set } => {
+                    for (row, &m) in columns.multiplicity[set as usize].iter().enumerate().take(rows - 1) {
+                        if !bool::from(m.is_zero()) {
+                            put(row, -m, entry(set, row));
+                        }
                     }
-                };
-                tops.push(n);
-                steps.push(d);
+                }
             }
         }
-        steps.iter_mut().batch_invert();
-        let mut sums = Vec::with_capacity(rows);
+        denominators.iter_mut().batch_invert();
+        for ((row, n), inverse) in uses.into_iter().zip(denominators) {
+            sums[row as usize + 1] += if n == Fr::ONE { inverse } else { n * inverse };
+        }
         let mut sum = Fr::ZERO;
-        sums.push(sum);
-        for (n, d) in tops.chunks(lanes.len()).zip(steps.chunks(lanes.len())) {
-            sum += n.iter().zip(d).map(|(n, d)| *n * d).sum::<Fr>();
-            sums.push(sum);
+        for x in &mut sums {
+            sum += *x;
+            *x = sum;
         }
         sums
     };

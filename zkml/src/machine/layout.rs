@@ -1,6 +1,6 @@
 //! Columns, rows, fixed values and copies of a lowered program.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ff::Field;
@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::factor::{Factored, factor};
 use super::lowered::{Base, Home, Lowered, Mul, Operand, Ref, Src};
-use super::num::{fr, hull};
-use super::pack::{Code, Packed, UnitShape, pack};
+use super::num::fr;
+use super::pack::{Packed, UnitShape};
+use super::place::Figures;
 use super::plan::PlanError;
 use super::table::{Section, Tables};
-use super::template::{Def, Quad, Spec, Template, build};
+use super::template::{Def, Quad, Template};
 
 /// The numbers that the planner chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -164,17 +165,6 @@ pub(crate) struct Sized {
     pub(crate) cells: usize,
 }
 
-/// What the cost of templates on units is estimated from.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Figures {
-    /// Different instructions.
-    pub(crate) codes: usize,
-    /// Different monomials of their equations, and those of degree two.
-    pub(crate) monomials: (usize, usize),
-    /// The same of their ports.
-    pub(crate) ports: (usize, usize),
-}
-
 /// A lane of the lookup argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LookupLane {
@@ -185,7 +175,7 @@ pub(crate) enum LookupLane {
 }
 
 /// Rows at the end that carry blinding: no column is queried at more than three points.
-const BLINDED: usize = 6;
+pub(crate) const BLINDED: usize = 6;
 
 impl Sized {
     /// Rows that may hold cells.
@@ -217,149 +207,6 @@ impl Sized {
     pub(crate) fn per_row(&self) -> usize {
         (self.choice.store / self.store_limbs.max(1)).max(1) as usize
     }
-}
-
-/// Templates on units of a shape, for a limb width.
-#[derive(Clone, Debug)]
-pub(crate) struct Templates {
-    equal: usize,
-    shape: UnitShape,
-    placed: Arc<Vec<Placed>>,
-    spec_of: Arc<Vec<u32>>,
-    tables: Tables,
-    figures: Figures,
-}
-
-fn figures(placed: &[Placed]) -> Figures {
-    let codes: HashSet<&Code> = placed.iter().flat_map(|p| &p.packed.codes).collect();
-    let (mut equations, mut ports) = (BTreeSet::new(), BTreeSet::new());
-    for code in &codes {
-        for (i, eq) in code.eqs.iter().enumerate() {
-            equations.extend(terms(eq).into_iter().map(|(m, _)| (i, m)));
-        }
-        ports.extend(code.port.iter().flat_map(terms).map(|(m, _)| m));
-    }
-    let quadratic = |m: &Mono| matches!(m, Mono::Quad(..));
-    Figures {
-        codes: codes.len(),
-        monomials: (equations.len(), equations.iter().filter(|(_, m)| quadratic(m)).count()),
-        ports: (ports.len(), ports.iter().filter(|m| quadratic(m)).count()),
-    }
-}
-
-/// Builds and packs all templates; `None` where one does not fit on units of this shape.
-pub(crate) fn place(l: &Lowered, limb: u32, ranges: u16, plain: u16) -> Option<Templates> {
-    let mut specs: Vec<&Spec> = Vec::new();
-    let mut index: HashMap<&Spec, u32> = HashMap::new();
-    let mut spec_of = Vec::with_capacity(l.strips.len());
-    for strip in &l.strips {
-        let at = *index.entry(&strip.spec).or_insert_with(|| {
-            specs.push(&strip.spec);
-            specs.len() as u32 - 1
-        });
-        spec_of.push(at);
-    }
-    let mut tables = Tables::new(Arc::clone(&l.functions));
-    for spec in &specs {
-        build(spec, limb, 64, &mut tables);
-    }
-    (0..l.dynamics).for_each(|id| tables.need(Section::Dynamic { id }));
-    let shape = UnitShape {
-        function: tables.has_output(),
-        second: tables.has_second(),
-        count: tables.has_dynamic(),
-        ranges,
-        plain,
-    };
-    let mut placed = Vec::with_capacity(specs.len());
-    for spec in &specs {
-        let template = build(spec, limb, shape.cells().into(), &mut tables);
-        let packed = pack(&template, shape)?;
-        placed.push(Placed { template, packed });
-    }
-    // Positions that copies touch: operands, outputs, and what continues on another unit.
-    let mut equal = BTreeSet::new();
-    for Placed { template, packed } in &placed {
-        for (unit, places) in packed.places.iter().enumerate() {
-            for place in places {
-                let home = packed.homes[place.var as usize] == Some((unit as u16, place.position));
-                let wire = matches!(template.defs[place.var as usize], Def::Wire(_));
-                if wire || !home || template.outs.contains(&place.var) {
-                    equal.insert(place.position);
-                    equal.extend(packed.homes[place.var as usize].map(|h| h.1).filter(|_| !wire && !home));
-                }
-            }
-        }
-    }
-    Some(Templates {
-        equal: equal.len(),
-        shape,
-        figures: figures(&placed),
-        placed: Arc::new(placed),
-        spec_of: Arc::new(spec_of),
-        tables,
-    })
-}
-
-/// Sizes a candidate, at the least k that fits (never below `choice.k`); `None` where none does.
-pub(crate) fn size(l: &Lowered, t: &Templates, mut choice: Choice, max_k: u32) -> Option<Sized> {
-    let mut tables = t.tables.clone();
-    let mut store_section = None;
-    let mut store_limbs = 1;
-    if l.bulks.is_empty() {
-        choice.store = 0;
-    } else if !l.store_fixed {
-        let (signed, bits) = hull(l.store_bounds.0.into(), l.store_bounds.1.into());
-        store_limbs = bits.div_ceil(choice.store_limb);
-        let low = Section::Range { signed: false, bits: choice.store_limb };
-        let top = if store_limbs == 1 { bits } else { choice.store_limb };
-        let top = Section::Range { signed, bits: top };
-        tables.need(top);
-        if store_limbs > 1 {
-            tables.need(low);
-        }
-        store_section = Some((low, top));
-        if !choice.store.is_multiple_of(store_limbs) {
-            return None;
-        }
-    }
-    let rows_of = |s: &super::lowered::Strip, spec: u32| {
-        (s.span / l.units) as usize * t.placed[spec as usize].packed.codes.len()
-    };
-    let unit_rows = l.strips.iter().zip(t.spec_of.iter()).map(|(s, &spec)| rows_of(s, spec)).sum();
-    let cells_of = |spec: u32| t.placed[spec as usize].packed.places.iter().map(Vec::len).sum::<usize>();
-    let cells =
-        l.strips.iter().zip(t.spec_of.iter()).map(|(s, &spec)| s.span as usize * cells_of(spec)).sum();
-    let per_row = (choice.store / store_limbs).max(1) as usize;
-    let bulk_rows = l.bulks.iter().map(|b| b.elements.len().div_ceil(per_row)).sum::<usize>()
-        + l.junks.iter().map(|j| j.positions as usize).sum::<usize>();
-    let table_entries: usize = tables.sections().map(|s| tables.rows(s)).sum();
-    let needed = 1 + usize::max(unit_rows, bulk_rows).max(l.scalars.len()).max(l.public.len());
-    let mut k = choice.k.max(4);
-    while (1usize << k) < needed + BLINDED {
-        k += 1;
-    }
-    if k > max_k {
-        return None;
-    }
-    choice.k = k;
-    let per_set = (1usize << k) - BLINDED - 1;
-    Some(Sized {
-        choice,
-        equal: t.equal,
-        shape: t.shape,
-        placed: Arc::clone(&t.placed),
-        spec_of: Arc::clone(&t.spec_of),
-        tables: Arc::new(tables),
-        store_section,
-        store_limbs,
-        figures: t.figures,
-        cells,
-        unit_rows,
-        bulk_rows,
-        table_entries,
-        table_sets: table_entries.div_ceil(per_set),
-    })
 }
 
 /// Columns, rows, fixed values and copies.
@@ -530,6 +377,13 @@ impl Layout {
 
 /// Lays a candidate out.
 pub(crate) fn lay_out(lowered: Lowered, sized: Sized) -> Result<Layout, PlanError> {
+    let mut layout = outline(lowered, sized);
+    copies(&mut layout)?;
+    Ok(layout)
+}
+
+/// All but the copies.
+pub(crate) fn outline(lowered: Lowered, sized: Sized) -> Layout {
     let lanes = sized.lanes(lowered.store_fixed);
     let mut layout = Layout {
         lanes,
@@ -582,8 +436,7 @@ pub(crate) fn lay_out(lowered: Lowered, sized: Sized) -> Result<Layout, PlanErro
     unit_rows(&mut layout);
     bulk_rows(&mut layout);
     scalar_rows(&mut layout);
-    copies(&mut layout)?;
-    Ok(layout)
+    layout
 }
 
 fn unit_rows(layout: &mut Layout) {
@@ -624,7 +477,8 @@ fn unit_rows(layout: &mut Layout) {
     layout.unit_field = factor(&vectors);
 }
 
-fn terms(q: &Quad) -> Vec<(Mono, Fr)> {
+/// An expression as monomials.
+pub(crate) fn terms(q: &Quad) -> Vec<(Mono, Fr)> {
     let mut out = vec![(Mono::One, fr(q.constant))];
     out.extend(q.lin.iter().map(|&(c, v)| (Mono::Lin(v), fr(c))));
     out.extend(q.quad.iter().map(|&(c, a, b)| (Mono::Quad(a, b), fr(c))));

@@ -85,9 +85,38 @@ struct Unit {
     second_blocked: bool,
 }
 
+/// Where cells go that could stand in several places: which is best depends on all templates together, since a position that one of them
+/// copies from or to is part of the permutation argument for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    /// Range-checked cells that are no output take the last free lane instead of the first.
+    inner_last: bool,
+    /// What cells without a lookup take after the plain positions.
+    spare: Spare,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spare {
+    RangesLast,
+    RangesFirst,
+    Function,
+}
+
+impl Order {
+    pub(crate) const ALL: [Order; 6] = [
+        Order { inner_last: false, spare: Spare::RangesLast },
+        Order { inner_last: true, spare: Spare::RangesLast },
+        Order { inner_last: false, spare: Spare::RangesFirst },
+        Order { inner_last: true, spare: Spare::RangesFirst },
+        Order { inner_last: false, spare: Spare::Function },
+        Order { inner_last: true, spare: Spare::Function },
+    ];
+}
+
 struct Packer<'a> {
     template: &'a Template,
     shape: UnitShape,
+    order: Order,
     done: Vec<(Unit, Vec<Place>)>,
     unit: Unit,
     places: Vec<Place>,
@@ -115,10 +144,15 @@ impl<'a> Packer<'a> {
 
     fn any_free(&self) -> Option<u16> {
         let shape = self.shape;
-        let plain = shape.plain_at()..shape.cells();
-        let ranges = (shape.range_at()..shape.plain_at()).rev();
-        let lane = (0..shape.range_at()).rev();
-        plain.chain(ranges).chain(lane).find(|&p| self.free(p))
+        let mut plain = shape.plain_at()..shape.cells();
+        let mut ranges = shape.range_at()..shape.plain_at();
+        let mut lane = (0..shape.range_at()).rev();
+        let free = |p: &u16| self.free(*p);
+        plain.find(free).or_else(|| match self.order.spare {
+            Spare::RangesLast => ranges.rev().find(free).or_else(|| lane.find(free)),
+            Spare::RangesFirst => ranges.find(free).or_else(|| lane.find(free)),
+            Spare::Function => lane.find(free).or_else(|| ranges.rev().find(free)),
+        })
     }
 
     fn put(&mut self, position: u16, var: Var, home: bool) {
@@ -190,8 +224,10 @@ impl<'a> Packer<'a> {
         let range = self.template.ranges.iter().find(|&&(w, _)| w == v).map(|&(_, s)| s);
         let position = match range {
             Some(_) if home => {
-                let lanes = self.shape.range_at()..self.shape.plain_at();
-                lanes.into_iter().find(|&p| self.free(p))
+                let mut lanes = self.shape.range_at()..self.shape.plain_at();
+                let inner = self.order.inner_last && !self.template.outs.contains(&v);
+                let free = |p: &u16| self.free(*p);
+                if inner { lanes.rev().find(free) } else { lanes.find(free) }
             }
             _ => self.any_free(),
         };
@@ -252,10 +288,11 @@ impl<'a> Packer<'a> {
 }
 
 /// Places a template; `None` where an equation does not fit on one unit.
-pub(crate) fn pack(template: &Template, shape: UnitShape) -> Option<Packed> {
+pub(crate) fn pack(template: &Template, shape: UnitShape, order: Order) -> Option<Packed> {
     let mut p = Packer {
         template,
         shape,
+        order,
         done: Vec::new(),
         unit: Packer::fresh(shape),
         places: Vec::new(),

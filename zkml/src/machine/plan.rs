@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::qir::Program;
 
 use super::cost::{Counts, Prediction, Rates};
-use super::layout::{Choice, Layout, Sized, lay_out, place, size};
+use super::layout::{Choice, Layout, lay_out};
 use super::lower::lower;
-use super::lowered::Lowered;
+use super::place::{Specs, place, size};
+use super::search::search;
 use super::validate::validate;
 
 /// Who sees a group of tensors.
@@ -50,15 +51,30 @@ pub struct PlanOptions {
     pub min_k: u32,
     /// Greatest log₂ of the number of rows.
     pub max_k: u32,
-    /// Number of work units per row; all powers of two up to 8 are tried where none is given.
+    /// Number of work units per row; several are tried where none is given.
     pub units: Option<u32>,
+    /// Wanted length of a proof: the fastest layout within it is taken, unless it is slower than the fastest of all by more than
+    /// `proof_patience`.
+    pub target_proof_bytes: Option<usize>,
+    /// Percentage of proving time that a shorter proof may cost.
+    pub proof_patience: u32,
+    /// Times of the prover's operations.
+    pub rates: Rates,
     /// Skips the search.
     pub choice: Option<Choice>,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        PlanOptions { min_k: 5, max_k: 22, units: None, choice: None }
+        PlanOptions {
+            min_k: 5,
+            max_k: 22,
+            units: None,
+            target_proof_bytes: Some(6 << 10),
+            proof_patience: 30,
+            rates: Rates::default(),
+            choice: None,
+        }
     }
 }
 
@@ -395,6 +411,7 @@ pub fn plan_shared(
                 });
             }
             if !(1..=64).contains(&choice.units)
+                || !(1..=8).contains(&choice.lanes)
                 || choice.ranges > 16
                 || choice.plain > 16
                 || choice.store > 256
@@ -406,101 +423,13 @@ pub fn plan_shared(
             }
             let lowered = lower(&program, *visibility, choice.units)?;
             let max_k = options.max_k.max(choice.k).min(26);
-            let templates = place(&lowered, choice.limb, choice.ranges, choice.plain);
-            let sized = templates.and_then(|t| size(&lowered, &t, choice, max_k));
+            let specs = Specs::new(&lowered);
+            let templates = place(&lowered, &specs.all, choice.limb, choice.ranges, choice.plain);
+            let sized = templates.and_then(|t| size(&lowered, &specs, &t, choice, max_k));
             (lowered, sized.ok_or(PlanError::TooLarge { max_k })?)
         }
         None => search(&program, *visibility, options)?,
     };
     let layout = lay_out(lowered, sized)?;
     Ok(Plan { program, visibility: *visibility, layout: Arc::new(layout) })
-}
-
-fn search(
-    program: &Program,
-    visibility: Visibility,
-    options: &PlanOptions,
-) -> Result<(Lowered, Sized), PlanError> {
-    let rates = Rates::default();
-    let counts: Vec<u32> = options.units.map_or_else(|| vec![1, 2, 4, 8], |u| vec![u.clamp(1, 64)]);
-    let mut best: Option<(f64, Lowered, Sized)> = None;
-    let mut error = PlanError::TooLarge { max_k: options.max_k };
-    for units in counts {
-        let lowered = match lower(program, visibility, units) {
-            Ok(lowered) => lowered,
-            Err(PlanError::Misaligned) if options.units.is_none() && units > 1 => continue,
-            Err(e) => return Err(e),
-        };
-        let mut found: Option<(f64, Sized)> = None;
-        let weight_bits = super::num::hull(lowered.store_bounds.0.into(), lowered.store_bounds.1.into()).1;
-        // Wide values need units with many limbs; those are tried only where no small unit does.
-        let shapes = |wide: bool| {
-            let sizes: &[(&[u16], &[u16])] = if wide {
-                &[(&[6, 9, 12, 16], &[2, 4, 8, 12])]
-            } else {
-                &[(&[1, 2, 3, 4], &[1, 2, 3, 4, 5])]
-            };
-            sizes
-                .iter()
-                .flat_map(|(r, p)| r.iter().flat_map(|&r| p.iter().map(move |&p| (r, p))))
-                .collect::<Vec<_>>()
-        };
-        for wide in [false, true] {
-            if wide && found.is_some() {
-                break;
-            }
-            for limb in 4..=16 {
-                for (ranges, plain) in shapes(wide) {
-                    let Some(templates) = place(&lowered, limb, ranges, plain) else { continue };
-                    for store in [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64] {
-                        for store_limb in [weight_bits.clamp(2, 18), limb] {
-                            let choice = Choice {
-                                k: options.min_k,
-                                limb,
-                                units,
-                                ranges,
-                                plain,
-                                store,
-                                store_limb,
-                                lanes: 3,
-                            };
-                            let mut k = options.min_k;
-                            for _ in 0..6 {
-                                // More rows mean fewer sets of tables.
-                                let choice = Choice { k, ..choice };
-                                let Some(sized) = size(&lowered, &templates, choice, options.max_k) else {
-                                    break;
-                                };
-                                k = sized.choice.k + 1;
-                                let sets = sized.table_sets;
-                                if sets <= 8 {
-                                    let cost = rates.predict(&Counts::estimate(&lowered, &sized)).total();
-                                    if found.as_ref().is_none_or(|(c, _)| cost < *c) {
-                                        found = Some((cost, sized));
-                                    }
-                                }
-                                if sets <= 1 {
-                                    break;
-                                }
-                                if sets > 64 {
-                                    k += 2;
-                                }
-                            }
-                        }
-                        if lowered.bulks.is_empty() {
-                            break;
-                        }
-                    }
-                }
-            }
-        }
-        if let Some((cost, sized)) = found {
-            if best.as_ref().is_none_or(|(c, ..)| cost < *c) {
-                best = Some((cost, lowered, sized));
-            }
-        } else {
-            error = PlanError::TooLarge { max_k: options.max_k };
-        }
-    }
-    best.map(|(_, lowered, sized)| (lowered, sized)).ok_or(error)
 }

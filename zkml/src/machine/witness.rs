@@ -20,12 +20,12 @@ use super::table::Section;
 use super::template::{Def, Spec, Var};
 use super::values::Values;
 
-/// Columns with values, each as long as the usable rows.
+/// Columns with values, each as long as the usable rows. Those of the first phase are shared by their clones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Columns {
-    pub(crate) unit: Vec<Vec<Fr>>,
-    pub(crate) store: Vec<Vec<Fr>>,
-    pub(crate) multiplicity: Vec<Vec<Fr>>,
+    pub(crate) unit: Arc<Vec<Vec<Fr>>>,
+    pub(crate) store: Arc<Vec<Vec<Fr>>>,
+    pub(crate) multiplicity: Arc<Vec<Vec<Fr>>>,
     pub(crate) phi: Vec<Vec<Fr>>,
     pub(crate) junk: Vec<Fr>,
     pub(crate) bulk: Vec<Fr>,
@@ -65,9 +65,9 @@ impl Columns {
     /// Changes a cell.
     pub(crate) fn set(&mut self, cell: Cell, value: Fr) {
         let column = match cell.col {
-            Col::Unit(i) => self.unit.get_mut(i as usize),
-            Col::Store(i) => self.store.get_mut(i as usize),
-            Col::Multiplicity(i) => self.multiplicity.get_mut(i as usize),
+            Col::Unit(i) => Arc::make_mut(&mut self.unit).get_mut(i as usize),
+            Col::Store(i) => Arc::make_mut(&mut self.store).get_mut(i as usize),
+            Col::Multiplicity(i) => Arc::make_mut(&mut self.multiplicity).get_mut(i as usize),
             Col::Phi(i) => self.phi.get_mut(i as usize),
             Col::Lane(i) => self.lanes.get_mut(i as usize),
             Col::Junk => Some(&mut self.junk),
@@ -205,9 +205,12 @@ pub(crate) fn first(
     let rows = layout.usable();
     let tables = &layout.sized.tables;
     let mut columns = Columns {
-        unit: vec![vec![Fr::ZERO; rows]; layout.sized.shape.cells() as usize * layout.units() as usize],
-        store: vec![vec![Fr::ZERO; rows]; layout.sized.choice.store as usize],
-        multiplicity: vec![vec![Fr::ZERO; rows]; layout.sized.table_sets],
+        unit: Arc::new(vec![
+            vec![Fr::ZERO; rows];
+            layout.sized.shape.cells() as usize * layout.units() as usize
+        ]),
+        store: Arc::new(vec![vec![Fr::ZERO; rows]; layout.sized.choice.store as usize]),
+        multiplicity: Arc::new(vec![vec![Fr::ZERO; rows]; layout.sized.table_sets]),
         constants: layout.constants.iter().map(|&c| fr(c.into())).collect(),
         instance: layout.lowered.public.iter().map(|&src| fr(values.get(src).into())).collect(),
         ..Columns::default()
@@ -248,10 +251,11 @@ pub(crate) fn first(
         }
     }
     store(p, layout, &values, &mut columns, &mut counts)?;
+    let multiplicities = Arc::make_mut(&mut columns.multiplicity);
     for (at, (section, position)) in layout.table_entries().enumerate() {
         let (set, row) = layout.table_cell(at);
         let count = counts.get(&section).map_or(0, |c| c[position]);
-        columns.multiplicity[set as usize][row as usize] = Fr::from(count);
+        multiplicities[set as usize][row as usize] = Fr::from(count);
     }
     Ok(columns)
 }
@@ -284,6 +288,7 @@ fn store(
     let bits = layout.sized.choice.store_limb;
     let tables = &layout.sized.tables;
     let mut used: HashMap<Section, u64> = HashMap::new();
+    let stored = Arc::make_mut(&mut columns.store);
     for (at, bulk) in layout.lowered.bulks.iter().enumerate() {
         for (j, &(tensor, index)) in bulk.elements.iter().enumerate() {
             let (row, column) = layout.bulk_cell(at, j);
@@ -306,7 +311,7 @@ fn store(
                     }
                     *used.entry(section).or_default() += 1;
                 }
-                columns.store[column as usize + i as usize][row as usize] = fr(limb);
+                stored[column as usize + i as usize][row as usize] = fr(limb);
             }
         }
     }
