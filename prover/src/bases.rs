@@ -9,9 +9,6 @@ use parhelion_dispatch::EngineBases;
 use crate::srs::Srs;
 use crate::{Engine, Result};
 
-/// Scalars per call: a backend's workspace grows with them, and a batch of this size already fills any device.
-const SCALARS: usize = 1 << 18;
-
 /// Both bases, prepared by each backend when it first uses them. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct SrsBases {
@@ -33,26 +30,35 @@ impl SrsBases {
         self.k
     }
 
-    /// Commitments to columns given by their values on the domain.
-    pub(crate) fn commit_lagrange(&self, engine: &Engine, columns: &[&[Fr]]) -> Result<Vec<G1Affine>> {
-        commit(engine, &self.lagrange, columns)
+    /// Commitments to columns given by their values on the domain, `per_call` at a time.
+    pub(crate) fn commit_lagrange(
+        &self,
+        engine: &Engine,
+        columns: &[&[Fr]],
+        per_call: usize,
+    ) -> Result<Vec<G1Affine>> {
+        commit(engine, &self.lagrange, columns, per_call)
     }
 
-    /// Commitments to polynomials given by their coefficients.
-    pub(crate) fn commit(&self, engine: &Engine, polys: &[&[Fr]]) -> Result<Vec<G1Affine>> {
-        commit(engine, &self.monomial, polys)
+    /// Commitments to polynomials given by their coefficients, `per_call` at a time.
+    pub(crate) fn commit(&self, engine: &Engine, polys: &[&[Fr]], per_call: usize) -> Result<Vec<G1Affine>> {
+        commit(engine, &self.monomial, polys, per_call)
     }
 }
 
-fn commit(engine: &Engine, bases: &EngineBases<G1Affine>, columns: &[&[Fr]]) -> Result<Vec<G1Affine>> {
+fn commit(
+    engine: &Engine,
+    bases: &EngineBases<G1Affine>,
+    columns: &[&[Fr]],
+    per_call: usize,
+) -> Result<Vec<G1Affine>> {
     let mut affine = vec![G1Affine::default(); columns.len()];
     if columns.is_empty() {
         return Ok(affine);
     }
     let scalars: Vec<_> = columns.iter().map(|c| Ref::host(c)).collect();
     let mut points = vec![G1::default(); columns.len()];
-    let per_call = (SCALARS / bases.host().len().max(1)).max(1);
-    for (scalars, points) in scalars.chunks(per_call).zip(points.chunks_mut(per_call)) {
+    for (scalars, points) in scalars.chunks(per_call.max(1)).zip(points.chunks_mut(per_call.max(1))) {
         // The backend sees each scalar anyway, so it finds the small ones itself: nothing is promised about blinded columns.
         engine.msm_batch(bases, scalars, ScalarKind::Full, points)?;
     }

@@ -91,6 +91,16 @@ pub enum Error {
         /// k of the reference string.
         srs: u32,
     },
+    /// `PARHELION_MEMORY` is less than the smallest plan for a proof of this key takes.
+    #[error(
+        "a proof of this key takes at least {needed} bytes beside key and reference string, but PARHELION_MEMORY is {budget}"
+    )]
+    Memory {
+        /// The budget, in bytes.
+        budget: u64,
+        /// What is needed at least, in bytes.
+        needed: u64,
+    },
     /// Something that halo2 allows and this prover does not.
     #[error("not supported: {0}")]
     Unsupported(String),

@@ -39,6 +39,7 @@ mod field;
 mod keygen;
 pub mod keys;
 mod lookup;
+mod memory;
 mod multiopen;
 mod options;
 pub mod plonk;
@@ -60,13 +61,14 @@ pub use halo2_axiom::{
 
 pub use error::{Error, Result};
 pub use keygen::{KeygenOptions, keygen, keygen_vk};
+pub use memory::MemoryReport;
 pub use options::{Choices, Entropy, Multiopen, ProveOptions, Seeded};
 pub use parhelion_dispatch as dispatch;
 pub use prepared::PreparedKey;
 pub use prove::prove;
 pub use report::{ProofReport, Stage};
 pub use srs::Srs;
-pub use verify::{ProofTranscript, verify};
+pub use verify::{ProofTranscript, VerifyOptions, verify, verify_with};
 
 use halo2_axiom::halo2curves::bn256::G1Affine;
 

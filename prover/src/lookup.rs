@@ -8,6 +8,7 @@ use halo2curves::bn256::Fr;
 use halo2curves::ff::PrimeField;
 use rayon::prelude::*;
 
+use crate::products::pair;
 use crate::program::{Key, Programs};
 use crate::session::Session;
 use crate::{Error, Result};
@@ -15,8 +16,6 @@ use crate::{Error, Result};
 /// One lookup of one circuit, by value on the domain.
 #[derive(Debug, Default)]
 pub(crate) struct Permuted {
-    pub(crate) compressed_input: Vec<Fr>,
-    pub(crate) compressed_table: Vec<Fr>,
     pub(crate) input: Vec<Fr>,
     pub(crate) table: Vec<Fr>,
 }
@@ -29,23 +28,20 @@ pub(crate) fn permute_all<'c>(
     challenges: &[Fr],
     circuit: usize,
 ) -> Result<Vec<Permuted>> {
-    let Some(compress) = &programs.compress else { return Ok(Vec::new()) };
-    let mut compressed = session.evaluate(compress, column, challenges)?.into_iter();
     let (usable, n) = (session.usable_rows(), session.n());
     let count = session.cs().lookups().len();
     let mut all = Vec::with_capacity(count);
-    while let (Some(compressed_input), Some(compressed_table)) = (compressed.next(), compressed.next()) {
-        let lookup = all.len();
-        let runs =
-            Runs::new(&compressed_input[..usable], &compressed_table[..usable]).map_err(|missing| {
-                let name = session.cs().lookups().get(lookup).map_or("", |l| l.name()).to_owned();
-                Error::NotInTable { name, circuit, lookup, missing }
-            })?;
+    for (lookup, compress) in programs.compress.iter().enumerate() {
+        let [input, table] = pair(session.evaluate(compress, &column, challenges)?)?;
+        let runs = Runs::new(&input[..usable], &table[..usable]).map_err(|missing| {
+            let name = session.cs().lookups().get(lookup).map_or("", |l| l.name()).to_owned();
+            Error::NotInTable { name, circuit, lookup, missing }
+        })?;
+        drop((input, table));
         let mut order = runs.distinct.clone();
         session.choices.order(circuit * count + lookup, &mut order);
-        let (mut input, mut table) = runs.lay_out(&order)?;
+        let (mut input, mut table) = runs.lay_out(&order, n)?;
         for column in [&mut input, &mut table] {
-            column.reserve_exact(n - usable);
             for _ in usable..n {
                 let blinding = session.draw();
                 column.push(blinding);
@@ -54,7 +50,7 @@ pub(crate) fn permute_all<'c>(
         // One blinding factor per column, as the protocol draws them; KZG commitments have no use for it.
         session.draw();
         session.draw();
-        all.push(Permuted { compressed_input, compressed_table, input, table });
+        all.push(Permuted { input, table });
     }
     Ok(all)
 }
@@ -121,10 +117,10 @@ impl Runs {
         Ok(Runs { distinct: scalars(distinct), counts, left: scalars(left), rows: inputs.len() })
     }
 
-    /// The permuted columns for an order of the distinct inputs.
-    fn lay_out(&self, order: &[Fr]) -> Result<(Vec<Fr>, Vec<Fr>)> {
-        let mut input = Vec::with_capacity(self.rows);
-        let mut table = Vec::with_capacity(self.rows);
+    /// The permuted columns for an order of the distinct inputs, with room for n values.
+    fn lay_out(&self, order: &[Fr], n: usize) -> Result<(Vec<Fr>, Vec<Fr>)> {
+        let mut input = Vec::with_capacity(n);
+        let mut table = Vec::with_capacity(n);
         let mut left = self.left.iter();
         let mut seen = vec![false; self.distinct.len()];
         for (i, value) in order.iter().enumerate() {
@@ -170,9 +166,9 @@ mod tests {
     fn known_answer() {
         let runs = Runs::new(&fr(&[5, 1, 5, 5]), &fr(&[1, 2, 5, 2])).unwrap();
         assert_eq!(runs.distinct, fr(&[1, 5]));
-        let (a, s) = runs.lay_out(&runs.distinct).unwrap();
+        let (a, s) = runs.lay_out(&runs.distinct, 4).unwrap();
         assert_eq!((a, s), (fr(&[1, 5, 5, 5]), fr(&[1, 5, 2, 2])));
-        let (a, s) = runs.lay_out(&fr(&[5, 1])).unwrap();
+        let (a, s) = runs.lay_out(&fr(&[5, 1]), 4).unwrap();
         assert_eq!((a, s), (fr(&[5, 5, 5, 1]), fr(&[5, 2, 2, 1])));
     }
 
@@ -185,7 +181,7 @@ mod tests {
     fn a_wrong_order_is_refused() {
         let runs = Runs::new(&fr(&[5, 1, 5, 5]), &fr(&[1, 2, 5, 2])).unwrap();
         for order in [&[5, 5][..], &[5], &[5, 2], &[1, 5, 1]] {
-            assert!(runs.lay_out(&fr(order)).is_err(), "{order:?}");
+            assert!(runs.lay_out(&fr(order), 4).is_err(), "{order:?}");
         }
     }
 
@@ -202,7 +198,7 @@ mod tests {
             if reverse {
                 order.reverse();
             }
-            let (a, s) = runs.lay_out(&order).unwrap();
+            let (a, s) = runs.lay_out(&order, table.len()).unwrap();
             check(&inputs, &table, &a, &s);
         }
     }

@@ -23,20 +23,61 @@ pub(crate) struct Query {
     pub(crate) point: Fr,
 }
 
-/// Proves the openings, in the order of the queries.
-pub(crate) fn open(
+/// The combinations of the polynomials that a scheme divides. Once they exist, the polynomials are no longer needed.
+pub(crate) enum Combined {
+    Shplonk {
+        points: Vec<Fr>,
+        v: Fr,
+        /// N_i with the points at which its polynomials are opened, as indices into `points`.
+        sets: Vec<(Vec<usize>, Vec<Fr>)>,
+    },
+    /// One combination per point.
+    Gwc(Vec<(Fr, Vec<Fr>)>),
+}
+
+/// Combines the polynomials for their openings, in the order of the queries.
+pub(crate) fn combine(
     session: &mut Session<'_>,
     scheme: Multiopen,
     polys: &[Opened<'_>],
     queries: &[Query],
-) -> Result<()> {
+) -> Result<Combined> {
     let mut seen = std::collections::HashSet::new();
     if !queries.iter().all(|q| seen.insert((q.poly, ff::PrimeField::to_repr(&q.point)))) {
         return Err(Error::Unsupported("two rotations of a column that coincide at this k".into()));
     }
     match scheme {
-        Multiopen::Shplonk => shplonk(session, polys, queries),
-        Multiopen::Gwc => gwc(session, polys, queries),
+        Multiopen::Shplonk => {
+            let y = session.channel.squeeze();
+            let (points, sets) = rotation_sets(queries);
+            let v = session.channel.squeeze();
+            // N_i = Σ_j y^j·P_ij.
+            let sets = sets.into_iter().map(|set| Ok((set.points, weighted(session, polys, &set.polys, y)?)));
+            Ok(Combined::Shplonk { points, v, sets: sets.collect::<Result<_>>()? })
+        }
+        Multiopen::Gwc => {
+            let v = session.channel.squeeze();
+            let mut groups: Vec<(Fr, Vec<usize>)> = Vec::new();
+            for query in queries {
+                match groups.iter_mut().find(|(point, _)| *point == query.point) {
+                    Some((_, list)) => list.push(query.poly),
+                    None => groups.push((query.point, vec![query.poly])),
+                }
+            }
+            let groups =
+                groups.into_iter().map(|(point, list)| Ok((point, weighted(session, polys, &list, v)?)));
+            Ok(Combined::Gwc(groups.collect::<Result<_>>()?))
+        }
+    }
+}
+
+impl Combined {
+    /// Proves the openings.
+    pub(crate) fn prove(self, session: &mut Session<'_>) -> Result<()> {
+        match self {
+            Combined::Shplonk { points, v, sets } => shplonk(session, &points, v, sets),
+            Combined::Gwc(groups) => gwc(session, groups),
+        }
     }
 }
 
@@ -71,26 +112,21 @@ fn rotation_sets(queries: &[Query]) -> (Vec<Fr>, Vec<Set>) {
     (points, sets)
 }
 
-fn shplonk(session: &mut Session<'_>, polys: &[Opened<'_>], queries: &[Query]) -> Result<()> {
+fn shplonk(session: &mut Session<'_>, points: &[Fr], v: Fr, sets: Vec<(Vec<usize>, Vec<Fr>)>) -> Result<()> {
     let engine = session.engine;
-    let y = session.channel.squeeze();
-    let (points, sets) = rotation_sets(queries);
-    let v = session.channel.squeeze();
-
-    // N_i = Σ_j y^j·P_ij, and h = Σ_i v^i·N_i / Z_i.
-    let combined: Vec<Vec<Fr>> =
-        sets.iter().map(|set| combine(session, polys, &set.polys, y)).collect::<Result<_>>()?;
-    let mut quotients = combined.clone();
-    for (quotient, set) in quotients.iter_mut().zip(&sets) {
-        for point in &set.points {
-            engine.divide_by_linear(RefMut::host(quotient), points[*point])?;
-        }
-    }
+    // h = Σ_i v^i·N_i / Z_i, one quotient at a time.
     let mut h = vec![Fr::ZERO; session.n()];
-    let terms: Vec<_> = powers(v).zip(&quotients).map(|(w, q)| (w, Ref::host(q))).collect();
-    engine.linear_combination(&terms, RefMut::host(&mut h))?;
-    drop(terms);
-    drop(quotients);
+    let (mut quotient, mut sum) = (Vec::new(), vec![Fr::ZERO; session.n()]);
+    for (weight, (at, combined)) in powers(v).zip(&sets) {
+        quotient.clone_from(combined);
+        for point in at {
+            engine.divide_by_linear(RefMut::host(&mut quotient), points[*point])?;
+        }
+        let terms = [(Fr::ONE, Ref::host(&h)), (weight, Ref::host(&quotient))];
+        engine.linear_combination(&terms, RefMut::host(&mut sum))?;
+        std::mem::swap(&mut h, &mut sum);
+    }
+    drop(quotient);
     session.commit_polys(&[&h])?;
 
     let u = session.channel.squeeze();
@@ -98,41 +134,32 @@ fn shplonk(session: &mut Session<'_>, polys: &[Opened<'_>], queries: &[Query]) -
     let vanishing = |without: &[usize]| -> Fr {
         points.iter().enumerate().filter(|(i, _)| !without.contains(i)).map(|(_, p)| u - p).product()
     };
-    let z0 = sets.first().map_or(Fr::ONE, |set| vanishing(&set.points));
+    let z0 = sets.first().map_or(Fr::ONE, |(at, _)| vanishing(at));
     let scale: Fr = Option::from(z0.invert())
         .ok_or_else(|| Error::Unsupported("a challenge that hits an opening point".into()))?;
     let mut terms: Vec<_> = powers(v)
-        .zip(sets.iter().zip(&combined))
-        .map(|(w, (set, n))| (w * vanishing(&set.points) * scale, Ref::host(n)))
+        .zip(&sets)
+        .map(|(weight, (at, combined))| (weight * vanishing(at) * scale, Ref::host(combined)))
         .collect();
     terms.push((-vanishing(&[]) * scale, Ref::host(&h)));
-    let mut l = vec![Fr::ZERO; session.n()];
+    let mut l = sum;
     engine.linear_combination(&terms, RefMut::host(&mut l))?;
+    drop(terms);
+    drop((h, sets));
     engine.divide_by_linear(RefMut::host(&mut l), u)?;
     session.commit_polys(&[&l])
 }
 
-fn gwc(session: &mut Session<'_>, polys: &[Opened<'_>], queries: &[Query]) -> Result<()> {
-    let v = session.channel.squeeze();
-    let mut groups: Vec<(Fr, Vec<usize>)> = Vec::new();
-    for query in queries {
-        match groups.iter_mut().find(|(point, _)| *point == query.point) {
-            Some((_, list)) => list.push(query.poly),
-            None => groups.push((query.point, vec![query.poly])),
-        }
+fn gwc(session: &mut Session<'_>, mut groups: Vec<(Fr, Vec<Fr>)>) -> Result<()> {
+    for (point, combined) in &mut groups {
+        session.engine.divide_by_linear(RefMut::host(combined), *point)?;
     }
-    let mut witnesses = Vec::with_capacity(groups.len());
-    for (point, list) in &groups {
-        let mut witness = combine(session, polys, list, v)?;
-        session.engine.divide_by_linear(RefMut::host(&mut witness), *point)?;
-        witnesses.push(witness);
-    }
-    let witnesses: Vec<&[Fr]> = witnesses.iter().map(Vec::as_slice).collect();
+    let witnesses: Vec<&[Fr]> = groups.iter().map(|(_, witness)| witness.as_slice()).collect();
     session.commit_polys(&witnesses)
 }
 
 /// `Σ_j base^j·P_j` over the listed polynomials.
-fn combine(session: &Session<'_>, polys: &[Opened<'_>], list: &[usize], base: Fr) -> Result<Vec<Fr>> {
+fn weighted(session: &Session<'_>, polys: &[Opened<'_>], list: &[usize], base: Fr) -> Result<Vec<Fr>> {
     let mut out = vec![Fr::ZERO; session.n()];
     let terms: Vec<_> = powers(base)
         .zip(list)

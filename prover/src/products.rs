@@ -19,49 +19,50 @@ pub(crate) fn permutation<'c>(
     column: impl Fn(Key) -> &'c [Fr],
     challenges: [Fr; 2],
 ) -> Result<Vec<Vec<Fr>>> {
-    let Some(program) = &programs.permutation else { return Ok(Vec::new()) };
-    let mut factors = session.evaluate(program, column, &challenges)?.into_iter();
-    let mut products = Vec::new();
+    let mut products = Vec::with_capacity(programs.permutation.len());
     let mut first = Fr::one();
-    while let (Some(numerator), Some(denominator)) = (factors.next(), factors.next()) {
-        let z = running_product(session, numerator, denominator, first)?;
+    for program in &programs.permutation {
+        let factors = session.evaluate(program, &column, &challenges)?;
+        let z = running_product(session, factors, first)?;
         first = z[session.usable_rows()];
         products.push(z);
     }
     Ok(products)
 }
 
-/// The running product of one lookup.
-pub(crate) fn lookup(
+/// The running product of one lookup. `compress` are the challenges of [`Programs::compress`].
+pub(crate) fn lookup<'c>(
     session: &mut Session<'_>,
     programs: &Programs,
-    lookup: &mut Permuted,
+    column: impl Fn(Key) -> &'c [Fr],
+    (index, lookup): (usize, &Permuted),
+    compress: &[Fr],
     challenges: [Fr; 2],
 ) -> Result<Vec<Fr>> {
-    let program = programs
-        .lookup
-        .as_ref()
-        .ok_or_else(|| Error::Unsupported("a lookup that its key does not have".into()))?;
+    let unknown = || Error::Unsupported("a lookup that its key does not have".into());
+    let program = programs.lookup.as_ref().ok_or_else(unknown)?;
+    // Evaluated a second time: that is cheaper than to keep two columns per lookup since they were permuted.
+    let compression = programs.compress.get(index).ok_or_else(unknown)?;
+    let [input, table] = pair(session.evaluate(compression, column, compress)?)?;
     let column = |key: Key| match key {
-        Key::CompressedInput(_) => lookup.compressed_input.as_slice(),
-        Key::CompressedTable(_) => &lookup.compressed_table,
+        Key::CompressedInput(_) => input.as_slice(),
+        Key::CompressedTable(_) => &table,
         Key::PermutedInput(_) => &lookup.input,
         _ => &lookup.table,
     };
     let factors = session.evaluate(program, column, &challenges)?;
-    // Only the permuted columns are needed from here on.
-    (lookup.compressed_input, lookup.compressed_table) = (Vec::new(), Vec::new());
-    let [numerator, denominator] = <[Vec<Fr>; 2]>::try_from(factors)
-        .map_err(|_| Error::Unsupported("a lookup program without two results".into()))?;
-    running_product(session, numerator, denominator, Fr::one())
+    drop((input, table));
+    running_product(session, factors, Fr::one())
 }
 
-fn running_product(
-    session: &mut Session<'_>,
-    numerator: Vec<Fr>,
-    mut denominator: Vec<Fr>,
-    first: Fr,
-) -> Result<Vec<Fr>> {
+/// The two results of a program.
+pub(crate) fn pair(results: Vec<Vec<Fr>>) -> Result<[Vec<Fr>; 2]> {
+    results.try_into().map_err(|_| Error::Unsupported("a program without two results".into()))
+}
+
+/// `factors`: numerator and denominator.
+fn running_product(session: &mut Session<'_>, factors: Vec<Vec<Fr>>, first: Fr) -> Result<Vec<Fr>> {
+    let [numerator, mut denominator] = pair(factors)?;
     let engine = session.engine;
     engine.batch_invert(RefMut::host(&mut denominator))?;
     engine.multiply(RefMut::host(&mut denominator), Ref::host(&numerator))?;

@@ -11,6 +11,7 @@ use rand_core::RngCore;
 use crate::bases::SrsBases;
 use crate::channel::{self, Channel, Message, Recorder};
 use crate::lookup::{self, Permuted};
+use crate::memory::Plan;
 use crate::multiopen::{self, Opened, Query};
 use crate::options::{Entropy, ProveOptions};
 use crate::prepared::PreparedKey;
@@ -28,7 +29,7 @@ use crate::{Engine, Error, Multiopen, ProvingKey, Result, products, quotient};
 /// # Errors
 /// [`Error::Count`], [`Error::InstanceTooLong`] and [`Error::WrongSize`] for what does not fit the key; what the circuit's
 /// synthesis reports; [`Error::NotInTable`] and [`Error::Rejected`] when the witness does not satisfy the circuit;
-/// [`Error::Engine`]. What has been written to the transcript by then is no proof.
+/// [`Error::Memory`] when the engine's budget is too small; [`Error::Engine`]. What has been written to the transcript by then is no proof.
 pub fn prove<E, R, T, ConcreteCircuit>(
     engine: &Engine,
     key: &PreparedKey,
@@ -55,13 +56,13 @@ where
     };
     let mut entropy = Entropy;
     let choices = options.choices.unwrap_or(&mut entropy);
-    let mut clock = job.run(circuits, instances, &mut rng, &mut recorder, choices)?;
+    let (mut clock, plan) = job.run(circuits, instances, &mut rng, &mut recorder, choices)?;
     if options.verify {
         clock.enter(Stage::Verify);
         let record: Vec<Message> = recorder.into_record();
         channel::verify_record(key.verifier_params(), key.vk(), instances, &record, options.multiopen)?;
     }
-    Ok(clock.finish(options.verify, engine.ledger()))
+    Ok(clock.finish(options.verify, plan.report(), engine.ledger()))
 }
 
 /// What a proof needs beside the statement.
@@ -81,8 +82,9 @@ impl Job<'_> {
         rng: &mut dyn RngCore,
         channel: &mut dyn Channel,
         choices: &mut dyn crate::Choices,
-    ) -> Result<Clock> {
+    ) -> Result<(Clock, Plan)> {
         let vk = self.pk.get_vk();
+        let plan = Plan::new(self.engine, self.programs, circuits.len())?;
         let mut session = Session {
             engine: self.engine,
             bases: self.bases,
@@ -91,6 +93,7 @@ impl Job<'_> {
             rng,
             choices,
             clock: Clock::start(Stage::Synthesis),
+            plan,
         };
         if self.bases.k() != session.k() {
             return Err(Error::WrongSize { key: session.k(), srs: self.bases.k() });
@@ -99,7 +102,7 @@ impl Job<'_> {
         session.channel.common_scalar(vk.transcript_repr())?;
         let witness = witness::collect(&mut session, circuits, instances)?;
         self.after_witness(&mut session, witness, instances)?;
-        Ok(session.clock)
+        Ok((session.clock, plan))
     }
 
     fn after_witness(
@@ -141,8 +144,10 @@ impl Job<'_> {
             circuit.permutation = products::permutation(session, programs, column, [beta, gamma])?;
         }
         for circuit in &mut circuits {
-            for lookup in &mut circuit.lookups {
-                let product = products::lookup(session, programs, lookup, [beta, gamma])?;
+            let column = |key| value_of(pk, &circuit.advice, &circuit.instance, key);
+            for lookup in circuit.lookups.iter().enumerate() {
+                let product =
+                    products::lookup(session, programs, column, lookup, &with(&[theta]), [beta, gamma])?;
                 circuit.lookup_products.push(product);
             }
         }
@@ -181,7 +186,11 @@ impl Job<'_> {
         openings.write_evaluations(session)?;
 
         session.clock.enter(Stage::Open);
-        multiopen::open(session, self.multiopen, &openings.polys, &openings.opened)
+        let opening = multiopen::combine(session, self.multiopen, &openings.polys, &openings.opened)?;
+        // From here on only the combinations are needed.
+        drop(openings);
+        drop((circuits, mask, pieces));
+        opening.prove(session)
     }
 }
 
@@ -243,10 +252,8 @@ impl CircuitColumns {
             Key::LookupProduct(i) => &self.lookup_products[i],
             Key::PermutedInput(i) => &self.lookups[i].input,
             Key::PermutedTable(i) => &self.lookups[i].table,
-            // The programs of the numerator are given the sum by the caller.
-            Key::Sum => &[],
-            Key::CompressedInput(i) => &self.lookups[i].compressed_input,
-            Key::CompressedTable(i) => &self.lookups[i].compressed_table,
+            // The programs of the numerator are given the sum by the caller, and read no compressed column.
+            Key::Sum | Key::CompressedInput(_) | Key::CompressedTable(_) => &[],
         }
     }
 }

@@ -11,12 +11,14 @@
 //! coefficient.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ff::Field;
 use halo2curves::bn256::Fr;
 use parhelion_backend_api::hal::{Ref, RefMut};
 use parhelion_backend_api::{Domain, NttPlan};
 
+use crate::memory::CosetCache;
 use crate::program::{Key, KeyProgram, Programs};
 use crate::session::Session;
 use crate::{Error, Result};
@@ -36,12 +38,13 @@ pub(crate) fn quotient<'c>(
     let mut remainders = Vec::new();
     let mut shifts = Vec::new();
     let mut shift = domain.g_coset;
-    for _ in 0..domain.get_quotient_poly_degree() {
+    for coset in 0..domain.get_quotient_poly_degree() {
         let rows = Domain { log_n: k, omega: domain.get_omega(), shift };
         let mut sum = vec![Fr::ZERO; n];
         for (circuit, at, needed, spent) in &schedule.calls {
             let program = &programs.quotient[*at];
-            columns.transform(session, shift, needed, |key| poly(*circuit, key))?;
+            let cache = session.plan.caches().then_some((&programs.cosets, coset));
+            columns.transform(session, shift, needed, |key| poly(*circuit, key), cache)?;
             let mut values = columns.take(n);
             let operands: Vec<_> = program
                 .columns
@@ -65,15 +68,28 @@ pub(crate) fn quotient<'c>(
     drop(columns);
     let weights = pieces_from_remainders(&shifts, n)
         .ok_or_else(|| Error::Unsupported("cosets that do not determine the quotient".into()))?;
-    weights
-        .iter()
-        .map(|row| {
-            let terms: Vec<_> = row.iter().zip(&remainders).map(|(w, r)| (*w, Ref::host(r))).collect();
-            let mut piece = vec![Fr::ZERO; n];
-            session.engine.linear_combination(&terms, RefMut::host(&mut piece))?;
-            Ok(piece)
-        })
-        .collect()
+    solve(session, &weights, &mut remainders)?;
+    Ok(remainders)
+}
+
+/// Rows that are solved for at a time.
+const BLOCK: usize = 1 << 14;
+
+/// Replaces the remainders by the pieces, block by block, so that there is no second set of columns.
+fn solve(session: &Session<'_>, weights: &[Vec<Fr>], columns: &mut [Vec<Fr>]) -> Result<()> {
+    let block = BLOCK.min(session.n());
+    let mut solved = vec![vec![Fr::ZERO; block]; columns.len()];
+    for start in (0..session.n()).step_by(block) {
+        for (row, out) in weights.iter().zip(&mut solved) {
+            let terms: Vec<_> =
+                row.iter().zip(&*columns).map(|(w, r)| (*w, Ref::host(&r[start..start + block]))).collect();
+            session.engine.linear_combination(&terms, RefMut::host(out))?;
+        }
+        for (column, solved) in columns.iter_mut().zip(&solved) {
+            column[start..start + block].copy_from_slice(solved);
+        }
+    }
+    Ok(())
 }
 
 /// Which program runs when on one coset: circuit, index of the program, the columns that must be transformed for it,
@@ -107,8 +123,15 @@ impl Schedule {
 /// Columns on the present coset, and buffers to reuse.
 #[derive(Default)]
 struct Cosets {
-    live: HashMap<Key, Vec<Fr>>,
+    live: HashMap<Key, Column>,
     spare: Vec<Vec<Fr>>,
+}
+
+/// A column on the present coset.
+enum Column {
+    Own(Vec<Fr>),
+    /// Of the key, kept from proof to proof.
+    Cached(Arc<Vec<Fr>>),
 }
 
 impl Cosets {
@@ -122,12 +145,20 @@ impl Cosets {
     }
 
     fn get(&self, key: Key) -> &[Fr] {
-        self.live.get(&key).map_or(&[], Vec::as_slice)
+        match self.live.get(&key) {
+            Some(Column::Own(values)) => values,
+            Some(Column::Cached(values)) => values,
+            None => &[],
+        }
     }
 
     fn drop(&mut self, key: Key) {
-        self.spare.extend(self.live.remove(&key));
+        if let Some(Column::Own(values)) = self.live.remove(&key) {
+            self.spare.push(values);
+        }
     }
+
+    /// Makes `keys` live; `cache` is where the key's own columns are kept, with the number of the coset.
 
     fn transform<'c>(
         &mut self,
@@ -135,16 +166,30 @@ impl Cosets {
         shift: Fr,
         keys: &[Key],
         poly: impl Fn(Key) -> &'c [Fr],
+        cache: Option<(&CosetCache, usize)>,
     ) -> Result<()> {
-        if keys.is_empty() {
+        let mut missing = Vec::with_capacity(keys.len());
+        for key in keys {
+            match cache.filter(|_| is_shared(*key)).and_then(|(cache, coset)| cache.get(*key, coset)) {
+                Some(values) => drop(self.live.insert(*key, Column::Cached(values))),
+                None => missing.push(*key),
+            }
+        }
+        if missing.is_empty() {
             return Ok(());
         }
-        let mut buffers: Vec<Vec<Fr>> = keys.iter().map(|_| self.take(session.n())).collect();
-        let from: Vec<_> = keys.iter().map(|key| Ref::host(poly(*key))).collect();
+        let mut buffers: Vec<Vec<Fr>> = missing.iter().map(|_| self.take(session.n())).collect();
+        let from: Vec<_> = missing.iter().map(|key| Ref::host(poly(*key))).collect();
         let mut to: Vec<_> = buffers.iter_mut().map(|b| RefMut::host(b)).collect();
         session.engine.ntt_batch_into(&NttPlan::forward(session.k()).on_coset(shift), &from, &mut to)?;
         drop(to);
-        self.live.extend(keys.iter().copied().zip(buffers));
+        for (key, values) in missing.into_iter().zip(buffers) {
+            let column = match cache.filter(|_| is_shared(key)) {
+                Some((cache, coset)) => Column::Cached(cache.put(key, coset, values)),
+                None => Column::Own(values),
+            };
+            self.live.insert(key, column);
+        }
         Ok(())
     }
 }

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use parhelion_dispatch::Ledger;
 
+use crate::memory::MemoryReport;
+
 /// A stage of a proof, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -73,6 +75,8 @@ pub struct ProofReport {
     pub total: Duration,
     /// Whether the proof was verified before it was returned.
     pub verified: bool,
+    /// What memory was planned, and what the process came to.
+    pub memory: MemoryReport,
     /// What the engine ran for this proof, where, and why there.
     pub ledger: Ledger,
 }
@@ -116,12 +120,13 @@ impl Clock {
         (self.since, self.stage) = (now, stage);
     }
 
-    pub(crate) fn finish(mut self, verified: bool, ledger: Ledger) -> ProofReport {
+    pub(crate) fn finish(mut self, verified: bool, memory: MemoryReport, ledger: Ledger) -> ProofReport {
         self.enter(self.stage);
         ProofReport {
             stages: Stage::ALL.into_iter().zip(self.totals).collect(),
             total: self.start.elapsed(),
             verified,
+            memory,
             ledger,
         }
     }

@@ -9,12 +9,13 @@ use rand_core::RngCore;
 
 use crate::bases::SrsBases;
 use crate::channel::Channel;
+use crate::memory::Plan;
 use crate::options::Choices;
 use crate::program::{Key, KeyProgram};
 use crate::report::Clock;
 use crate::{Engine, ProvingKey, Result};
 
-/// The engine, the key, the transcript, the randomness and the clock of one proof.
+/// The engine, the key, the transcript, the randomness, the clock and the memory plan of one proof.
 pub(crate) struct Session<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) bases: &'a SrsBases,
@@ -23,6 +24,7 @@ pub(crate) struct Session<'a> {
     pub(crate) rng: &'a mut dyn RngCore,
     pub(crate) choices: &'a mut dyn Choices,
     pub(crate) clock: Clock,
+    pub(crate) plan: Plan,
 }
 
 impl<'a> Session<'a> {
@@ -54,13 +56,13 @@ impl<'a> Session<'a> {
 
     /// Commits columns by value and writes the commitments, in order.
     pub(crate) fn commit_columns(&mut self, columns: &[&[Fr]]) -> Result<()> {
-        let commitments = self.bases.commit_lagrange(self.engine, columns)?;
+        let commitments = self.bases.commit_lagrange(self.engine, columns, self.plan.commit_columns)?;
         self.write_points(&commitments)
     }
 
     /// Commits polynomials and writes the commitments, in order.
     pub(crate) fn commit_polys(&mut self, polys: &[&[Fr]]) -> Result<()> {
-        let commitments = self.bases.commit(self.engine, polys)?;
+        let commitments = self.bases.commit(self.engine, polys, self.plan.commit_columns)?;
         self.write_points(&commitments)
     }
 

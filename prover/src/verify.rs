@@ -24,11 +24,58 @@ pub enum ProofTranscript {
     Keccak256,
 }
 
-/// Verifies proof bytes. Bytes after the proof are refused: one proof has one encoding.
+/// How a proof is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifyOptions {
+    /// The transcript; Blake2b unless told.
+    pub transcript: ProofTranscript,
+    /// The opening proof; [`Multiopen::Shplonk`] unless told.
+    pub multiopen: Multiopen,
+    /// Whether points must be in their canonical encoding; on unless told.
+    ///
+    /// The curve's decoder ignores the flag of the identity on other points, so upstream's verifier accepts several encodings of one
+    /// proof. Where the bytes of a proof name it (a nullifier, a cache, a signature over it) that is malleability.
+    pub canonical: bool,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        VerifyOptions { transcript: ProofTranscript::Blake2b, multiopen: Multiopen::Shplonk, canonical: true }
+    }
+}
+
+impl VerifyOptions {
+    /// With the given transcript.
+    pub fn transcript(self, transcript: ProofTranscript) -> Self {
+        VerifyOptions { transcript, ..self }
+    }
+
+    /// With the given opening proof.
+    pub fn multiopen(self, multiopen: Multiopen) -> Self {
+        VerifyOptions { multiopen, ..self }
+    }
+
+    /// With or without the demand for canonical encodings.
+    pub fn canonical(self, canonical: bool) -> Self {
+        VerifyOptions { canonical, ..self }
+    }
+}
+
+/// Whether no point of a proof carries the flag of the identity without being it. Scalars never have that bit: the modulus is
+/// below 2^254. What is otherwise not canonical, the decoder refuses.
+fn is_canonical(proof: &[u8]) -> bool {
+    let (chunks, rest) = proof.as_chunks::<32>();
+    let flagged = |chunk: &[u8; 32]| chunk.last().is_some_and(|top| top & 0x80 != 0);
+    let identity =
+        |chunk: &[u8; 32]| matches!(chunk.split_last(), Some((0x80, x)) if x.iter().all(|b| *b == 0));
+    rest.is_empty() && chunks.iter().all(|chunk| !flagged(chunk) || identity(chunk))
+}
+
+/// Verifies proof bytes: one proof has one encoding, so bytes after it and points that are not canonically encoded are refused.
 ///
 /// # Errors
-/// [`Error::WrongSize`] when key and parameters have different k, [`Error::Count`] and [`Error::InstanceTooLong`] for
-/// instances that do not fit the key, [`Error::Rejected`] for everything else that is not a proof of the statement.
+/// As [`verify_with`].
 pub fn verify(
     params: &ParamsKZG<Bn256>,
     vk: &VerifyingKey,
@@ -37,6 +84,26 @@ pub fn verify(
     transcript: ProofTranscript,
     multiopen: Multiopen,
 ) -> Result<()> {
+    let options = VerifyOptions::default().transcript(transcript).multiopen(multiopen);
+    verify_with(params, vk, instances, proof, options)
+}
+
+/// Verifies proof bytes. Bytes after the proof are always refused.
+///
+/// # Errors
+/// [`Error::WrongSize`] when key and parameters have different k, [`Error::Count`] and [`Error::InstanceTooLong`] for
+/// instances that do not fit the key, [`Error::Rejected`] for everything else that is not a proof of the statement.
+pub fn verify_with(
+    params: &ParamsKZG<Bn256>,
+    vk: &VerifyingKey,
+    instances: &[&[&[Fr]]],
+    proof: &[u8],
+    options: VerifyOptions,
+) -> Result<()> {
+    let VerifyOptions { transcript, multiopen, canonical } = options;
+    if canonical && !is_canonical(proof) {
+        return Err(Error::Rejected("a point is not in its canonical encoding".to_owned()));
+    }
     let k = vk.get_domain().k();
     if params.k() != k {
         return Err(Error::WrongSize { key: k, srs: params.k() });

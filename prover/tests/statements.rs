@@ -11,8 +11,8 @@ use halo2_axiom::poly::Rotation;
 use halo2_axiom::transcript::TranscriptWriterBuffer;
 use halo2curves::bn256::Fr;
 use parhelion_prover::{
-    Error, KeygenOptions, Multiopen, PreparedKey, ProofTranscript, ProveOptions, Seeded, Stage, keygen,
-    prove, verify,
+    Error, KeygenOptions, Multiopen, PreparedKey, ProofTranscript, ProveOptions, Seeded, Stage,
+    VerifyOptions, keygen, prove, verify, verify_with,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -239,4 +239,31 @@ fn damaged_proofs_are_rejected_without_panic() {
         let keccak = ProofTranscript::Keccak256;
         assert!(verify(key.verifier_params(), key.vk(), &[&[]], &bytes, keccak, multiopen).is_err());
     }
+}
+
+#[test]
+fn a_proof_has_one_encoding() {
+    let (circuit, output) = plonk();
+    let key = key(6, &circuit);
+    let (bytes, _) = proof(&key, circuit, &[&output], ProveOptions::default()).unwrap();
+    let (params, vk) = (key.verifier_params(), key.vk());
+    let check = |bytes: &[u8], options| verify_with(params, vk, &[&[&output]], bytes, options);
+    check(&bytes, VerifyOptions::default()).unwrap();
+
+    // The first message is a commitment; the decoder does not look at the flag of the identity.
+    let mut flagged = bytes.clone();
+    flagged[31] |= 0x80;
+    assert!(matches!(check(&flagged, VerifyOptions::default()), Err(Error::Rejected(_))));
+    check(&flagged, VerifyOptions::default().canonical(false)).unwrap();
+
+    // No other encoding of a point or scalar of this proof passes, whatever the demand.
+    for at in (31..bytes.len()).step_by(32) {
+        for bit in [0x80, 0x40, 0x20] {
+            let mut other = bytes.clone();
+            other[at] ^= bit;
+            assert!(check(&other, VerifyOptions::default()).is_err(), "byte {at}, bit {bit:#x}");
+        }
+    }
+    let longer = [&bytes[..], &[0; 32]].concat();
+    assert!(check(&longer, VerifyOptions::default().canonical(false)).is_err());
 }

@@ -41,7 +41,7 @@ struct Group<'a, T> {
     out: &'a mut [T],
 }
 
-/// `out[s] = Σ table[i]` over the items i of segment s, `items[ends[s − 1]..ends[s]]`.
+/// `out[s] = Σ table[i]` over the items i of segment s, `items[ends[s − 1]..ends[s]]`; on all threads if `parallel`.
 ///
 /// # Panics
 /// When an item or an end is out of bounds.
@@ -51,6 +51,7 @@ pub(crate) fn sum_segments<P: Points>(
     items: &[u32],
     ends: &[u32],
     out: &mut [P::Point],
+    parallel: bool,
 ) {
     assert_eq!(ends.len(), out.len(), "one end per segment");
     let start_of = |segment: usize| if segment == 0 { 0 } else { ends[segment - 1] };
@@ -92,7 +93,7 @@ pub(crate) fn sum_segments<P: Points>(
         }
         first += count;
     }
-    if groups.len() <= 2 {
+    if !parallel || groups.len() <= 2 {
         let mut workspace = Workspace::default();
         groups.iter_mut().for_each(|group| sum_group(points, table, items, group, &mut workspace));
     } else {
@@ -114,7 +115,7 @@ pub(crate) fn sum_segments<P: Points>(
         })
         .collect();
     let mut sums = vec![P::IDENTITY; cuts.len()];
-    sum_segments(points, &partial, &items, &ends, &mut sums);
+    sum_segments(points, &partial, &items, &ends, &mut sums, parallel);
     for ((segment, _), sum) in cuts.iter().zip(sums) {
         out[*segment] = sum;
     }
@@ -135,8 +136,9 @@ fn sum_group<P: Points>(
     let mut at = 0u32;
     // At most one half place per segment more than half of the items.
     let total = group.ends.last().map_or(0, |end| *end as usize - start);
-    if scratch.len() < total {
-        scratch.resize(total, P::IDENTITY);
+    let places = (total + group.ends.len()).div_ceil(2);
+    if scratch.len() < places {
+        scratch.resize(places, P::IDENTITY);
     }
     for (segment, end) in group.ends.iter().enumerate() {
         let items = &items[start..*end as usize];
@@ -158,8 +160,9 @@ fn sum_group<P: Points>(
             at += 1;
         }
     }
-    // SAFETY: operands are asserted to be in bounds of `table`; `to` counts places, of which there are at most as many as items,
-    // the length of `scratch`, which is distinct from `table`.
+    assert!(at as usize <= scratch.len(), "a place for every pair");
+    // SAFETY: operands are asserted to be in bounds of `table`; `to` counts places, which are asserted to be in bounds of `scratch`,
+    // which is distinct from `table`.
     unsafe { points.add_pairs(table.as_ptr(), scratch.as_mut_ptr(), pairs, inner) };
     let mut stride = 1u32;
     loop {

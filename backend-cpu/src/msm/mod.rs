@@ -28,16 +28,18 @@ use crate::memory::room;
 use crate::{Isa, IsaError, NAME, parallel};
 use buckets::sum_segments;
 use reduce::Term;
-use scalars::{CLASSES, Part, Windows, bits, classify};
+use scalars::{CLASSES, Count, Slot, Windows, bits, count, fill};
 
 /// Scalars per task of the classification.
 const CHUNK: usize = 1 << 13;
-/// Magnitude, digits and sorted references of a scalar.
-const BYTES_PER_SCALAR: usize = 80;
+/// Index, digits and sorted references of a scalar.
+const BYTES_PER_SCALAR: usize = 64;
 /// Scalars up to which one thread does all.
 const SERIAL: usize = 1 << 8;
 /// Most items that a task aims at.
-const TASK: usize = 1 << 17;
+const TASK: usize = 1 << 16;
+/// Tasks per thread that even out their ends.
+const MANY_TASKS: usize = 12;
 /// Fewest items that a task aims at: enough for its fixed costs to vanish.
 const SMALL_TASK: usize = 1 << 12;
 
@@ -165,28 +167,27 @@ fn wave() -> usize {
 
 fn msm_wave<P: Points>(points: P, bases: &[P::Point], columns: &[&[Fr]], out: &mut [G1]) {
     let parallel = columns.iter().map(|column| column.len()).sum::<usize>() > SERIAL;
-    let chunks: Vec<(usize, usize, &[Fr])> = columns
+    let chunks: Vec<Chunk<'_>> = columns
         .iter()
         .enumerate()
         .flat_map(|(c, column)| column.chunks(CHUNK).enumerate().map(move |(i, chunk)| (c, i * CHUNK, chunk)))
         .collect();
-    let parts = parallel::map(parallel, &chunks, |(_, first, chunk)| classify(points, chunk, *first));
-    // The parts of each class of each column.
-    let mut cuts: Vec<(usize, Vec<Part>)> = Vec::new();
-    for ((column, first, _), parts) in chunks.iter().zip(parts) {
-        if *first == 0 {
-            cuts.extend((0..CLASSES).map(|_| (*column, Vec::new())));
-        }
-        let last = cuts.len() - CLASSES;
-        cuts[last..].iter_mut().zip(parts).for_each(|((_, class), part)| class.push(part));
+    let counts = parallel::map(parallel, &chunks, |(_, _, chunk)| count(points, chunk));
+    let mut classes = allocate::<P>(columns.len(), &chunks, &counts);
+    let mut jobs = jobs(&chunks, &counts, &mut classes);
+    let job = |(first, chunk, slots): &mut Job<'_>| fill(points, chunk, *first, slots);
+    if parallel && jobs.len() > 1 {
+        jobs.par_iter_mut().with_max_len(1).for_each(job);
+    } else {
+        jobs.iter_mut().for_each(job);
     }
-    cuts.retain(|(_, parts)| parts.iter().any(|part| !part.index.is_empty()));
-    let classes = parallel::map(parallel, &cuts, |(column, parts)| cut::<P>(*column, parts));
-    drop(cuts);
+    drop(jobs);
+    classes.retain(|class| !class.index.is_empty());
     // Ranges of windows of a class, of about equal loads.
     let load = |class: &Class| class.index.len() + 2 * class.windows.buckets();
     let total: usize = classes.iter().map(|class| load(class) * class.windows.count as usize).sum();
-    let target = (total / (4 * rayon::current_num_threads())).clamp(SMALL_TASK, TASK);
+    let threads = rayon::current_num_threads();
+    let target = (total / (MANY_TASKS * threads)).clamp(SMALL_TASK, TASK);
     let tasks: Vec<(usize, std::ops::Range<usize>)> = classes
         .iter()
         .enumerate()
@@ -196,8 +197,10 @@ fn msm_wave<P: Points>(points: P, bases: &[P::Point], columns: &[&[Fr]], out: &m
             (0..count).step_by(step).map(move |first| (c, first..(first + step).min(count)))
         })
         .collect();
+    // Tasks that are divided further take more workspace: a thread that waits for a part begins another task.
+    let divide = parallel && tasks.len() < MANY_TASKS / 2 * threads;
     let terms = parallel::map(parallel, &tasks, |(c, windows)| {
-        window_terms(points, bases, &classes[*c], windows.clone())
+        window_terms(points, bases, &classes[*c], windows.clone(), divide)
     });
     let mut per_column: Vec<Vec<Term<P>>> = columns.iter().map(|_| Vec::new()).collect();
     for ((class, _), terms) in tasks.iter().zip(terms) {
@@ -223,32 +226,58 @@ fn combine<P: Points>(points: P, terms: &[Term<P>]) -> G1 {
     (0..at).fold(sum, |sum, _| sum.double())
 }
 
-/// Chooses the windows of a class and computes its digits.
-fn cut<P: Points>(column: usize, parts: &[Part]) -> Class {
-    let len = parts.iter().map(|part| part.index.len()).sum();
-    let all = parts.iter().fold([0u64; 4], |all, part| std::array::from_fn(|i| all[i] | part.all[i]));
-    let windows = Windows::choose(len, bits(&all), P::LANES);
-    let index = parts.iter().flat_map(|part| part.index.iter().copied()).collect();
-    let mut digits = vec![0u16; len * windows.count as usize];
-    // One slice per part and window.
-    let mut rows: Vec<&mut [u16]> = digits.chunks_mut(len.max(1)).collect();
-    let mut slices: Vec<Vec<&mut [u16]>> = Vec::with_capacity(parts.len());
-    for part in parts {
-        let mut mine = Vec::with_capacity(rows.len());
-        for row in &mut rows {
-            let (head, tail) = std::mem::take(row).split_at_mut(part.index.len());
-            mine.push(head);
-            *row = tail;
+/// A chunk of a column: number of the column, index of its first scalar, its scalars.
+type Chunk<'a> = (usize, usize, &'a [Fr]);
+
+/// What one task fills: index of the first scalar, scalars, and a place for each class.
+type Job<'a> = (usize, &'a [Fr], [Option<Slot<'a>>; CLASSES]);
+
+/// The classes of all columns, [`CLASSES`] each, with their windows chosen and their memory taken.
+fn allocate<P: Points>(columns: usize, chunks: &[Chunk<'_>], counts: &[[Count; CLASSES]]) -> Vec<Class> {
+    let mut totals = vec![[Count::default(); CLASSES]; columns];
+    for ((column, _, _), counts) in chunks.iter().zip(counts) {
+        for (total, count) in totals[*column].iter_mut().zip(counts) {
+            total.len += count.len;
+            total.all.iter_mut().zip(&count.all).for_each(|(all, w)| *all |= w);
         }
-        slices.push(mine);
     }
-    let digits_of = |(slices, part): (&mut Vec<&mut [u16]>, &Part)| windows.digits(&part.magnitude, slices);
-    if parts.len() > 1 {
-        slices.par_iter_mut().zip(parts).for_each(digits_of);
-    } else {
-        slices.iter_mut().zip(parts).for_each(digits_of);
-    }
-    Class { column, windows, index, digits }
+    let class = |column: usize, total: &Count| {
+        let windows = Windows::choose(total.len, bits(&total.all), P::LANES);
+        let digits = vec![0; total.len * windows.count as usize];
+        Class { column, windows, index: vec![0; total.len], digits }
+    };
+    totals.iter().enumerate().flat_map(|(c, total)| total.iter().map(move |t| class(c, t))).collect()
+}
+
+/// Divides the memory of the classes among the chunks.
+fn jobs<'a>(chunks: &[Chunk<'a>], counts: &[[Count; CLASSES]], classes: &'a mut [Class]) -> Vec<Job<'a>> {
+    // What is left of each class: its indices, and the rows of its digits.
+    let mut left: Vec<Slot<'a>> = classes
+        .iter_mut()
+        .map(|class| Slot {
+            windows: class.windows,
+            digits: class.digits.chunks_mut(class.index.len().max(1)).collect(),
+            index: &mut class.index,
+        })
+        .collect();
+    let mut take = |class: usize, count: &Count| {
+        if count.len == 0 {
+            return None;
+        }
+        let slot = &mut left[class];
+        let (index, rest) = std::mem::take(&mut slot.index).split_at_mut(count.len);
+        slot.index = rest;
+        let digits = slot.digits.iter_mut().map(|row| {
+            let (head, rest) = std::mem::take(row).split_at_mut(count.len);
+            *row = rest;
+            head
+        });
+        Some(Slot { windows: slot.windows, index, digits: digits.collect() })
+    };
+    let job = |((column, first, chunk), counts): (&Chunk<'a>, &[Count; CLASSES])| {
+        (*first, *chunk, std::array::from_fn(|class| take(column * CLASSES + class, &counts[class])))
+    };
+    chunks.iter().zip(counts).map(job).collect()
 }
 
 /// The terms of some windows of a class.
@@ -257,6 +286,7 @@ fn window_terms<P: Points>(
     bases: &[P::Point],
     class: &Class,
     range: std::ops::Range<usize>,
+    divide: bool,
 ) -> Vec<Term<P>> {
     let buckets = class.windows.buckets();
     let len = class.index.len();
@@ -291,6 +321,7 @@ fn window_terms<P: Points>(
         }
     }
     let mut sums = vec![P::IDENTITY; segments];
-    sum_segments(points, bases, &items, &ends, &mut sums);
-    reduce::terms(points, sums, buckets, range.map(|w| w as u32 * class.windows.width))
+    sum_segments(points, bases, &items, &ends, &mut sums, divide);
+    drop((items, ends));
+    reduce::terms(points, sums, buckets, range.map(|w| w as u32 * class.windows.width), divide)
 }

@@ -29,6 +29,7 @@ pub(crate) fn terms<P: Points>(
     mut table: Vec<P::Point>,
     len: usize,
     shifts: impl Iterator<Item = u32>,
+    parallel: bool,
 ) -> Vec<Term<P>> {
     let mut out = Vec::new();
     let mut emit = |shift: u32, point: &P::Point| {
@@ -77,7 +78,7 @@ pub(crate) fn terms<P: Points>(
             return out;
         }
         let mut sums = vec![P::IDENTITY; ends.len()];
-        sum_segments(points, &table, &items, &ends, &mut sums);
+        sum_segments(points, &table, &items, &ends, &mut sums, parallel);
         table = sums;
         arrays = next;
     }

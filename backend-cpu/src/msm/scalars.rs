@@ -19,16 +19,27 @@ const CLASS_BITS: [u32; CLASSES] = [16, 64, 254];
 /// Number of classes.
 pub(crate) const CLASSES: usize = 3;
 
-/// The scalars of one class in one part of a column.
-#[derive(Debug, Default)]
-pub(crate) struct Part {
-    /// Index into the bases, with [`NEGATE`] for negative scalars.
-    pub(crate) index: Vec<u32>,
-    /// The magnitudes.
-    pub(crate) magnitude: Vec<[u64; 4]>,
-    /// The bitwise or of all magnitudes.
+/// What a chunk of a column has of one class.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Count {
+    /// Number of scalars.
+    pub(crate) len: usize,
+    /// The bitwise or of their magnitudes.
     pub(crate) all: [u64; 4],
 }
+
+/// Where the scalars of one class in one chunk go.
+#[derive(Debug)]
+pub(crate) struct Slot<'a> {
+    pub(crate) windows: Windows,
+    /// Index into the bases, with [`NEGATE`] for negative scalars.
+    pub(crate) index: &'a mut [u32],
+    /// Digits, one row per window.
+    pub(crate) digits: Vec<&'a mut [u16]>,
+}
+
+/// Scalars that are looked at together.
+const STRIP: usize = 256;
 
 fn less(a: &[u64; 4], b: &[u64; 4]) -> bool {
     a.iter().rev().lt(b.iter().rev())
@@ -59,31 +70,67 @@ pub(crate) fn bits(a: &[u64; 4]) -> u32 {
     a.iter().rposition(|w| *w != 0).map_or(0, |i| 64 * i as u32 + 64 - a[i].leading_zeros())
 }
 
-/// The classes of `scalars`, the first of which has base `first`.
-pub(crate) fn classify<P: Points>(points: P, scalars: &[Fr], first: usize) -> [Part; CLASSES] {
-    const STRIP: usize = 256;
-    let mut parts: [Part; CLASSES] = Default::default();
+/// Class, magnitude and sign of a scalar; `None` for zero.
+fn class_of(value: &[u64; 4]) -> Option<(usize, [u64; 4], bool)> {
+    let negated = sub(&MODULUS, value);
+    let negative = less(&negated, value);
+    let magnitude = if negative { negated } else { *value };
+    let class = match magnitude {
+        [0, 0, 0, 0] => return None,
+        [w, 0, 0, 0] => usize::from(w >> CLASS_BITS[0] != 0),
+        _ => 2,
+    };
+    Some((class, magnitude, negative))
+}
+
+/// What `scalars` have of each class.
+pub(crate) fn count<P: Points>(points: P, scalars: &[Fr]) -> [Count; CLASSES] {
+    let mut counts = [Count::default(); CLASSES];
     let mut canonical = [[0; 4]; STRIP];
+    for scalars in scalars.chunks(STRIP) {
+        let canonical = &mut canonical[..scalars.len()];
+        points.canonical(scalars, canonical);
+        for (class, magnitude, _) in canonical.iter().filter_map(class_of) {
+            counts[class].len += 1;
+            counts[class].all.iter_mut().zip(&magnitude).for_each(|(all, w)| *all |= w);
+        }
+    }
+    counts
+}
+
+/// Writes indices and digits of `scalars`, the first of which has base `first`. The slots have the lengths that [`count`] gave; there
+/// is none for a class without scalars.
+///
+/// Scalars are brought to canonical form here a second time: that costs a multiplication each, and to keep the magnitudes since
+/// [`count`] would cost as much memory as the scalars themselves.
+pub(crate) fn fill<P: Points>(
+    points: P,
+    scalars: &[Fr],
+    first: usize,
+    slots: &mut [Option<Slot<'_>>; CLASSES],
+) {
+    let mut canonical = [[0; 4]; STRIP];
+    let mut strips = [[[0; 4]; STRIP]; CLASSES];
+    let mut done = [0; CLASSES];
     for (strip, scalars) in scalars.chunks(STRIP).enumerate() {
         let canonical = &mut canonical[..scalars.len()];
         points.canonical(scalars, canonical);
+        let mut lens = [0; CLASSES];
         for (i, value) in canonical.iter().enumerate() {
-            let negated = sub(&MODULUS, value);
-            let negative = less(&negated, value);
-            let magnitude = if negative { negated } else { *value };
-            let class = match magnitude {
-                [0, 0, 0, 0] => continue,
-                [w, 0, 0, 0] => usize::from(w >> CLASS_BITS[0] != 0),
-                _ => 2,
-            };
-            let part = &mut parts[class];
+            let Some((class, magnitude, negative)) = class_of(value) else { continue };
+            let Some(slot) = &mut slots[class] else { continue };
             let index = (first + strip * STRIP + i) as u32;
-            part.index.push(if negative { index | NEGATE } else { index });
-            part.magnitude.push(magnitude);
-            part.all.iter_mut().zip(&magnitude).for_each(|(all, w)| *all |= w);
+            slot.index[done[class] + lens[class]] = if negative { index | NEGATE } else { index };
+            strips[class][lens[class]] = magnitude;
+            lens[class] += 1;
+        }
+        for (class, slot) in slots.iter_mut().enumerate() {
+            if let Some(slot) = slot {
+                slot.windows.digits(&strips[class][..lens[class]], done[class], &mut slot.digits);
+            }
+            done[class] += lens[class];
         }
     }
-    parts
 }
 
 /// How the magnitudes of one class are cut.
@@ -138,8 +185,8 @@ impl Windows {
         offset
     }
 
-    /// Writes the digits of `magnitudes`, biased to be non-negative, into one slice per window.
-    pub(crate) fn digits(&self, magnitudes: &[[u64; 4]], windows: &mut [&mut [u16]]) {
+    /// Writes the digits of `magnitudes`, biased to be non-negative, into one row per window, from place `from` on.
+    pub(crate) fn digits(&self, magnitudes: &[[u64; 4]], from: usize, windows: &mut [&mut [u16]]) {
         const STRIP: usize = 128;
         let offset = self.offset();
         let mask = (1u64 << self.width) - 1;
@@ -154,7 +201,7 @@ impl Windows {
                 let bit = window * self.width as usize;
                 // The top window may begin beyond the last word only if nothing is left for it.
                 let (word, shift) = ((bit / 64).min(4), bit % 64);
-                let out = &mut out[strip * STRIP..][..values.len()];
+                let out = &mut out[from + strip * STRIP..][..values.len()];
                 for (out, value) in out.iter_mut().zip(values) {
                     let high = value.get(word + 1).copied().unwrap_or(0);
                     let both = u128::from(value[word]) | u128::from(high) << 64;
@@ -211,7 +258,7 @@ mod tests {
                 let windows = Windows { width, count: (bits(&value) + 1).div_ceil(width), signed: true };
                 let mut columns = vec![vec![0u16; 1]; windows.count as usize];
                 let mut slices: Vec<_> = columns.iter_mut().map(|c| &mut c[..]).collect();
-                windows.digits(&[value], &mut slices);
+                windows.digits(&[value], 0, &mut slices);
                 let digits: Vec<_> = columns.iter().map(|c| c[0]).collect();
                 assert_eq!(recompose(&windows, &digits)[..4], value, "width {width}");
                 let limit = windows.buckets() as i32;

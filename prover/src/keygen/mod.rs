@@ -14,6 +14,7 @@ use parhelion_backend_api::hal::RefMut;
 
 use self::assembly::{Assembled, Assembly};
 use crate::bases::SrsBases;
+use crate::memory::Plan;
 use crate::srs::Srs;
 use crate::{Engine, Error, ProvingKey, Result, VerifyingKey};
 
@@ -133,7 +134,8 @@ impl Columns {
 
     fn verifying_key(self, engine: &Engine, bases: &SrsBases) -> Result<(VerifyingKey, Parts)> {
         let all: Vec<&[Fr]> = self.fixed.iter().chain(&self.sigma).map(Vec::as_slice).collect();
-        let mut fixed_commitments = bases.commit_lagrange(engine, &all)?;
+        let mut fixed_commitments =
+            bases.commit_lagrange(engine, &all, Plan::commit_columns(engine, bases.k()))?;
         let sigma_commitments = fixed_commitments.split_off(self.fixed.len());
         let vk = plonk::VerifyingKey::from_parts(
             self.domain,

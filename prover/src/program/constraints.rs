@@ -87,12 +87,14 @@ fn groups(cs: &ConstraintSystem<Fr>) -> (Vec<Placed>, usize) {
 }
 
 /// The programs whose calls, one after the other, give the numerator; each adds to [`Key::Sum`], and the first one
-/// multiplies it by y^m before, which puts the circuits of a proof in their order. One program when `split` is false;
-/// else several, so that fewer columns are needed at a time. Challenges: the circuit's own, y, β, γ, θ.
-pub(super) fn quotient(cs: &ConstraintSystem<Fr>, split: bool) -> Result<Vec<(Program<Fr>, Vec<Key>)>> {
+/// multiplies it by y^m before, which puts the circuits of a proof in their order. One program when `columns` is
+/// `usize::MAX`; else several, of about that many columns each, so that fewer are needed at a time. Challenges: the circuit's own, y, β, γ, θ.
+pub(super) fn quotient(cs: &ConstraintSystem<Fr>, columns: usize) -> Result<Vec<(Program<Fr>, Vec<Key>)>> {
     let (all, m) = groups(cs);
-    let parts =
-        if split { schedule::split(all, |groups| Ok(program(cs, groups, m, false)?.1))? } else { vec![all] };
+    let parts = match columns {
+        usize::MAX => vec![all],
+        columns => schedule::split(all, columns, |groups| Ok(program(cs, groups, m, false)?.1))?,
+    };
     parts.iter().enumerate().map(|(i, groups)| program(cs, groups, m, i == 0)).collect()
 }
 

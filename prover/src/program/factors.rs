@@ -15,48 +15,39 @@ pub(super) fn compressed(b: &mut Builder<Key>, expressions: &[Expression<Fr>], t
     Ok(b.horner(&terms, theta))
 }
 
-/// Results: input 0, table 0, input 1, … Challenges: the circuit's own, θ.
-pub(super) fn compress(cs: &ConstraintSystem<Fr>) -> Result<(Program<Fr>, Vec<Key>)> {
+/// Results: input and table of one lookup. Challenges: the circuit's own, θ.
+pub(super) fn compress(cs: &ConstraintSystem<Fr>, lookup: usize) -> Result<(Program<Fr>, Vec<Key>)> {
     let mut b = Builder::new(cs.num_challenges() + 1);
     let theta = b.challenge(cs.num_challenges());
-    let mut results = Vec::new();
-    for argument in cs.lookups() {
-        results.push(compressed(&mut b, argument.input_expressions(), theta)?);
-        results.push(compressed(&mut b, argument.table_expressions(), theta)?);
-    }
-    Ok(b.finish(&results))
+    let argument = &cs.lookups()[lookup];
+    let input = compressed(&mut b, argument.input_expressions(), theta)?;
+    let table = compressed(&mut b, argument.table_expressions(), theta)?;
+    Ok(b.finish(&[input, table]))
 }
 
-/// Results: numerator and denominator of set 0, of set 1, … Challenges: β, γ. `None` when no column is under the argument.
-pub(super) fn permutation(cs: &ConstraintSystem<Fr>) -> Option<(Program<Fr>, Vec<Key>)> {
-    let columns = cs.permutation().get_columns();
-    if columns.is_empty() {
-        return None;
-    }
+/// Results: numerator and denominator of one set. Challenges: β, γ.
+pub(super) fn permutation(cs: &ConstraintSystem<Fr>, set: usize) -> (Program<Fr>, Vec<Key>) {
+    let (columns, size) = (cs.permutation().get_columns(), permutation_set(cs));
     let mut b = Builder::new(2);
     let (beta, gamma, point) = (b.challenge(0), b.challenge(1), b.point());
-    let mut results = Vec::new();
-    let mut delta = Fr::ONE;
-    for (set, chunk) in columns.chunks(permutation_set(cs)).enumerate() {
-        let one = b.constant(Fr::ONE);
-        let (mut numerator, mut denominator) = (one, one);
-        for (i, column) in chunk.iter().enumerate() {
-            let value = b.column(Key::from(*column), 0);
-            let shifted = b.add(value, gamma);
-            let weight = b.constant(delta);
-            let weight = b.mul(beta, weight);
-            let identity = b.mul(weight, point);
-            let factor = b.add(shifted, identity);
-            numerator = b.mul(numerator, factor);
-            let sigma = b.column(Key::Sigma(set * permutation_set(cs) + i), 0);
-            let scaled = b.mul(beta, sigma);
-            let factor = b.add(shifted, scaled);
-            denominator = b.mul(denominator, factor);
-            delta *= Fr::DELTA;
-        }
-        results.extend([numerator, denominator]);
+    let one = b.constant(Fr::ONE);
+    let (mut numerator, mut denominator) = (one, one);
+    let mut delta = Fr::DELTA.pow_vartime([(set * size) as u64]);
+    for (i, column) in columns.iter().enumerate().skip(set * size).take(size) {
+        let value = b.column(Key::from(*column), 0);
+        let shifted = b.add(value, gamma);
+        let weight = b.constant(delta);
+        let weight = b.mul(beta, weight);
+        let identity = b.mul(weight, point);
+        let factor = b.add(shifted, identity);
+        numerator = b.mul(numerator, factor);
+        let sigma = b.column(Key::Sigma(i), 0);
+        let scaled = b.mul(beta, sigma);
+        let factor = b.add(shifted, scaled);
+        denominator = b.mul(denominator, factor);
+        delta *= Fr::DELTA;
     }
-    Some(b.finish(&results))
+    b.finish(&[numerator, denominator])
 }
 
 /// Results: `(A + β)(S + γ)` and `(A' + β)(S' + γ)`. Challenges: β, γ.

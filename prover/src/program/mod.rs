@@ -11,11 +11,16 @@ use halo2curves::bn256::Fr;
 use parhelion_dispatch::EngineProgram;
 
 use self::builder::{Builder, Id};
+use crate::memory::{CosetCache, Needs};
 use crate::{Engine, Error, Result};
 
 /// From this k on, the numerator of h(X) is evaluated by several programs, which need fewer columns at a time. Below,
 /// the memory is not worth the calls.
-const SPLIT_FROM: u32 = 13;
+const SPLIT_FROM: u32 = 11;
+
+/// Gates join a program while it reads no more columns than this, or than either reads alone: fewer calls, and more
+/// shared subexpressions.
+const COLUMNS: usize = 8;
 
 /// A column that a program reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,25 +70,46 @@ pub(crate) struct Programs {
     /// The numerator of h(X): all terms, combined by powers of y; each program adds to the sum of those before it.
     /// Challenges: the circuit's own, then y, β, γ, θ.
     pub(crate) quotient: Vec<KeyProgram>,
-    /// Input and table of every lookup, compressed by powers of θ. Challenges: the circuit's own, then θ.
-    pub(crate) compress: Option<KeyProgram>,
-    /// Numerator and denominator of the factors of every permutation set. Challenges: β, γ.
-    pub(crate) permutation: Option<KeyProgram>,
+    /// Input and table of each lookup, compressed by powers of θ. Challenges: the circuit's own, then θ.
+    pub(crate) compress: Vec<KeyProgram>,
+    /// Numerator and denominator of the factors of each permutation set. Challenges: β, γ.
+    pub(crate) permutation: Vec<KeyProgram>,
     /// Numerator and denominator of the factors of one lookup, whose index in its columns is 0. Challenges: β, γ.
     pub(crate) lookup: Option<KeyProgram>,
+    /// The memory of a proof.
+    pub(crate) needs: Needs,
+    /// The key's columns on the cosets, where the memory budget allows.
+    pub(crate) cosets: CosetCache,
 }
 
 impl Programs {
     /// For a circuit of 2^k rows.
     pub(crate) fn new(engine: &Engine, cs: &ConstraintSystem<Fr>, k: u32) -> Result<Self> {
         let load = |(program, columns)| KeyProgram { program: engine.load_program(program), columns };
-        let lookups = !cs.lookups().is_empty();
-        let quotient = constraints::quotient(cs, k >= SPLIT_FROM)?;
+        let lookups = cs.lookups().len();
+        let compress =
+            (0..lookups).map(|lookup| factors::compress(cs, lookup)).collect::<Result<Vec<_>>>()?;
+        let sets = cs.permutation().get_columns().len().div_ceil(permutation_set(cs));
+        let cosets = cs.degree() - 1;
+        let budget = engine.memory_budget();
+        // The fastest first.
+        let unsplit = (k < SPLIT_FROM).then_some(usize::MAX);
+        let mut quotient = Vec::new();
+        let mut needs = Needs::new(cs, k, sets, 0, cosets);
+        for columns in unsplit.into_iter().chain([COLUMNS, 1]) {
+            quotient = constraints::quotient(cs, columns)?;
+            needs.live = schedule::peak(quotient.iter().map(|(_, columns)| columns.as_slice()));
+            if needs.fits(budget) {
+                break;
+            }
+        }
         Ok(Programs {
             quotient: quotient.into_iter().map(load).collect(),
-            compress: lookups.then(|| factors::compress(cs)).transpose()?.map(load),
-            permutation: factors::permutation(cs).map(load),
-            lookup: lookups.then(|| load(factors::lookup())),
+            compress: compress.into_iter().map(load).collect(),
+            permutation: (0..sets).map(|set| load(factors::permutation(cs, set))).collect(),
+            lookup: (lookups > 0).then(|| load(factors::lookup())),
+            needs,
+            cosets: CosetCache::default(),
         })
     }
 }

@@ -10,16 +10,14 @@ use super::Key;
 use super::constraints::{Group, Placed};
 use crate::Result;
 
-/// Gates join a program while it reads no more columns than this, or than either reads alone: fewer calls, and more shared
-/// subexpressions.
-const COLUMNS: usize = 10;
-
 /// From this number of gates on they are taken as one: the search is quadratic in their number.
 const MANY_GATES: usize = 128;
 
-/// Divides the groups into programs, in order. `columns` gives what a program of some groups reads.
+/// Divides the groups into programs, in order. Gates join a program while it reads no more than `wanted` columns, or than
+/// either reads alone. `columns` gives what a program of some groups reads.
 pub(super) fn split(
     all: Vec<Placed>,
+    wanted: usize,
     columns: impl Fn(&[Placed]) -> Result<Vec<Key>>,
 ) -> Result<Vec<Vec<Placed>>> {
     let (gates, others): (Vec<Placed>, Vec<Placed>) =
@@ -63,7 +61,7 @@ pub(super) fn split(
         let is_gate = unit.iter().all(|(group, _)| matches!(group, Group::Gate(_)));
         match parts.last_mut() {
             Some((groups, so_far))
-                if is_gate && so_far.union(&read).count() <= COLUMNS.max(so_far.len()).max(read.len()) =>
+                if is_gate && so_far.union(&read).count() <= wanted.max(so_far.len()).max(read.len()) =>
             {
                 groups.extend(unit);
                 so_far.extend(read);
@@ -72,6 +70,23 @@ pub(super) fn split(
         }
     }
     Ok(parts.into_iter().map(|(groups, _)| groups).collect())
+}
+
+/// The most columns that are there at once when programs that read these run one after the other.
+pub(super) fn peak<'k>(programs: impl Iterator<Item = &'k [Key]>) -> usize {
+    let programs: Vec<&[Key]> = programs.collect();
+    let mut last: HashMap<Key, usize> = HashMap::new();
+    for (at, keys) in programs.iter().enumerate() {
+        last.extend(keys.iter().filter(|key| **key != Key::Sum).map(|key| (*key, at)));
+    }
+    let mut live: HashSet<Key> = HashSet::new();
+    let mut peak = 0;
+    for (at, keys) in programs.iter().enumerate() {
+        live.extend(keys.iter().filter(|key| **key != Key::Sum));
+        peak = peak.max(live.len());
+        live.retain(|key| last.get(key).is_some_and(|last| *last > at));
+    }
+    peak
 }
 
 #[cfg(test)]
@@ -98,27 +113,28 @@ mod tests {
     fn nothing_is_lost_and_columns_do_not_pile_up() {
         let gates = (0..30).map(|i| (Group::Gate(i), i));
         let all: Vec<Placed> = gates.chain((0..10).map(|s| (Group::PermutationSet(s), 30 + s))).collect();
-        let parts = split(all.clone(), read).unwrap();
+        let parts = split(all.clone(), 10, read).unwrap();
         let mut back: Vec<usize> = parts.iter().flatten().map(|(_, position)| *position).collect();
         back.sort_unstable();
         assert_eq!(back, (0..40).collect::<Vec<_>>());
         assert!(parts.len() < 40, "gates were not joined");
 
-        // The most columns that are there at once.
-        let reads: Vec<HashSet<Key>> = parts.iter().map(|p| read(p).unwrap().into_iter().collect()).collect();
-        let peak = (0..reads.len())
-            .map(|at| {
-                let before: HashSet<Key> = reads[..=at].iter().flatten().copied().collect();
-                let needed = |key: &Key| reads[at..].iter().any(|r| r.contains(key));
-                before.iter().filter(|key| needed(key)).count()
-            })
-            .max();
-        assert!(peak < Some(45), "{peak:?} of 91 columns at once");
+        let reads: Vec<Vec<Key>> = parts.iter().map(|p| read(p).unwrap()).collect();
+        let most = peak(reads.iter().map(Vec::as_slice));
+        assert!(most < 45, "{most} of 91 columns at once");
+    }
+
+    #[test]
+    fn columns_are_dropped_after_their_last_reader() {
+        let a = Key::Advice;
+        let programs: [&[Key]; 3] = [&[a(0), a(1), Key::Sum], &[a(1), a(2), a(3)], &[a(3), a(4)]];
+        assert_eq!(peak(programs.into_iter()), 3);
+        assert_eq!(peak([&[a(0), a(1)][..], &[a(2)], &[a(0)]].into_iter()), 2);
     }
 
     #[test]
     fn many_gates_stay_together() {
-        let parts = split((0..MANY_GATES + 1).map(|i| (Group::Gate(i), i)).collect(), read).unwrap();
+        let parts = split((0..MANY_GATES + 1).map(|i| (Group::Gate(i), i)).collect(), 10, read).unwrap();
         assert_eq!(parts.len(), 1);
     }
 }

@@ -122,23 +122,10 @@ pub(super) fn verify(
     instances: &[Vec<Fr>],
     proof: &[u8],
 ) -> Result<(), SessionError> {
-    if !canonical(proof) {
-        return Err(SessionError::Rejected("a point is not in its canonical encoding".to_owned()));
-    }
     let params = super::srs::verifier_params(k, s_g2)?;
     let columns: Vec<&[Fr]> = instances.iter().map(Vec::as_slice).collect();
     check_proof(&params, vk, &[&columns], proof, ProofTranscript::Blake2b, Multiopen::Shplonk)
         .map_err(|e| SessionError::Rejected(e.to_string()))
-}
-
-/// Whether no point of a proof carries the flag of the identity without being it. The curve's decoder ignores the flag then, so one proof would have
-/// many encodings. Scalars never have that bit: the modulus is below 2^254.
-fn canonical(proof: &[u8]) -> bool {
-    let (chunks, rest) = proof.as_chunks::<32>();
-    let flagged = |chunk: &[u8; 32]| chunk.last().is_some_and(|top| top & 0x80 != 0);
-    let identity =
-        |chunk: &[u8; 32]| matches!(chunk.split_last(), Some((0x80, x)) if x.iter().all(|b| *b == 0));
-    rest.is_empty() && chunks.iter().all(|chunk| !flagged(chunk) || identity(chunk))
 }
 
 pub(super) fn write_pk(pk: &ProvingKey) -> Result<Vec<u8>, SessionError> {

@@ -14,9 +14,10 @@
     reason = "a measurement, not a library"
 )]
 
-#[path = "../tests/common/circuits.rs"]
+#[path = "../../tests/common/circuits.rs"]
 #[allow(dead_code, unreachable_pub, missing_docs, reason = "shared with the tests")]
 mod circuits;
+mod peak;
 
 use std::time::Instant;
 
@@ -36,9 +37,18 @@ type Blake2b = Blake2bWrite<Vec<u8>, G1Affine, Challenge255<G1Affine>>;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let ours_only = args.iter().any(|a| a == "--ours");
-    let theirs_only = args.iter().any(|a| a == "--theirs");
     let stages = args.iter().any(|a| a == "--stages");
+    if let [flag, side, name, dir, ..] = args.as_slice()
+        && flag == "--child"
+    {
+        return peak::child(
+            side,
+            shape(name).unwrap(),
+            dir.as_ref(),
+            std::env::var_os("PEAK_STAGES").is_some(),
+        );
+    }
+    let peaks = args.iter().any(|a| a == "--peak");
     let rounds = args.iter().find_map(|a| a.parse().ok()).unwrap_or(5);
     let mut shapes: Vec<&str> =
         args.iter().map(String::as_str).filter(|a| a.contains('-') && !a.starts_with('-')).collect();
@@ -51,15 +61,8 @@ fn main() {
             println!("{{\"error\": \"unknown shape {name}\"}}");
             continue;
         };
-        if ours_only {
-            let srs = Srs::insecure_from_seed(circuit.k, 1).unwrap();
-            let key = our_key(engine, &srs, circuit);
-            let report = our_proof(engine, &key, circuit);
-            println!("{report}");
-        } else if theirs_only {
-            let params = Srs::insecure_from_seed(circuit.k, 1).unwrap().to_params();
-            let pk = their_key(&params, circuit);
-            their_proof(&params, &pk, circuit);
+        if peaks {
+            peak::compare(name, circuit);
         } else {
             paired(engine, name, circuit, rounds, stages);
         }
