@@ -7,13 +7,29 @@
 #include "platform.cuh"
 
 #if defined(__CUDA_ARCH__)
-#include <ff/alt_bn128.hpp>
+#include <ff/mont_t.cuh>
 #endif
 
 #if PH_DEVICE_BUILD
 namespace parhelion_cuda {
 #else
 namespace parhelion_emulation {
+#endif
+
+#if PH_DEVICE_BUILD
+// What `mont_t` wants to know: the modulus, R² and R modulo it, four times the modulus, and −1/modulus modulo 2^32.
+namespace constants {
+static __device__ __constant__ __align__(16) const uint32_t fr_modulus[8] = {0xf0000001, 0x43e1f593, 0x79b97091, 0x2833e848, 0x8181585d, 0xb85045b6, 0xe131a029, 0x30644e72};
+static __device__ __constant__ __align__(16) const uint32_t fr_square[8] = {0xae216da7, 0x1bb8e645, 0xe35c59e3, 0x53fe3ab1, 0x53bb8085, 0x8c49833d, 0x7f4e44a5, 0x0216d0b1};
+static __device__ __constant__ __align__(16) const uint32_t fr_one[8] = {0x4ffffffb, 0xac96341c, 0x9f60cd29, 0x36fc7695, 0x7879462e, 0x666ea36f, 0x9a07df2f, 0x0e0a77c1};
+static __device__ __constant__ __align__(16) const uint32_t fr_shifted[8] = {0xc0000004, 0x0f87d64f, 0xe6e5c245, 0xa0cfa121, 0x06056174, 0xe14116da, 0x84c680a6, 0xc19139cb};
+static __device__ __constant__ const uint32_t fr_inverse = 0xefffffff;
+static __device__ __constant__ __align__(16) const uint32_t fq_modulus[8] = {0xd87cfd47, 0x3c208c16, 0x6871ca8d, 0x97816a91, 0x8181585d, 0xb85045b6, 0xe131a029, 0x30644e72};
+static __device__ __constant__ __align__(16) const uint32_t fq_square[8] = {0x538afa89, 0xf32cfc5b, 0xd44501fb, 0xb5e71911, 0x0a417ff6, 0x47ab1eff, 0xcab8351f, 0x06d89f71};
+static __device__ __constant__ __align__(16) const uint32_t fq_one[8] = {0xc58f0d9d, 0xd35d438d, 0xf5c70b3d, 0x0a78eb28, 0x7879462c, 0x666ea36f, 0x9a07df2f, 0x0e0a77c1};
+static __device__ __constant__ __align__(16) const uint32_t fq_shifted[8] = {0x61f3f51c, 0xf082305b, 0xa1c72a34, 0x5e05aa45, 0x06056176, 0xe14116da, 0x84c680a6, 0xc19139cb};
+static __device__ __constant__ const uint32_t fq_inverse = 0xe4866389;
+}  // namespace constants
 #endif
 
 #if defined(__CUDA_ARCH__)
@@ -45,12 +61,15 @@ template <class M> struct element : M {
     }
 };
 
-struct fr : element<alt_bn128::fr_mont> {
+typedef mont_t<254, constants::fr_modulus, constants::fr_inverse, constants::fr_square, constants::fr_one, constants::fr_shifted> fr_device;
+typedef mont_t<254, constants::fq_modulus, constants::fq_inverse, constants::fq_square, constants::fq_one, constants::fq_shifted> fq_device;
+
+struct fr : element<fr_device> {
     using element::element;
     PH_DEV fr() {}
     PH_DEV fr(const element& e) : element(e) {}
 };
-struct fq : element<alt_bn128::fp_mont> {
+struct fq : element<fq_device> {
     using element::element;
     PH_DEV fq() {}
     PH_DEV fq(const element& e) : element(e) {}

@@ -145,6 +145,9 @@ fn to_curve(sums: &[[Limbs; SUM]]) -> Result<Vec<G1>, Failure> {
             if bool::from(zz.is_zero()) {
                 return Ok(G1::default());
             }
+            if bool::from(zzz.is_zero()) {
+                return Err(malformed("a point with one denominator"));
+            }
             let affine = G1Affine::from_xy(x * zzz * inverse, y * zz * inverse);
             let affine =
                 Option::<G1Affine>::from(affine).ok_or(malformed("a point that is not on the curve"))?;

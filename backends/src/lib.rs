@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `cpu` (default) | `cpu` | nothing |
 //! | `icicle` | `icicle` | nothing: Icicle is found at run time, see `docs/gpu.md` |
+//! | `sppark` | `sppark` | a CUDA compiler, which `scripts/cuda-toolkit.sh` gets from PyPI |
 #![forbid(unsafe_code)]
 
 mod open;
@@ -65,6 +66,8 @@ pub fn all() -> Vec<Box<dyn Backend<G1Affine>>> {
         Box::new(parhelion_backend_cpu::CpuBackend::new()),
         #[cfg(feature = "icicle")]
         Box::new(parhelion_backend_icicle::IcicleBackend::new()),
+        #[cfg(feature = "sppark")]
+        Box::new(parhelion_backend_sppark::SpparkBackend::new()),
     ]
 }
 

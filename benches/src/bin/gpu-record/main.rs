@@ -1,0 +1,178 @@
+//! `gpu-record`: is an accelerator right, and how fast is it, next to the CPU backend of the same machine.
+//!
+//! One command, `gpu-record`, does everything in the order of [`plan`]: the conformance suite, byte identity of proofs, multiplications and
+//! transforms of growing length with and without transfers, whole proofs. Every figure goes to a CSV file as soon as it is
+//! there, and a Markdown table is made of the file at the end. Where time is short, `--seconds` stops in good order between two figures, and the same
+//! command goes on where it stopped. The program needs no toolchain where it runs.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "a program that prints")]
+
+#[path = "../../../../cli/src/bench/circuit.rs"]
+mod circuit;
+#[path = "../../../../prover/tests/common/circuits.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the prover's test circuits, of which this uses some"
+)]
+mod circuits;
+mod operations;
+mod proofs;
+mod record;
+mod suite;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+use halo2curves::bn256::G1Affine;
+use parhelion_backend_api::Provider;
+
+use record::{Figure, Record};
+
+/// What to do; everything by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    All,
+    Conformance,
+    Identity,
+    Msm,
+    Ntt,
+    Proof,
+    /// Only write the table again.
+    Report,
+}
+
+/// Checks and times an accelerator against the CPU backend.
+#[derive(Debug, Parser)]
+struct Args {
+    /// What to do.
+    #[arg(value_enum, default_value = "all")]
+    what: What,
+    /// The backend to record.
+    #[arg(long, default_value = "sppark")]
+    backend: String,
+    /// Where the record goes.
+    #[arg(long, default_value = "benches/record")]
+    out: PathBuf,
+    /// Name of the record's files; by default the backend's and the device's.
+    #[arg(long)]
+    name: Option<String>,
+    /// Shortest and longest multiplication and transform, as log₂.
+    #[arg(long, default_value_t = 16)]
+    from: u32,
+    #[arg(long, default_value_t = 24)]
+    to: u32,
+    /// log₂ of the rows of the proofs.
+    #[arg(long, value_delimiter = ',', default_values_t = [16, 18, 20, 22])]
+    k: Vec<u32>,
+    /// Runs of each measurement, after one that does not count.
+    #[arg(long, default_value_t = 5)]
+    runs: u32,
+    /// Begin no measurement after this many seconds.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Measure again what the record already has.
+    #[arg(long)]
+    again: bool,
+}
+
+/// A step that gives some figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Conformance,
+    Identity,
+    Msm(u32),
+    Ntt(u32),
+    Proof(u32),
+}
+
+impl Step {
+    /// What its figures are named by.
+    fn key(&self) -> String {
+        match self {
+            Step::Conformance => "conformance".into(),
+            Step::Identity => "identity".into(),
+            Step::Msm(log_n) => format!("msm-{log_n}"),
+            Step::Ntt(log_n) => format!("ntt-{log_n}"),
+            Step::Proof(k) => format!("proof-{k}"),
+        }
+    }
+}
+
+/// Everything that was asked for, correctness first.
+fn plan(args: &Args) -> Vec<Step> {
+    let want = |what| args.what == what || args.what == What::All;
+    let mut steps = Vec::new();
+    steps.extend(want(What::Conformance).then_some(Step::Conformance));
+    steps.extend(want(What::Identity).then_some(Step::Identity));
+    let lengths = || (args.from..=args.to).step_by(2);
+    if want(What::Ntt) {
+        steps.extend(lengths().map(Step::Ntt));
+    }
+    if want(What::Msm) {
+        steps.extend(lengths().map(Step::Msm));
+    }
+    if want(What::Proof) {
+        steps.extend(args.k.iter().copied().map(Step::Proof));
+    }
+    steps
+}
+
+/// The first device of a backend.
+fn open(name: &str) -> Result<Provider<G1Affine>> {
+    let all = parhelion_backends::all();
+    let Some(backend) = all.iter().find(|backend| backend.name() == name) else {
+        let names: Vec<_> = all.iter().map(|backend| backend.name()).collect();
+        bail!("this build has no backend {name}; it has {}", names.join(", "));
+    };
+    let devices = backend.probe()?;
+    let device = devices.first().context("no device")?;
+    backend.open(device).with_context(|| format!("{name}: {}", device.name))
+}
+
+fn main() -> Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
+    let args = Args::parse();
+    let start = Instant::now();
+    let provider = open(&args.backend)?;
+    let cpu = open("cpu")?;
+    let name = args
+        .name
+        .clone()
+        .unwrap_or_else(|| record::slug(&format!("{} {}", args.backend, provider.info.name)));
+    let mut record = Record::open(&args.out, &name, &provider.info)?;
+    println!("{}: {}; {} threads", args.backend, provider.info.name, rayon::current_num_threads());
+    let mut left = Vec::new();
+    for step in if args.what == What::Report { Vec::new() } else { plan(&args) } {
+        if record.has(&step.key()) && !args.again {
+            continue;
+        }
+        if args.seconds.is_some_and(|most| start.elapsed() > Duration::from_secs(most)) {
+            left.push(step.key());
+            continue;
+        }
+        println!("{}", step.key());
+        let figures: Vec<Figure> = match step {
+            Step::Conformance => suite::conformance(&args.backend)?,
+            Step::Identity => suite::identity(&cpu, &provider, &args.backend)?,
+            Step::Msm(log_n) => operations::msm(&cpu, &provider, log_n, args.runs)?,
+            Step::Ntt(log_n) => operations::ntt(&cpu, &provider, log_n, args.runs)?,
+            Step::Proof(k) => proofs::proof(&cpu, &provider, &args.backend, k, args.runs.min(3))?,
+        };
+        for figure in &figures {
+            println!("  {figure}");
+        }
+        record.add(&step.key(), &figures)?;
+    }
+    let table = record.write_table()?;
+    println!("{}", table.display());
+    if !left.is_empty() {
+        println!("not done yet, run again: {}", left.join(", "));
+    }
+    Ok(())
+}
