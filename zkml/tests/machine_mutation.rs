@@ -3,205 +3,30 @@
 //! A mutant changes a cell with all its copies; multiplicities are counted again and every later phase is computed from the changed cells, so
 //! nothing but the statement's own constraints stands in its way. The fast check is compared with the real prover and verifier.
 //!
-//! `cargo test --release -p parhelion-zkml --test machine_mutation -- --ignored --nocapture` prints the counts of the long run.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails where it cannot go on")]
+//! `cargo test --release -p parhelion-zkml --test machine_mutation -- --ignored --nocapture` prints the counts of the long run, and `cargo run
+//! --release -p parhelion-zkml --example mutations` makes a record of them.
+#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 mod machine_common;
 
 use ff::Field;
 use halo2_axiom::halo2curves::bn256::Fr;
-use machine_common::{Build, between, engine, random_inputs, rng, srs};
-use parhelion_prover::{PreparedKey, ProofTranscript};
-use parhelion_zkml::exec;
-use parhelion_zkml::machine::{
-    Bench, Cell, Col, Plan, PlanOptions, ProveError, Visibility, keygen, plan, prove_circuit, verify,
-};
-use parhelion_zkml::qir::{OpKind, Program, TensorId, Term};
+use machine_common::mutants::{case, change_class, end_to_end, mutate, programs, real};
+use machine_common::{Build, between, engine, rng};
+use parhelion_prover::ProofTranscript;
+use parhelion_zkml::machine::{PlanOptions, Visibility, plan, prove_circuit, verify};
+use parhelion_zkml::qir::{Program, TensorId, Term};
 use rand_core::RngCore;
-
-/// One program per operation. Inputs are positive and no sum is clipped to zero, because what is multiplied by zero is free.
-fn programs() -> Vec<(&'static str, Program)> {
-    let mut r = rng(21);
-    let mut out = Vec::new();
-    let mut one = |name, make: &mut dyn FnMut(&mut Build) -> TensorId| {
-        let mut b = Build::default();
-        let y = make(&mut b);
-        out.push((name, b.output(y)));
-    };
-    one("linear", &mut |b| {
-        let (x, y) = (b.input(&[4], 1, 300), b.input(&[4], 1, 300));
-        let terms = vec![Term::Scale { x, coeff: 5 }, Term::Product { a: x, b: y, coeff: 2 }];
-        b.linear(terms, 7, 5, false, &[4])
-    });
-    one("linear with relu", &mut |b| {
-        let x = b.input(&[4], 1, 3000);
-        b.linear(vec![Term::Scale { x, coeff: 5 }], -20, 5, true, &[4])
-    });
-    one("einsum", &mut |b| {
-        let x = b.input(&[2, 4], 1, 100);
-        b.dense(x, 3, 4, false, &mut r)
-    });
-    one("einsum of two inputs", &mut |b| {
-        let (x, y) = (b.input(&[2, 3], 1, 100), b.input(&[3, 2], 1, 100));
-        let term = Term::Einsum {
-            a: x,
-            b: y,
-            a_axes: vec![0, 2],
-            b_axes: vec![2, 1],
-            out_axes: vec![0, 1],
-            coeff: 1,
-        };
-        b.linear(vec![term], 0, 0, false, &[2, 2])
-    });
-    one("convolution", &mut |b| {
-        let x = b.input(&[1, 2, 4, 4], 1, 100);
-        b.conv(x, 2, 3, 1, 1, 1, 4, false, &mut r)
-    });
-    one("sum of windows", &mut |b| {
-        let x = b.input(&[1, 2, 4, 4], 1, 100);
-        b.pool(x, 2, 2)
-    });
-    one("sum", &mut |b| {
-        let x = b.input(&[3, 4], 1, 100);
-        b.linear(vec![Term::Sum { x, axes: vec![1], coeff: 1 }], 0, 2, false, &[3])
-    });
-    one("lookup", &mut |b| {
-        let x = b.input(&[4], -20, 40);
-        b.lookup(x, |x| x * x * x)
-    });
-    one("interpolate", &mut |b| {
-        let x = b.input(&[4], 0, 1000);
-        b.interpolate(x, 4, 3)
-    });
-    one("step", &mut |b| {
-        let x = b.input(&[4], -3000, 3000);
-        b.op(OpKind::Step { x }, &[4], 0, 1)
-    });
-    one("table of a sum", &mut |b| {
-        let (x, y) = (b.input(&[4], 1, 20), b.input(&[4], 1, 20));
-        let sum =
-            b.linear(vec![Term::Scale { x, coeff: 2 }, Term::Scale { x: y, coeff: -1 }], 3, 0, false, &[4]);
-        b.lookup(sum, |x| x * x + x)
-    });
-    one("interpolation of a sum", &mut |b| {
-        let (x, y) = (b.input(&[4], 500, 1000), b.input(&[4], 0, 400));
-        let sum =
-            b.linear(vec![Term::Scale { x, coeff: 1 }, Term::Scale { x: y, coeff: -1 }], 0, 0, false, &[4]);
-        b.interpolate(sum, 4, 3)
-    });
-    one("step of a sum", &mut |b| {
-        let (x, y) = (b.input(&[4], -3000, 3000), b.input(&[4], -9, 9));
-        let sum =
-            b.linear(vec![Term::Scale { x, coeff: 1 }, Term::Scale { x: y, coeff: 100 }], 0, 0, false, &[4]);
-        b.op(OpKind::Step { x: sum }, &[4], 0, 1)
-    });
-    one("division", &mut |b| {
-        let (num, den) = (b.input(&[4], -3000, 3000), b.input(&[4], 1, 90));
-        b.op(OpKind::Div { num, den }, &[4], -3000, 3000)
-    });
-    one("root", &mut |b| {
-        let x = b.input(&[4], 1, 100_000);
-        b.op(OpKind::Sqrt { x }, &[4], 0, 317)
-    });
-    one("maximum", &mut |b| {
-        let x = b.input(&[2, 4], -3000, 3000);
-        b.op(OpKind::Max { x }, &[2], -3000, 3000)
-    });
-    one("index of the maximum", &mut |b| {
-        let x = b.input(&[2, 4], -9, 9);
-        b.op(OpKind::ArgMax { x, last: false }, &[2], 0, 3)
-    });
-    one("sort", &mut |b| {
-        let x = b.input(&[1, 4], -9, 9);
-        let values = b.op(OpKind::Sort { x, descending: true }, &[1, 4], -9, 9);
-        let mut t = b.p.tensors[values.0 as usize].clone();
-        (t.name, t.lo, t.hi) = ("indices".into(), 0, 3);
-        b.p.tensors.push(t);
-        let indices = TensorId(b.p.tensors.len() as u32 - 1);
-        b.p.ops.last_mut().unwrap().outputs.push(indices);
-        b.p.outputs.push(indices);
-        values
-    });
-    one("gather", &mut |b| {
-        let (index, data) = (b.input(&[3], 0, 3), b.input(&[4, 2], 1, 900));
-        b.op(OpKind::Gather { data, index }, &[3, 2], 1, 900)
-    });
-    out
-}
-
-struct Case {
-    plan: Plan,
-    bench: Bench,
-}
-
-fn case(p: &Program, visibility: Visibility, units: u32) -> Case {
-    let options = PlanOptions { units: Some(units), ..PlanOptions::default() };
-    let plan = plan(p, &visibility, &options).unwrap();
-    let trace = exec::run(p, &random_inputs(p, &mut rng(5))).unwrap();
-    let bench = Bench::new(&plan, &trace.values).unwrap();
-    assert_eq!(bench.violation(&[]), None);
-    Case { plan, bench }
-}
-
-/// Values that a cheating prover might try in place of this one.
-fn values(bench: &Bench, cell: Cell, random: &mut impl RngCore) -> Vec<Fr> {
-    let v = bench.value(cell);
-    let two = Fr::from(2);
-    let below = Cell { row: cell.row.saturating_sub(1), ..cell };
-    let mut out = vec![
-        Fr::ZERO,
-        Fr::ONE,
-        v + Fr::ONE,
-        v - Fr::ONE,
-        v + two.pow([u64::from(bench.limb())]),
-        v - two.pow([u64::from(bench.limb())]),
-        v + two,
-        -v,
-        two.invert().unwrap() * v,
-        bench.value(below),
-        Fr::random(&mut *random),
-        Fr::from(random.next_u64() % 64),
-    ];
-    out.retain(|x| *x != v);
-    out
-}
-
-fn change_class(bench: &Bench, cell: Cell, value: Fr) -> Vec<(Cell, Fr)> {
-    bench.class(cell).into_iter().filter(|c| c.col != Col::Const).map(|c| (c, value)).collect()
-}
-
-/// Runs all mutants of a case; how many were tried, and which survived.
-fn mutate(case: &Case, every: usize) -> (usize, Vec<String>) {
-    let mut random = rng(77);
-    let (mut tried, mut survivors) = (0, Vec::new());
-    let mut cells = case.bench.cells();
-    cells.extend(case.bench.multiplicities().into_iter().step_by(7));
-    cells.extend(case.bench.junk_cells());
-    cells.extend(case.bench.scalar_cells());
-    for cell in cells.into_iter().step_by(every) {
-        for value in values(&case.bench, cell, &mut random) {
-            tried += 1;
-            let changes = match cell.col {
-                Col::Unit(_) | Col::Store(_) => change_class(&case.bench, cell, value),
-                _ => vec![(cell, value)],
-            };
-            if case.bench.accepts(&changes) {
-                survivors.push(format!("{cell:?} {:?} := {value:?}", case.bench.describe(cell)));
-            }
-        }
-    }
-    (tried, survivors)
-}
 
 #[test]
 fn no_mutant_of_any_cell_of_any_operation_survives() {
     let mut total = 0;
     for (name, p) in programs() {
         let case = case(&p, Visibility::default(), 1);
-        let (tried, survivors) = mutate(&case, 3);
-        eprintln!("{name}: {tried} mutants, {} survive", survivors.len());
-        assert!(survivors.is_empty(), "{name}: {survivors:#?}");
-        total += tried;
+        let done = mutate(&case, 3);
+        eprintln!("{name}: {} mutants, {} survive", done.tried, done.survivors.len());
+        assert!(done.survivors.is_empty(), "{name}: {:#?}", done.survivors);
+        total += done.tried;
     }
     eprintln!("{total} mutants rejected");
 }
@@ -217,67 +42,26 @@ fn every_mutant_of_every_cell() {
                 continue;
             }
             let case = case(&p, Visibility::default(), units);
-            let (tried, survivors) = mutate(&case, 1);
-            eprintln!("{name}, {units} units: {tried} mutants, {} survive", survivors.len());
-            assert!(survivors.is_empty(), "{name}: {survivors:#?}");
-            total += tried;
+            let done = mutate(&case, 1);
+            eprintln!("{name}, {units} units: {} mutants, {} survive", done.tried, done.survivors.len());
+            assert!(done.survivors.is_empty(), "{name}: {:#?}", done.survivors);
+            total += done.tried;
         }
     }
     eprintln!("{total} mutants rejected");
 }
 
-struct Real {
-    case: Case,
-    key: PreparedKey,
-}
-
-fn real(p: &Program) -> Real {
-    let case = case(p, Visibility::default(), 1);
-    let key = keygen(engine(), &srs(case.plan.k()), &case.plan).unwrap();
-    Real { case, key }
-}
-
-impl Real {
-    /// Whether the real verifier accepts these changes; the prover proves them whatever they are.
-    fn accepts(&self, changes: &[(Cell, Fr)]) -> bool {
-        let circuit = self.case.bench.forge(changes);
-        match prove_circuit(engine(), &self.key, circuit, ProofTranscript::Blake2b, rng(1)) {
-            Ok(_) => true,
-            Err(ProveError::Rejected(_)) => false,
-            Err(e) => panic!("{e}"),
-        }
-    }
-}
-
-fn end_to_end(per_program: usize) -> usize {
-    let mut random = rng(3);
-    let mut total = 0;
-    for (name, p) in programs() {
-        let real = real(&p);
-        assert!(real.accepts(&[]), "{name}");
-        let cells = real.case.bench.cells();
-        for _ in 0..per_program {
-            let cell = cells[between(&mut random, 0, cells.len() as i64 - 1) as usize];
-            let values = values(&real.case.bench, cell, &mut random);
-            let value = values[between(&mut random, 0, values.len() as i64 - 1) as usize];
-            let changes = change_class(&real.case.bench, cell, value);
-            assert!(!real.case.bench.accepts(&changes), "{name}");
-            assert!(!real.accepts(&changes), "{name}: {changes:?}");
-            total += 1;
-        }
-    }
-    total
-}
-
 #[test]
 fn the_real_verifier_agrees() {
-    end_to_end(2);
+    for (name, p) in programs() {
+        end_to_end(name, &p, 2);
+    }
 }
 
 #[test]
 #[ignore = "minutes; cargo test --release -p parhelion-zkml --test machine_mutation -- --ignored --nocapture"]
 fn a_thousand_mutants_through_the_real_verifier() {
-    let total = end_to_end(54);
+    let total: usize = programs().iter().map(|(name, p)| end_to_end(name, p, 54)).sum();
     eprintln!("{total} mutants rejected by the real verifier");
     assert!(total >= 1000);
 }

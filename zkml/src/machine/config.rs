@@ -463,16 +463,22 @@ impl MachineConfig {
                         }
                     });
                 }
-                let product = |skip: Option<usize>| {
-                    let chosen =
-                        parts.iter().enumerate().filter(|(i, _)| Some(*i) != skip).map(|(_, p)| p.1.clone());
-                    chosen.reduce(|x, y| x * y)
+                // Σ n/d as one fraction: three products for each lane but the first.
+                let total = parts.into_iter().reduce(|(n, d), (m, e)| {
+                    let top = match (n, m) {
+                        (Some(n), Some(m)) => Some(n * e.clone() + m * d.clone()),
+                        (Some(n), None) => Some(n * e.clone()),
+                        (None, Some(m)) => Some(m * d.clone()),
+                        (None, None) => None,
+                    };
+                    (top, d * e)
+                });
+                let (top, bottom) = total.unwrap_or((None, constant(Fr::one())));
+                let step = (next - cur) * bottom;
+                let total = match top {
+                    Some(top) => step - top,
+                    None => step,
                 };
-                let mut total = (next - cur) * product(None).unwrap_or(constant(Fr::one()));
-                for (i, (n, _)) in parts.iter().enumerate() {
-                    let Some(n) = n else { continue };
-                    total = total - product(Some(i)).map_or(n.clone(), |p| p * n.clone());
-                }
                 vec![q * total]
             });
         }

@@ -113,7 +113,7 @@ impl Counts {
             if quadratic_port && swept > 0 { 4 } else { 3 },
             if second > 0 { 4 } else { 3 },
         ];
-        let arguments = phis * (group * group + 2) + 2 * lookups.len();
+        let arguments = 5 * lookups.len();
         Counts {
             k: s.choice.k,
             degree: degrees.into_iter().max().unwrap_or(3),

@@ -54,7 +54,7 @@ pub struct PlanOptions {
     /// Number of work units per row; several are tried where none is given.
     pub units: Option<u32>,
     /// Wanted length of a proof: the fastest layout within it is taken, unless it is slower than the fastest of all by more than
-    /// `proof_patience`.
+    /// `proof_patience`. Where none is, every doubling beyond it counts as that much time.
     pub target_proof_bytes: Option<usize>,
     /// Percentage of proving time that a shorter proof may cost.
     pub proof_patience: u32,

@@ -22,11 +22,19 @@ struct Candidate {
     sized: Sized,
 }
 
-/// The best candidates of one number of units: the fastest ones, and the fastest of those whose proof is short enough.
+/// The best candidates: the fastest ones, the fastest of those whose proof is short enough, and the best compromises.
 struct Shortlist {
     fast: Vec<Candidate>,
     short: Vec<Candidate>,
+    between: Vec<Candidate>,
     target: usize,
+    patience: f64,
+}
+
+/// Time, and for proofs beyond the target a part of it for every doubling.
+fn score(cost: f64, bytes: usize, target: usize, patience: f64) -> f64 {
+    let excess = bytes as f64 / target.max(1) as f64;
+    if target == 0 { cost } else { cost * (1.0 + patience * excess.log2().max(0.0)) }
 }
 
 /// Candidates of each kind that are laid out, for exact figures in place of estimates.
@@ -37,34 +45,42 @@ const LARGE: usize = 1 << 15;
 
 impl Shortlist {
     fn offer(&mut self, candidate: impl Fn() -> Candidate, cost: f64, bytes: usize) {
-        let insert = |list: &mut Vec<Candidate>| {
-            let at = list.partition_point(|c| c.cost <= cost);
+        let insert = |list: &mut Vec<Candidate>, rank: &dyn Fn(f64, usize) -> f64| {
+            let own = rank(cost, bytes);
+            let at = list.partition_point(|c| rank(c.cost, c.bytes) <= own);
             if at < FINALISTS {
                 list.insert(at, candidate());
                 list.truncate(FINALISTS);
             }
         };
-        insert(&mut self.fast);
-        if bytes <= self.target {
-            insert(&mut self.short);
+        let (target, patience) = (self.target, self.patience);
+        insert(&mut self.fast, &|cost, _| cost);
+        insert(&mut self.between, &|cost, bytes| score(cost, bytes, target, patience));
+        if bytes <= target {
+            insert(&mut self.short, &|cost, _| cost);
         }
     }
 
     /// The candidate that the options want.
     fn decide(self, options: &PlanOptions) -> Option<Candidate> {
-        let exact = |mut c: Candidate| -> Option<Candidate> {
+        let exact = |mut c: Candidate| -> Candidate {
             if c.sized.unit_rows <= LARGE {
                 let counts = Counts::of(&outline((*c.lowered).clone(), c.sized.clone()));
                 (c.cost, c.bytes) = (options.rates.predict(&counts).total(), counts.proof_bytes());
             }
-            Some(c)
+            c
         };
-        let mut all: Vec<Candidate> = self.fast.into_iter().chain(self.short).filter_map(exact).collect();
+        let all = self.fast.into_iter().chain(self.short).chain(self.between);
+        let mut all: Vec<Candidate> = all.map(exact).collect();
         all.sort_by(|x, y| x.cost.total_cmp(&y.cost));
-        let limit = all.first()?.cost * (1.0 + f64::from(options.proof_patience) / 100.0);
-        let wanted = options.target_proof_bytes;
-        let short = all.iter().position(|c| c.cost <= limit && wanted.is_none_or(|w| c.bytes <= w));
-        Some(all.swap_remove(short.unwrap_or(0)))
+        let patience = f64::from(options.proof_patience) / 100.0;
+        let limit = all.first()?.cost * (1.0 + patience);
+        let Some(target) = options.target_proof_bytes else { return Some(all.swap_remove(0)) };
+        if let Some(short) = all.iter().position(|c| c.cost <= limit && c.bytes <= target) {
+            return Some(all.swap_remove(short));
+        }
+        let score = |c: &Candidate| score(c.cost, c.bytes, target, patience);
+        all.into_iter().min_by(|x, y| score(x).total_cmp(&score(y)))
     }
 }
 
@@ -81,7 +97,9 @@ pub(super) fn search(
         options.units.map_or_else(|| vec![1, 2, 3, 4, 6, 8, 12, 16], |u| vec![u.clamp(1, 64)]);
     // Estimates of a proof's length are a little off.
     let target = options.target_proof_bytes.map_or(0, |t| t + t / 16);
-    let mut shortlist = Shortlist { fast: Vec::new(), short: Vec::new(), target };
+    let patience = f64::from(options.proof_patience) / 100.0;
+    let mut shortlist =
+        Shortlist { fast: Vec::new(), short: Vec::new(), between: Vec::new(), target, patience };
     let mut all: Vec<(Arc<Lowered>, Specs)> = Vec::new();
     for units in counts {
         match lower(program, visibility, units) {

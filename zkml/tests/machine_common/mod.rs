@@ -1,6 +1,8 @@
 //! Small programs for the tests of the machine.
 #![allow(dead_code, reason = "each test binary uses its own part")]
-#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails where it cannot go on")]
+
+pub(crate) mod mutants;
 
 use std::sync::Arc;
 
