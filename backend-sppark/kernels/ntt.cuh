@@ -19,6 +19,7 @@ namespace parhelion_emulation {
 #endif
 
 constexpr uint32_t LANES = 40;
+constexpr uint32_t WIDEST = 4;
 
 // Tables that stay on the device until memory runs out.
 struct cached {
@@ -168,11 +169,14 @@ inline std::shared_ptr<block> roots_of(context& c, const ph_transform& plan) {
     return made;
 }
 
-// Radices of the passes. In place, an even number of passes, or one, ends where it began; there is one more then, unless all are of
-// radix 2 already.
+// Radices of the passes. In place, an even number of passes, or one, ends where it began; there is one less then, of wider ones, or one more,
+// unless all are of radix 2 already.
 inline std::vector<uint32_t> schedule(uint32_t log_n, uint32_t radix, bool in_place) {
     uint32_t count = (log_n + radix - 1) / radix;
-    if (in_place && count > 1 && count % 2 && count < log_n) count++;
+    if (in_place && count > 1 && count % 2) {
+        if (log_n <= WIDEST * (count - 1)) count--;
+        else if (count < log_n) count++;
+    }
     std::vector<uint32_t> passes;
     for (uint32_t i = 0; i < count; i++) passes.push_back((log_n + i) / count);
     return passes;
