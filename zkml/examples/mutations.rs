@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let _ = writeln!(table, "| all | | {cells} | {mutants} | | {survive} | {real} | 0 |");
     println!("{table}");
     if let Some(name) = name {
-        let about = "Every cell that is assigned (units, store, multiplicities, junk, scalar rows), with all its copies, is given other values; later phases are \
+        let about = "Every cell that is assigned (units, store, multiplicities, junk, scalar rows, running sums), with all its copies, is given other values; later phases are \
             computed from the changed cells. Random ones of them go through the real prover and halo2's verifier.";
         let record = json!({
             "command": "cargo run --release -p parhelion-zkml --example mutations",

@@ -234,6 +234,17 @@ impl Bench {
         out
     }
 
+    /// The cells of all running sums but the first of a sweep, which nothing reads.
+    pub fn sum_cells(&self) -> Vec<Cell> {
+        let rows = self.layout.usable() as u32;
+        let phis = (0..self.layout.phis() as u16).map(|i| (Col::Phi(i), 0));
+        let sweeps = [Col::Bulk, Col::Lane(0), Col::Lane(1)].into_iter().map(|col| (col, 1));
+        phis.chain(sweeps)
+            .filter(|&(col, _)| !self.honest.column(col).is_empty())
+            .flat_map(|(col, first)| (first..rows).map(move |row| Cell { col, row }))
+            .collect()
+    }
+
     /// The cell of an element of a tensor of the program.
     pub fn element(&self, tensor: u32, index: u32) -> Option<Cell> {
         match self.layout.resolve(super::lowered::Src::Cell { tensor, index }) {

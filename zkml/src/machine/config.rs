@@ -119,12 +119,15 @@ impl MachineConfig {
                 }
             })
             .collect();
-        let tables = (0..layout.sized.table_sets)
-            .map(|_| TableColumns {
+        let tables = layout
+            .sized
+            .table_outputs
+            .iter()
+            .map(|&(output, second)| TableColumns {
                 tag: meta.fixed_column(),
                 input: meta.fixed_column(),
-                output: layout.sized.shape.function.then(|| meta.fixed_column()),
-                second: layout.sized.shape.second.then(|| meta.fixed_column()),
+                output: output.then(|| meta.fixed_column()),
+                second: second.then(|| meta.fixed_column()),
                 multiplicity: meta.advice_column_in(FirstPhase),
             })
             .collect();

@@ -106,7 +106,8 @@ impl Counts {
         let swept = lanes.iter().filter(|l| **l).count();
         let store = s.choice.store as usize;
         let (advice_store, fixed_store) = if l.store_fixed { (0, store) } else { (store, 0) };
-        let tables = 2 + usize::from(s.shape.function) + usize::from(s.shape.second);
+        let of_set = |&(out, second): &(bool, bool)| 2 + usize::from(out) + usize::from(second);
+        let tables: usize = s.table_outputs.iter().map(of_set).sum();
         let weights: usize = l.bulks.iter().map(|b| b.elements.len()).sum();
         let degrees = [
             if phis > 0 { 2 + group.min(lookups.len()) } else { 3 },
@@ -126,7 +127,7 @@ impl Counts {
             first: units * s.shape.cells() as usize + advice_store + s.table_sets,
             late: phis + junk + bulk + swept + 2 * scalars + second,
             rotated: phis + bulk + swept + scalars,
-            fixed: fixed + fixed_store + tables * s.table_sets + 2,
+            fixed: fixed + fixed_store + tables + 2,
             equality,
             instances: usize::from(!l.public.is_empty()),
             products: work + arguments + 2 * store + 3 * swept + 12 * scalars,
@@ -169,6 +170,8 @@ pub struct Rates {
     pub opening: u64,
     /// What each commitment costs however short it is.
     pub column: u64,
+    /// What the opening of each column costs however short it is.
+    pub evaluation: u64,
     /// What each proof costs.
     pub proof: u64,
 }
@@ -176,15 +179,16 @@ pub struct Rates {
 impl Default for Rates {
     fn default() -> Self {
         Rates {
-            narrow_cell: 60_000,
-            full_cell: 200_000,
-            narrow: 120_000,
-            full: 1_000_000,
+            narrow_cell: 130_000,
+            full_cell: 300_000,
+            narrow: 60_000,
+            full: 600_000,
             butterfly: 2_500,
-            product: 1_800,
-            opening: 29_000,
-            column: 150_000_000,
-            proof: 3_000_000_000,
+            product: 3_000,
+            opening: 6_000,
+            column: 500_000_000,
+            evaluation: 30_000_000,
+            proof: 5_000_000_000,
         }
     }
 }
@@ -250,7 +254,10 @@ impl Rates {
                 * (ms((all + 1.0) * transform, self.butterfly)
                     + ms(n * (c.products as f64 + 3.0 * c.equality as f64), self.product)),
             commit_quotient: ms(cosets * n, self.full) + ms(cosets, self.column),
-            opening: ms(n * all, self.opening) + ms(2.0 * n, self.full) + ms(2.0, self.column),
+            opening: ms(n * all, self.opening)
+                + ms(all, self.evaluation)
+                + ms(2.0 * n, self.full)
+                + ms(2.0, self.column),
             constant: ms(1.0, self.proof),
         }
     }

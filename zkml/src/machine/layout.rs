@@ -160,6 +160,8 @@ pub(crate) struct Sized {
     pub(crate) bulk_rows: usize,
     pub(crate) table_entries: usize,
     pub(crate) table_sets: usize,
+    /// Whether each set has columns of outputs and of second outputs.
+    pub(crate) table_outputs: Vec<(bool, bool)>,
     pub(crate) figures: Figures,
     /// Cells of units that are assigned.
     pub(crate) cells: usize,

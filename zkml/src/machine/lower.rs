@@ -625,7 +625,7 @@ fn inlined(p: &Program) -> Vec<bool> {
 }
 
 /// The tensors that an operation reads.
-fn reads(kind: &OpKind) -> Vec<TensorId> {
+pub(super) fn reads(kind: &OpKind) -> Vec<TensorId> {
     match kind {
         OpKind::View { sources, .. } => sources.clone(),
         OpKind::Linear { terms, .. } => terms

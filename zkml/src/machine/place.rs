@@ -173,6 +173,8 @@ pub(crate) fn size(
     }
     choice.k = k;
     let per_set = (1usize << k) - BLINDED - 1;
+    let table_sets = table_entries.div_ceil(per_set);
+    let table_outputs = tables.outputs(per_set, table_sets);
     Some(Sized {
         choice,
         equal: t.equal,
@@ -187,6 +189,7 @@ pub(crate) fn size(
         unit_rows,
         bulk_rows,
         table_entries,
-        table_sets: table_entries.div_ceil(per_set),
+        table_sets,
+        table_outputs,
     })
 }

@@ -1,14 +1,16 @@
 //! Plans: everything about a circuit that does not depend on the input.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use parhelion_prover::{ProofReport, Stage};
 use serde::{Deserialize, Serialize};
 
-use crate::qir::Program;
+use crate::qir::{OpKind, Program, TensorId};
 
 use super::cost::{Counts, Prediction, Rates};
 use super::layout::{Choice, Layout, lay_out};
-use super::lower::lower;
+use super::lower::{lower, reads};
 use super::place::{Specs, place, size};
 use super::search::search;
 use super::validate::validate;
@@ -201,7 +203,13 @@ pub struct LayerReport {
     pub lookups: usize,
     /// Scalar rows.
     pub scalar_rows: usize,
-    /// Share of the unit rows.
+    /// Weights in store columns.
+    pub weights: usize,
+    /// Share of the assigned cells of the first phase.
+    pub cell_share: f64,
+    /// Share of the area that rows of units, weights and scalars take.
+    pub area_share: f64,
+    /// Share of the predicted time.
     pub share: f64,
 }
 
@@ -263,6 +271,7 @@ pub struct Plan {
     program: Arc<Program>,
     visibility: Visibility,
     layout: Arc<Layout>,
+    rates: Rates,
 }
 
 impl From<Plan> for PlanFile {
@@ -315,53 +324,17 @@ impl Plan {
     pub fn report(&self) -> PlanReport {
         let l = &self.layout;
         let s = &l.sized;
-        let third = usize::from(l.three_phases());
-        let tables = 2 + usize::from(s.shape.function) + usize::from(s.shape.second);
-        let private_store = if l.lowered.store_fixed { 0 } else { s.choice.store as usize };
-        let scalars = !l.lowered.scalars.is_empty();
-        let late = l.phis()
-            + third
-            + usize::from(l.bulking())
-            + usize::from(l.sweeping(0))
-            + usize::from(l.sweeping(1))
-            + 2 * usize::from(scalars)
-            + usize::from(l.has_b);
-        let mut layers: Vec<LayerReport> = Vec::new();
-        for (at, strip) in l.lowered.strips.iter().enumerate() {
-            let placed = l.placed(at);
-            let rows = l.depth(at) as usize * placed.packed.codes.len();
-            let cells = strip.span as usize * placed.packed.places.iter().map(Vec::len).sum::<usize>();
-            let lookups = strip.span as usize * (placed.template.ranges.len() + placed.template.fns.len());
-            let scalar_rows = match layers.iter().any(|x| x.name == strip.name) {
-                true => 0,
-                false => l.lowered.scalars.iter().filter(|r| Some(r.op) == strip.op).count(),
-            };
-            layers.push(LayerReport {
-                name: strip.name.clone(),
-                elements: strip.elements as usize,
-                cells,
-                rows,
-                lookups,
-                scalar_rows,
-                share: rows as f64 / s.unit_rows.max(1) as f64,
-            });
-        }
         let counts = Counts::of(l);
-        let predicted = Rates::default().predict(&counts);
+        let predicted = self.rates.predict(&counts);
+        let layers = self.layers(&predicted);
         PlanReport {
             k: s.choice.k,
-            advice: s.shape.cells() as usize * s.choice.units as usize + private_store + s.table_sets,
-            late,
-            fixed: l.unit_field.columns
-                + l.bulk_field.columns
-                + l.scalar_field.columns
-                + tables * s.table_sets
-                + usize::from(!l.constants.is_empty())
-                + 2
-                + (s.choice.store as usize - private_store),
+            advice: counts.first,
+            late: counts.late,
+            fixed: counts.fixed,
             equality: l.equal.len(),
             instance: l.instance,
-            phases: if l.three_phases() { 3 } else { 1 + usize::from(late > 0) },
+            phases: if l.three_phases() { 3 } else { 1 + usize::from(counts.late > 0) },
             unit_rows: s.unit_rows,
             bulk_rows: s.bulk_rows,
             scalar_rows: l.lowered.scalars.len(),
@@ -374,6 +347,88 @@ impl Plan {
             predicted,
             layers,
         }
+    }
+}
+
+impl Plan {
+    /// The operation that reads each parameter first, views aside.
+    fn readers(&self) -> HashMap<u32, u32> {
+        let mut roots: HashMap<u32, Vec<u32>> = HashMap::new();
+        let mut readers = HashMap::new();
+        for (at, op) in self.program.ops.iter().enumerate() {
+            let read = |id: &TensorId| roots.get(&id.0).cloned().unwrap_or_else(|| vec![id.0]);
+            let all: Vec<u32> = reads(&op.kind).iter().flat_map(read).collect();
+            if matches!(op.kind, OpKind::View { .. }) {
+                op.outputs.iter().for_each(|out| {
+                    roots.insert(out.0, all.clone());
+                });
+            } else {
+                all.into_iter().for_each(|id| {
+                    readers.entry(id).or_insert(at as u32);
+                });
+            }
+        }
+        readers
+    }
+
+    fn layers(&self, predicted: &Prediction) -> Vec<LayerReport> {
+        let l = &self.layout;
+        let mut weights: HashMap<u32, usize> = HashMap::new();
+        if !l.lowered.bulks.is_empty() {
+            let readers = self.readers();
+            for &(tensor, _) in l.lowered.bulks.iter().flat_map(|b| &b.elements) {
+                if let Some(&op) = readers.get(&tensor) {
+                    *weights.entry(op).or_default() += 1;
+                }
+            }
+        }
+        let mut scalars: HashMap<u32, usize> = HashMap::new();
+        l.lowered.scalars.iter().for_each(|r| *scalars.entry(r.op).or_default() += 1);
+        let mut layers: Vec<LayerReport> = Vec::new();
+        let mut areas: Vec<(usize, usize)> = Vec::new();
+        let limbs = if l.lowered.store_fixed { 0 } else { l.sized.store_limbs.max(1) as usize };
+        let width = l.sized.shape.cells() as usize * l.units() as usize;
+        for (at, strip) in l.lowered.strips.iter().enumerate() {
+            let placed = l.placed(at);
+            let rows = l.depth(at) as usize * placed.packed.codes.len();
+            let cells = strip.span as usize * placed.packed.places.iter().map(Vec::len).sum::<usize>();
+            // Scalars and weights belong to an operation once, however many strips it has.
+            let scalar_rows = strip.op.and_then(|op| scalars.remove(&op)).unwrap_or(0);
+            let weights = strip.op.and_then(|op| weights.remove(&op)).unwrap_or(0);
+            areas.push((cells + weights * limbs, rows * width + weights * limbs + 3 * scalar_rows));
+            layers.push(LayerReport {
+                name: strip.name.clone(),
+                elements: strip.elements as usize,
+                cells,
+                rows,
+                lookups: strip.span as usize * (placed.template.ranges.len() + placed.template.fns.len()),
+                scalar_rows,
+                weights,
+                cell_share: 0.0,
+                area_share: 0.0,
+                share: 0.0,
+            });
+        }
+        let all = areas.iter().fold((0, 0), |x, y| (x.0 + y.0, x.1 + y.1));
+        let by_cells = predicted.synthesis + predicted.commit;
+        let total = predicted.total();
+        for (layer, area) in layers.iter_mut().zip(areas) {
+            layer.cell_share = area.0 as f64 / all.0.max(1) as f64;
+            layer.area_share = area.1 as f64 / all.1.max(1) as f64;
+            layer.share = (layer.cell_share * by_cells + layer.area_share * (total - by_cells)) / total;
+        }
+        layers
+    }
+}
+
+impl PlanReport {
+    /// The time of a proof that each layer is answerable for, in milliseconds: the stages that work cell by cell by its cells, the others
+    /// by its area.
+    pub fn measured(&self, proof: &ProofReport) -> Vec<f64> {
+        let ms = |stage: Stage| proof.stage(stage).as_secs_f64() * 1e3;
+        let by_cells = ms(Stage::Synthesis) + ms(Stage::CommitAdvice);
+        let rest = proof.total.as_secs_f64() * 1e3 - by_cells;
+        self.layers.iter().map(|l| l.cell_share * by_cells + l.area_share * rest).collect()
     }
 }
 
@@ -431,5 +486,5 @@ pub fn plan_shared(
         None => search(&program, *visibility, options)?,
     };
     let layout = lay_out(lowered, sized)?;
-    Ok(Plan { program, visibility: *visibility, layout: Arc::new(layout) })
+    Ok(Plan { program, visibility: *visibility, layout: Arc::new(layout), rates: options.rates })
 }

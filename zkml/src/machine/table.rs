@@ -65,6 +65,24 @@ impl Tables {
         }
     }
 
+    /// Which of the sets of `per_set` rows hold outputs, and which second outputs.
+    pub(crate) fn outputs(&self, per_set: usize, sets: usize) -> Vec<(bool, bool)> {
+        let mut out = vec![(false, false); sets];
+        let mut at = 0;
+        for section in self.sections() {
+            let rows = self.rows(section);
+            let second = matches!(section, Section::Function { table }
+                if self.functions.get(table as usize).is_some_and(|f| f.second.is_some()));
+            if rows > 0 && !matches!(section, Section::Range { .. }) {
+                for set in out.iter_mut().take((at + rows - 1) / per_set + 1).skip(at / per_set) {
+                    *set = (true, set.1 || second);
+                }
+            }
+            at += rows;
+        }
+        out
+    }
+
     /// Least input of a section.
     pub(crate) fn first(&self, section: Section) -> i64 {
         match section {

@@ -149,6 +149,8 @@ pub(crate) fn values(bench: &Bench, cell: Cell, random: &mut impl RngCore) -> Ve
         v + two.pow([u64::from(bench.limb())]),
         v - two.pow([u64::from(bench.limb())]),
         v + two,
+        v + Fr::from(3),
+        v - Fr::from(1 << 20),
         -v,
         two.invert().unwrap() * v,
         bench.value(below),
@@ -156,6 +158,12 @@ pub(crate) fn values(bench: &Bench, cell: Cell, random: &mut impl RngCore) -> Ve
         Fr::from(random.next_u64() % 64),
     ];
     out.retain(|x| *x != v);
+    let mut seen = Vec::new();
+    out.retain(|x| {
+        let fresh = !seen.contains(x);
+        seen.push(*x);
+        fresh
+    });
     out
 }
 
@@ -181,6 +189,7 @@ pub(crate) fn mutate(case: &Case, every: usize) -> Outcome {
     cells.extend(case.bench.multiplicities().into_iter().step_by(7));
     cells.extend(case.bench.junk_cells());
     cells.extend(case.bench.scalar_cells());
+    cells.extend(case.bench.sum_cells());
     for cell in cells.into_iter().step_by(every) {
         let values = values(&case.bench, cell, &mut random);
         out.cells += 1;
