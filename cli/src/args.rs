@@ -40,6 +40,10 @@ pub(crate) enum Command {
     Prove(Prove),
     /// Check a proof
     Verify(Verify),
+    /// Check two proofs, and that outputs of the first are inputs of the second
+    Link(Link),
+    /// Digests of inputs, outputs and parameters, as `hashed` ones appear in proofs
+    Hash(Hash),
     /// Settings and keys of a model, for later `prove --setup`
     Setup(Setup),
     /// Run the model in integers, as the circuit does, and write all values
@@ -68,11 +72,24 @@ pub(crate) enum Command {
     },
 }
 
+/// Lists of an input that a model has no input for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SurplusArg {
+    /// They are an error
+    Refuse,
+    /// They are left aside, as exporters that drop unused inputs need
+    Ignore,
+}
+
 /// How a model becomes a circuit.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ModelOptions {
-    /// Who sees what: `input`, `output` and `params`, each `public`, `private` or `fixed`
-    #[arg(long, value_name = "PART=KIND,…", default_value = "input=private,output=public,params=private")]
+    /// Who sees what: `input`, `output`, `params`, or `PART.NAME` with `*` and `?`, each `public`, `private`, `fixed`, `hashed` or `committed`
+    #[arg(
+        long,
+        value_name = "PART[.NAME]=KIND,…",
+        default_value = "input=private,output=public,params=private"
+    )]
     pub(crate) visibility: String,
     /// Fraction bits of activations
     #[arg(long, value_name = "BITS")]
@@ -89,6 +106,12 @@ pub(crate) struct ModelOptions {
     /// Allowed magnitude of any value, over what calibration saw
     #[arg(long, value_name = "FACTOR")]
     pub(crate) headroom: Option<f64>,
+    /// What happens to lists of the input that the model has no input for
+    #[arg(long, value_enum, default_value_t = SurplusArg::Refuse)]
+    pub(crate) surplus: SurplusArg,
+    /// Smallest circuit: at least 2^N rows; proofs share commitments where this makes their sizes equal
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(4..=26))]
+    pub(crate) min_k: u32,
     /// Largest circuit: at most 2^N rows
     #[arg(long, value_name = "N", default_value_t = 22, value_parser = clap::value_parser!(u32).range(4..=26))]
     pub(crate) max_k: u32,
@@ -108,13 +131,16 @@ pub(crate) struct Prove {
     #[arg(short, long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Directory that `setup` wrote: prove for its settings and keys
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["visibility", "activation_bits", "input_bits", "output_bits", "weight_bits", "headroom", "max_k"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["visibility", "activation_bits", "input_bits", "output_bits", "weight_bits", "headroom", "min_k", "max_k"])]
     pub(crate) setup: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) options: ModelOptions,
     /// Reference string [default: a development one, generated, insecure]
     #[arg(long, value_name = "FILE")]
     pub(crate) srs: Option<PathBuf>,
+    /// Secret that blinds committed tensors, made where the file does not exist; proofs under one secret have the same commitment of the same tensor
+    #[arg(long, value_name = "FILE")]
+    pub(crate) opening: Option<PathBuf>,
     /// One JSON object on standard output
     #[arg(long)]
     pub(crate) json: bool,
@@ -139,6 +165,52 @@ pub(crate) struct Verify {
     /// Refuse proofs under a development reference string
     #[arg(long)]
     pub(crate) require_secure_srs: bool,
+    /// Refuse proofs in which a tensor has another digest or commitment: `input.NAME=HEX`, `params=HEX`, `output.NAME=HEX`
+    #[arg(long = "expect", value_name = "TENSOR=HEX")]
+    pub(crate) expect: Vec<String>,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Link {
+    /// Directory of the proof whose outputs are meant
+    pub(crate) from: PathBuf,
+    /// Directory of the proof whose inputs are meant
+    pub(crate) to: PathBuf,
+    /// Which output is which input [default: all of them, in order]
+    #[arg(long = "map", value_name = "OUTPUT=INPUT")]
+    pub(crate) map: Vec<String>,
+    /// Refuse proofs under a development reference string
+    #[arg(long)]
+    pub(crate) require_secure_srs: bool,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Hash {
+    /// ONNX model
+    pub(crate) model: PathBuf,
+    /// Input, `{"input_data": [[…], …]}`
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// Directory that `setup` wrote: hash the integers of its quantised model
+    #[arg(long, value_name = "DIR")]
+    pub(crate) setup: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) options: ModelOptions,
+    /// Also print commitments under this secret, as a circuit of 2^`--k` rows has them
+    #[arg(long, value_name = "FILE", requires = "k")]
+    pub(crate) opening: Option<PathBuf>,
+    /// log₂ of the number of rows of that circuit
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(7..=26))]
+    pub(crate) k: Option<u32>,
+    /// Reference string of that circuit [default: a development one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) srs: Option<PathBuf>,
     /// One JSON object on standard output
     #[arg(long)]
     pub(crate) json: bool,
@@ -185,6 +257,9 @@ pub(crate) struct Mock {
     /// Input, `{"input_data": [[…], …]}`
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: PathBuf,
+    /// Input to choose ranges with [default: the same]; then `--input` may leave them, and the error says where
+    #[arg(long, value_name = "FILE")]
+    pub(crate) calibrate_with: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) options: ModelOptions,
 }

@@ -334,7 +334,7 @@ fn every_visibility() {
     for input in [Vis::Public, Vis::Private] {
         for output in [Vis::Public, Vis::Private] {
             for params in [Vis::Public, Vis::Private, Vis::Fixed] {
-                round_trip(&p, Visibility { input, output, params }, &PlanOptions::default(), 11);
+                round_trip(&p, Visibility::new(input, output, params), &PlanOptions::default(), 11);
             }
         }
     }

@@ -1,16 +1,19 @@
 //! What several commands share: options from arguments, progress, the way from a model to a circuit.
 
-use anyhow::{Context, Result, bail, ensure};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, ensure};
 use halo2curves::bn256::G1Affine;
 use parhelion_backend_api::hal::Op;
 use parhelion_dispatch::{Engine, Ledger};
-use parhelion_zkml::machine::{Vis, Visibility};
+use parhelion_zkml::input::Surplus;
+use parhelion_zkml::machine::{Part, Vis, Visibility};
 use parhelion_zkml::onnx::ImportOptions;
 use parhelion_zkml::quant::QuantOptions;
-use parhelion_zkml::session::{Cache, Options, Phase, Session, Timings};
+use parhelion_zkml::session::{self, Cache, Disclosed, Files, Options, Phase, Session, Timings};
 use serde_json::{Value, json};
 
-use crate::args::ModelOptions;
+use crate::args::{ModelOptions, SurplusArg};
 use crate::ui;
 
 /// A session that tells the progress line where it is.
@@ -55,32 +58,51 @@ pub(super) fn options(args: &ModelOptions) -> Result<Options> {
     if let Some(headroom) = args.headroom {
         quant.headroom = headroom;
     }
-    Ok(Options { import, quant, visibility: visibility(&args.visibility)?, max_k: args.max_k })
+    ensure!(args.min_k <= args.max_k, "--min-k {} is above --max-k {}", args.min_k, args.max_k);
+    let visibility = visibility(&args.visibility)?;
+    Ok(Options { import, quant, visibility, min_k: args.min_k, max_k: args.max_k })
 }
 
-/// `input=private,output=public,params=fixed`; parts that are left out keep their defaults.
+/// `input=private,output=public,params=fixed,params.NAME=hashed`; what is left out keeps its default.
 pub(super) fn visibility(text: &str) -> Result<Visibility> {
-    let mut visibility = Visibility::default();
-    for part in text.split(',').filter(|p| !p.is_empty()) {
-        let parsed = part.split_once('=').and_then(|(name, kind)| {
-            let kind = match kind.trim() {
-                "private" => Vis::Private,
-                "public" => Vis::Public,
-                "fixed" => Vis::Fixed,
-                _ => return None,
-            };
-            Some((name.trim(), kind))
-        });
-        match parsed {
-            Some(("input", kind)) => visibility.input = kind,
-            Some(("output", kind)) => visibility.output = kind,
-            Some(("params", kind)) => visibility.params = kind,
-            _ => bail!(
-                "--visibility {text}: `{part}` is not input, output or params = public, private or fixed"
-            ),
-        }
+    text.parse().map_err(|e: String| anyhow!("--visibility {text}: {e}"))
+}
+
+/// What happens to input lists that the model does not take.
+pub(super) fn surplus(args: &ModelOptions) -> Surplus {
+    match args.surplus {
+        SurplusArg::Refuse => Surplus::Refuse,
+        SurplusArg::Ignore => Surplus::Ignore,
     }
-    Ok(visibility)
+}
+
+/// The files of a proof: those in a directory, or those beside a proof file.
+pub(super) fn proof_files(path: &Path) -> Files {
+    let proof = if path.is_dir() { path.join(session::PROOF_JSON) } else { path.to_owned() };
+    let beside = |name: &str| proof.parent().unwrap_or(Path::new("")).join(name);
+    Files {
+        settings: beside(session::SETTINGS_JSON),
+        circuit: beside(session::CIRCUIT_BIN),
+        vk: beside(session::VK_BIN),
+        srs: None,
+        proof,
+    }
+}
+
+/// `params`, `input.NAME`, `output.NAME`.
+pub(super) fn tensor_name(d: &Disclosed) -> String {
+    match d.part {
+        Part::Params => d.part.name().to_owned(),
+        part => format!("{part}.{}", d.name),
+    }
+}
+
+/// Digests and commitments, one line each.
+pub(super) fn print_disclosed(disclosed: &[Disclosed]) {
+    for d in disclosed {
+        let what = if d.visibility == Vis::Committed { "commitment" } else { "digest" };
+        ui::out(format!("{what} of {}: {}", tensor_name(d), d.value));
+    }
 }
 
 pub(super) fn milliseconds(timings: &Timings, phase: Phase) -> f64 {

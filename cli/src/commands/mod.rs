@@ -4,7 +4,9 @@ mod accuracy;
 mod common;
 mod devices;
 mod explain;
+mod hash;
 mod inspect;
+mod link;
 mod mock;
 mod prove;
 mod setup;
@@ -28,6 +30,8 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
     match &cli.command {
         Command::Prove(args) => prove::run(args, &engine(global)?, cache(global)),
         Command::Verify(args) => verify::run(args),
+        Command::Link(args) => link::run(args),
+        Command::Hash(args) => hash::run(args, &engine(global)?, cache(global)),
         Command::Setup(args) => setup::run(args, &engine(global)?, cache(global)),
         Command::Witness(args) => witness::run(args, &engine(global)?, cache(global)),
         Command::Mock(args) => mock::run(args, &engine(global)?, cache(global)),

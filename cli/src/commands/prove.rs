@@ -4,8 +4,7 @@ use anyhow::Result;
 use halo2curves::bn256::G1Affine;
 use parhelion_backend_api::hal::Op;
 use parhelion_dispatch::Engine;
-use parhelion_zkml::input::Surplus;
-use parhelion_zkml::session::{Cache, Phase, Security, Setup};
+use parhelion_zkml::session::{Cache, Phase, Security, Setup, opening_secret};
 use serde_json::json;
 
 use super::common;
@@ -14,9 +13,12 @@ use crate::{process, ui};
 
 pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Result<()> {
     let mut session = common::session(engine, cache);
+    if let Some(file) = &args.opening {
+        session = session.with_opening(opening_secret(file)?);
+    }
     let options = common::options(&args.options)?;
     let imported = session.import(&args.model, &options.import)?;
-    let input = session.input(&imported, &args.input, Surplus::Refuse)?;
+    let input = session.input(&imported, &args.input, common::surplus(&args.options))?;
     let (prepared, keys) = match &args.setup {
         Some(dir) => session.resume(imported, Setup::read(dir)?, args.srs.as_deref())?,
         None => {
@@ -28,7 +30,7 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
     };
     let witness = session.witness(&prepared.quantised, &input)?;
     let proof = session.prove(&prepared, &keys, &witness)?;
-    session.verify(&keys, &proof)?;
+    let verdict = session.verify(&keys, &proof)?;
     if let Some(dir) = &args.out {
         session.write_proof(dir, &prepared, &keys, &witness, &proof)?;
     }
@@ -49,6 +51,7 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
                 "peak_rss_mb": process::peak_rss_mb(),
                 "backend": common::backends_json(&proof.report.ledger),
                 "srs": keys.settings().srs.security,
+                "visibility": prepared.visibility.to_string(), "disclosed": verdict.disclosed,
                 "outputs": outputs, "max_abs_error": error, "verified": true,
             })
             .to_string(),
@@ -100,6 +103,7 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
         let more = if values.len() > 10 { format!(", … ({} values)", values.len()) } else { String::new() };
         ui::out(format!("{} = [{}{more}]", port.name, shown.join(", ")));
     }
+    common::print_disclosed(&verdict.disclosed);
     ui::out(format!("largest difference from the float model: {error:.2e}"));
     if let Some(mb) = process::peak_rss_mb() {
         ui::out(format!("peak memory: {mb:.0} MiB"));

@@ -3,7 +3,6 @@
 use anyhow::Result;
 use halo2curves::bn256::G1Affine;
 use parhelion_dispatch::Engine;
-use parhelion_zkml::input::Surplus;
 use parhelion_zkml::session::Cache;
 use serde_json::json;
 
@@ -15,7 +14,7 @@ pub(super) fn run(args: &Setup, engine: &Engine<G1Affine>, cache: Cache) -> Resu
     let options = common::options(&args.options)?;
     let mut session = common::session(engine, cache);
     let imported = session.import(&args.model, &options.import)?;
-    let sample = session.input(&imported, &args.input, Surplus::Refuse)?;
+    let sample = session.input(&imported, &args.input, common::surplus(&args.options))?;
     let prepared = session.prepare(imported, &[sample], &options)?;
     let srs = session.srs(args.srs.as_deref(), prepared.k())?;
     let keys = session.keys(&prepared, &srs)?;

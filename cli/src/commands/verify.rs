@@ -1,27 +1,27 @@
 //! `parhelion verify`
 
-use std::path::{Path, PathBuf};
-
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use parhelion_zkml::session::{self, Files, Security};
 use serde_json::json;
 
+use super::common;
 use crate::args::Verify;
 use crate::ui;
 
 pub(super) fn run(args: &Verify) -> Result<()> {
-    let dir = args.proof.is_dir();
-    let proof = if dir { args.proof.join(session::PROOF_JSON) } else { args.proof.clone() };
-    let beside = |given: &Option<PathBuf>, name: &str| {
-        given.clone().unwrap_or_else(|| proof.parent().unwrap_or(Path::new("")).join(name))
-    };
+    let found = common::proof_files(&args.proof);
     let files = Files {
-        vk: beside(&args.vk, session::VK_BIN),
-        circuit: beside(&args.circuit, session::CIRCUIT_BIN),
-        settings: beside(&args.settings, session::SETTINGS_JSON),
+        vk: args.vk.clone().unwrap_or(found.vk),
+        circuit: args.circuit.clone().unwrap_or(found.circuit),
+        settings: args.settings.clone().unwrap_or(found.settings),
         srs: args.srs.clone(),
-        proof,
+        proof: found.proof,
     };
+    let expected: Vec<(&str, &str)> = args
+        .expect
+        .iter()
+        .map(|e| e.rsplit_once('=').with_context(|| format!("--expect {e}: expected TENSOR=HEX")))
+        .collect::<Result<_>>()?;
     ui::phase("verifying");
     let start = std::time::Instant::now();
     let verdict = session::verify(&files, args.require_secure_srs)?;
@@ -30,12 +30,17 @@ pub(super) fn run(args: &Verify) -> Result<()> {
         !args.require_secure_srs || verdict.security == Security::Ceremony,
         "the reference string is not secure"
     );
+    for (tensor, value) in expected {
+        let told = verdict.disclosed.iter().find(|d| common::tensor_name(d) == tensor);
+        let told = told.with_context(|| format!("the proof has no digest or commitment of `{tensor}`"))?;
+        ensure!(told.value == value, "`{tensor}` is {} in the proof, expected {value}", told.value);
+    }
     if args.json {
         ui::out(
             json!({
                 "verified": true, "verify_ms": time, "model_hash": verdict.model_hash,
                 "srs": verdict.security, "secure_srs": verdict.security == Security::Ceremony,
-                "outputs": verdict.outputs,
+                "outputs": verdict.outputs, "disclosed": verdict.disclosed,
             })
             .to_string(),
         );
@@ -43,11 +48,12 @@ pub(super) fn run(args: &Verify) -> Result<()> {
     }
     ui::out(format!("verified in {}", ui::ms(time)));
     ui::out(format!("model {}", verdict.model_hash));
-    for values in &verdict.outputs {
+    for values in verdict.outputs.iter().filter(|v| !v.is_empty()) {
         let shown: Vec<&str> = values.iter().take(10).map(String::as_str).collect();
         let more = if values.len() > 10 { format!(", … ({} values)", values.len()) } else { String::new() };
         ui::out(format!("output [{}{more}]", shown.join(", ")));
     }
+    common::print_disclosed(&verdict.disclosed);
     match verdict.security {
         Security::Ceremony => {}
         Security::Insecure => {

@@ -3,7 +3,6 @@
 use anyhow::Result;
 use halo2curves::bn256::G1Affine;
 use parhelion_dispatch::Engine;
-use parhelion_zkml::input::Surplus;
 use parhelion_zkml::session::{self, Cache, Kind, Phase};
 
 use super::common;
@@ -14,7 +13,7 @@ pub(super) fn run(args: &Witness, engine: &Engine<G1Affine>, cache: Cache) -> Re
     let options = common::options(&args.options)?;
     let mut session = common::session(engine, cache);
     let imported = session.import(&args.model, &options.import)?;
-    let input = session.input(&imported, &args.input, Surplus::Refuse)?;
+    let input = session.input(&imported, &args.input, common::surplus(&args.options))?;
     let prepared = session.quantise(imported, std::slice::from_ref(&input), &options)?;
     let witness = session.witness(&prepared, &input)?;
     session::write_json(&args.out, Kind::Witness, &prepared.witness_file(&witness))?;

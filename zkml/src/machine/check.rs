@@ -18,6 +18,7 @@ use super::layout::{Cell, Col, Layout, LookupLane};
 use super::num::fr;
 use super::pack::UnitShape;
 use super::plan::{Plan, ProveError};
+use super::poseidon::gadget::COLUMNS as HASH_COLUMNS;
 use super::table::Section;
 use super::witness::Columns;
 
@@ -154,6 +155,13 @@ impl Bench {
         out
     }
 
+    /// Cells of digests, and of committed tensors up to their blinding.
+    pub fn exposed_cells(&self) -> Vec<Cell> {
+        let l = &self.layout;
+        let committed = (0..l.lowered.committed.len()).flat_map(|at| l.committed_cells(at));
+        l.hash.cells().into_iter().chain(committed.map(|(cell, _)| cell)).collect()
+    }
+
     /// Checks with these values of τ and ρ from now on, for instance with constants, as a broken protocol would.
     pub fn set_points(&mut self, tau: Fr, rho: Fr) {
         (self.challenges.tau, self.challenges.rho) = (tau, rho);
@@ -256,7 +264,7 @@ impl Bench {
     /// The same changes as a circuit for the real prover.
     pub fn forge(&self, changes: &[(Cell, Fr)]) -> ModelCircuit {
         let mut late = Overrides::default();
-        for &(cell, value) in changes.iter().filter(|(c, _)| !is_first(c.col) && c.col != Col::Instance) {
+        for &(cell, value) in changes.iter().filter(|(c, _)| !c.col.is_first() && c.col != Col::Instance) {
             late.set(cell, value);
         }
         self.circuit.clone().with_first(self.changed(changes)).with_overrides(late)
@@ -264,7 +272,7 @@ impl Bench {
 
     fn changed(&self, changes: &[(Cell, Fr)]) -> Columns {
         let mut columns = self.first.clone();
-        for &(cell, value) in changes.iter().filter(|(c, _)| is_first(c.col) || c.col == Col::Instance) {
+        for &(cell, value) in changes.iter().filter(|(c, _)| c.col.is_first() || c.col == Col::Instance) {
             columns.set(cell, value);
         }
         self.recount(&mut columns);
@@ -283,7 +291,7 @@ impl Bench {
     pub fn violation(&self, changes: &[(Cell, Fr)]) -> Option<Violation> {
         let mut columns = self.changed(changes);
         let late = |columns: &mut Columns| {
-            for &(cell, value) in changes.iter().filter(|(c, _)| !is_first(c.col)) {
+            for &(cell, value) in changes.iter().filter(|(c, _)| !c.col.is_first()) {
                 columns.set(cell, value);
             }
         };
@@ -328,6 +336,7 @@ impl Bench {
                             "lookup" | "lookup sum" => {
                                 self.bad_lookup(columns).unwrap_or(Cell { col: Col::Phi(0), row: row as u32 })
                             }
+                            "digest" => Cell { col: Col::Hash(0), row: row as u32 },
                             "store sweep" => Cell { col: Col::Bulk, row: row as u32 },
                             _ => Cell { col: Col::Unit(0), row: row as u32 },
                         };
@@ -439,13 +448,19 @@ impl Bench {
                 let name = tensor.and_then(|t| self.circuit.tensor_name(t.0));
                 (name.unwrap_or_else(|| "store".into()), tensor.map_or(0, |t| t.1 as usize))
             }
+            Col::Hash(_) => {
+                let hash = l.hash.at_row(cell.row as usize).and_then(|h| l.lowered.hashes.get(h));
+                (hash.map_or("digest".into(), |h| format!("digest of {}", h.name)), 0)
+            }
+            Col::Committed(column) => {
+                let all = 0..l.lowered.committed.len();
+                let at = all.rev().find(|&at| l.committed_column(at) <= usize::from(column)).unwrap_or(0);
+                let name = l.lowered.committed.get(at).map_or("tensor", |c| c.name.as_str());
+                (format!("committed {name}"), cell.row as usize)
+            }
             col => (format!("{col:?}"), cell.row as usize),
         }
     }
-}
-
-fn is_first(col: Col) -> bool {
-    matches!(col, Col::Unit(_) | Col::Store(_) | Col::Multiplicity(_))
 }
 
 fn all_advice(l: &Layout) -> Vec<Col> {
@@ -453,6 +468,8 @@ fn all_advice(l: &Layout) -> Vec<Col> {
     let mut out: Vec<Col> = (0..units).map(Col::Unit).collect();
     out.extend((0..l.sized.choice.store as u16).map(Col::Store));
     out.extend((0..l.sized.table_sets as u16).map(Col::Multiplicity));
+    out.extend((0..l.sized.hash.lanes * HASH_COLUMNS).map(|c| Col::Hash(c as u16)));
+    out.extend((0..l.sized.committed_columns(&l.lowered)).map(|c| Col::Committed(c as u16)));
     out.extend((0..l.phis() as u16).map(Col::Phi));
     out.extend([Col::Junk, Col::Bulk, Col::Lane(0), Col::Lane(1), Col::A, Col::B, Col::Acc]);
     out

@@ -10,6 +10,7 @@ use halo2_axiom::plonk::{Advice, Any, Circuit, Column, ConstraintSystem, Error, 
 
 use crate::qir::Program;
 
+use super::commitment::{self, OpeningSecret, Tail};
 use super::config::{MachineConfig, StoreColumn};
 use super::late::{self, ChallengeValues};
 use super::layout::{Cell, Col, Layout};
@@ -42,6 +43,8 @@ pub struct ModelCircuit {
     /// All columns so far.
     state: Arc<Mutex<Option<Columns>>>,
     overrides: Overrides,
+    /// Blinding of committed columns, once it is decided.
+    tails: Option<Arc<Vec<Tail>>>,
     /// Whether fixed values and copies are left out, which a prover has from its key.
     advice_only: bool,
 }
@@ -55,6 +58,7 @@ impl ModelCircuit {
             first: None,
             state: Arc::default(),
             overrides: Overrides::default(),
+            tails: None,
             advice_only: false,
         }
     }
@@ -76,6 +80,37 @@ impl ModelCircuit {
         Ok(circuit)
     }
 
+    /// The same with committed tensors blinded by a secret, so that their commitments are those of [`commitment::commit`]. A circuit that
+    /// is proved without gets a secret that nobody keeps.
+    #[must_use]
+    pub fn sealed(mut self, secret: &OpeningSecret) -> Self {
+        let Some(first) = &mut self.first else { return self };
+        let columns = Arc::make_mut(first);
+        let mut tails = Vec::new();
+        for at in 0..self.layout.lowered.committed.len() {
+            let elements: Vec<Fr> =
+                self.layout.committed_cells(at).iter().map(|&(cell, _)| columns.get(cell)).collect();
+            let from = self.layout.committed_column(at);
+            let sealed = commitment::seal(&elements, self.layout.sized.choice.k, secret);
+            for (column, (values, tail)) in
+                Arc::make_mut(&mut columns.committed).iter_mut().skip(from).zip(sealed)
+            {
+                *column = values;
+                tails.push(tail);
+            }
+        }
+        self.tails = Some(Arc::new(tails));
+        self
+    }
+
+    /// The bytes of halo2's blinding rows of committed columns; none before [`ModelCircuit::sealed`] unless there are no such columns.
+    pub(crate) fn tails(&self) -> Option<Vec<[u8; 64]>> {
+        match &self.tails {
+            Some(tails) => Some(tails.concat()),
+            None => self.layout.lowered.committed.is_empty().then(Vec::new),
+        }
+    }
+
     /// The same with changed cells, for tests of soundness.
     pub fn with_overrides(mut self, overrides: Overrides) -> Self {
         self.overrides = overrides;
@@ -83,7 +118,7 @@ impl ModelCircuit {
     }
 
     pub(crate) fn with_first(self, first: Columns) -> Self {
-        ModelCircuit { first: Some(Arc::new(first)), state: Arc::default(), ..self }
+        ModelCircuit { first: Some(Arc::new(first)), state: Arc::default(), tails: None, ..self }
     }
 
     /// The instance.
@@ -130,6 +165,10 @@ impl ModelCircuit {
         for (row, &kind) in layout.scalar_kinds.iter().enumerate() {
             let values = &layout.scalar_field.values[kind as usize];
             config.scalar_fixed.iter().zip(values).for_each(|(&c, &v)| put(c, row, v));
+        }
+        for (row, &kind) in layout.hash.kinds.iter().enumerate() {
+            let values = &layout.hash.field.values[kind as usize];
+            config.hash_fixed.iter().zip(values).for_each(|(&c, &v)| put(c, row, v));
         }
         let tables = &layout.sized.tables;
         for (at, (section, position)) in layout.table_entries().enumerate() {
@@ -257,13 +296,15 @@ impl Circuit<Fr> for ModelCircuit {
                         .map(Col::Unit)
                         .chain((0..columns.store.len() as u16).map(Col::Store))
                         .chain((0..columns.multiplicity.len() as u16).map(Col::Multiplicity))
+                        .chain((0..columns.hash.len() as u16).map(Col::Hash))
+                        .chain((0..columns.committed.len() as u16).map(Col::Committed))
                         .chain((0..columns.phi.len() as u16).map(Col::Phi))
                         .chain([Col::Junk, Col::Bulk, Col::Lane(0), Col::Lane(1), Col::A, Col::B, Col::Acc]);
                     for col in all.filter(|&c| chosen(c)) {
                         Self::advice(region, config.advice(col), columns.column(col));
                     }
                 };
-                let first = |c: Col| matches!(c, Col::Unit(_) | Col::Store(_) | Col::Multiplicity(_));
+                let first = |c: Col| c.is_first();
                 let middle = |c: Col| matches!(c, Col::Phi(_) | Col::Junk);
                 let saved = state.take();
                 let Some(mut columns) = saved.or_else(|| self.start()) else { return Ok(()) };

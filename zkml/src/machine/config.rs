@@ -21,6 +21,7 @@ use super::factor::Factored;
 use super::layout::{BulkSlot, Col, Layout, LookupLane, Mono, ScalarSlot, UnitSlot};
 use super::lowered::Base;
 use super::pack::UnitShape;
+use super::poseidon::gadget::COLUMNS as HASH_COLUMNS;
 
 /// Challenges, in the order in which they are declared.
 #[derive(Clone, Debug)]
@@ -52,6 +53,9 @@ pub(crate) enum StoreColumn {
 /// Columns of a circuit.
 #[derive(Clone, Debug)]
 pub struct MachineConfig {
+    pub(crate) committed: Vec<Column<Advice>>,
+    pub(crate) hash: Vec<Column<Advice>>,
+    pub(crate) hash_fixed: Vec<Column<Fixed>>,
     pub(crate) unit: Vec<Column<Advice>>,
     pub(crate) store: Vec<StoreColumn>,
     pub(crate) tables: Vec<TableColumns>,
@@ -109,6 +113,10 @@ impl MachineConfig {
     pub(crate) fn new(meta: &mut ConstraintSystem<Fr>, layout: &Layout) -> Self {
         let third = layout.three_phases();
         let cells = layout.sized.shape.cells() * layout.units() as u16;
+        // The first columns of all: their commitments have known places in a proof.
+        let committed: Vec<_> = (0..layout.sized.committed_columns(&layout.lowered))
+            .map(|_| meta.advice_column_in(FirstPhase))
+            .collect();
         let unit: Vec<_> = (0..cells).map(|_| meta.advice_column_in(FirstPhase)).collect();
         let store = (0..layout.sized.choice.store)
             .map(|_| {
@@ -131,6 +139,8 @@ impl MachineConfig {
                 multiplicity: meta.advice_column_in(FirstPhase),
             })
             .collect();
+        let hash: Vec<_> =
+            (0..layout.sized.hash.lanes * HASH_COLUMNS).map(|_| meta.advice_column_in(FirstPhase)).collect();
         let phi: Vec<_> = (0..layout.phis()).map(|_| meta.advice_column_in(SecondPhase)).collect();
         let junk = third.then(|| meta.advice_column_in(SecondPhase));
         let mut late = |needed: bool| {
@@ -158,10 +168,14 @@ impl MachineConfig {
         let unit_fixed = fixed(layout.unit_field.columns);
         let bulk_fixed = fixed(layout.bulk_field.columns);
         let scalar_fixed = fixed(layout.scalar_field.columns);
+        let hash_fixed = fixed(layout.hash.field.columns);
         let constants = (!layout.constants.is_empty()).then(|| meta.fixed_column());
         let (active, edge) = (meta.fixed_column(), meta.fixed_column());
         let instance = (layout.instance > 0).then(|| meta.instance_column());
         let config = MachineConfig {
+            committed,
+            hash,
+            hash_fixed,
             unit,
             store,
             tables,
@@ -193,6 +207,7 @@ impl MachineConfig {
         config.bulk_gate(meta, layout);
         config.scalar_gates(meta, layout);
         config.lookup_gates(meta, layout);
+        config.hash_gates(meta, layout);
         // halo2 caps degrees at 5 unless a circuit asks for more.
         if layout.lanes.len().min(layout.group()) > 3 {
             meta.set_minimum_degree(layout.lanes.len().min(layout.group()) + 2);
@@ -208,6 +223,8 @@ impl MachineConfig {
                 Some(StoreColumn::Private(c)) => Some(*c),
                 _ => None,
             },
+            Col::Hash(i) => self.hash.get(i as usize).copied(),
+            Col::Committed(i) => self.committed.get(i as usize).copied(),
             Col::Multiplicity(i) => self.tables.get(i as usize).map(|t| t.multiplicity),
             Col::Junk => self.junk,
             Col::Bulk => self.bulk,
@@ -271,7 +288,7 @@ impl MachineConfig {
     }
 
     /// `Σ_slot coefficient(slot) · value(slot)` over the slots that have a value, grouped by fixed column.
-    fn combination<K: Ord>(
+    pub(super) fn combination<K: Ord>(
         &self,
         meta: &mut VirtualCells<'_, Fr>,
         field: &Factored<K>,

@@ -10,6 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::factor::Factored;
 use super::layout::{Layout, LookupLane, Mono, Sized, UnitSlot};
 use super::lowered::Lowered;
+use super::poseidon::gadget::COLUMNS as HASH_COLUMNS;
+
+/// Fixed columns of digests, columns of a lane that are opened at two rows, and multiplications of its gates.
+const HASH_FIXED: usize = 13;
+const HASH_ROTATED: usize = 5;
+const HASH_PRODUCTS: usize = 150;
 
 /// What a proof is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +51,7 @@ impl Counts {
         let fixed = layout.unit_field.columns
             + layout.bulk_field.columns
             + layout.scalar_field.columns
+            + layout.hash.field.columns
             + usize::from(!layout.constants.is_empty());
         let units = s.choice.units as usize;
         let work = |field: &Factored<UnitSlot>| -> usize {
@@ -77,6 +84,7 @@ impl Counts {
             + 2 * usize::from(!l.bulks.is_empty())
             + 2 * usize::from(!l.junks.is_empty())
             + if scalars { 7 } else { 0 }
+            + if s.hash.lanes > 0 { HASH_FIXED } else { 0 }
             + 1;
         let lanes = [0, 1].map(|lane| l.sweeps.iter().any(|s| s.lane == lane));
         let work = (1 + units) * f.monomials.0 + units * (f.monomials.1 + f.ports.0 + f.ports.1) + f.codes;
@@ -112,25 +120,28 @@ impl Counts {
         let degrees = [
             if phis > 0 { 2 + group.min(lookups.len()) } else { 3 },
             if quadratic_port && swept > 0 { 4 } else { 3 },
-            if second > 0 { 4 } else { 3 },
+            if second > 0 || s.hash.lanes > 0 { 4 } else { 3 },
         ];
+        let exposed = s.extra_columns(l);
+        let hash = s.hash.lanes * s.hash.rows * HASH_COLUMNS;
         let arguments = 5 * lookups.len();
         Counts {
             k: s.choice.k,
             degree: degrees.into_iter().max().unwrap_or(3),
             narrow_cells: s.cells + weights * s.store_limbs.max(1) as usize * usize::from(!l.store_fixed),
             full_cells: phis * n
+                + hash
                 + s.bulk_rows * bulk
                 + junk * l.junks.iter().map(|j| j.positions as usize).sum::<usize>()
                 + swept * s.unit_rows
                 + l.scalars.len() * (2 * scalars + second),
-            first: units * s.shape.cells() as usize + advice_store + s.table_sets,
+            first: units * s.shape.cells() as usize + advice_store + s.table_sets + exposed,
             late: phis + junk + bulk + swept + 2 * scalars + second,
-            rotated: phis + bulk + swept + scalars,
+            rotated: phis + bulk + swept + scalars + s.hash.lanes * HASH_ROTATED,
             fixed: fixed + fixed_store + tables + 2,
             equality,
-            instances: usize::from(!l.public.is_empty()),
-            products: work + arguments + 2 * store + 3 * swept + 12 * scalars,
+            instances: usize::from(l.public.len() + l.hashes.len() > 0),
+            products: work + arguments + 2 * store + 3 * swept + 12 * scalars + s.hash.lanes * HASH_PRODUCTS,
         }
     }
 
@@ -270,5 +281,7 @@ fn equality(l: &Lowered, s: &Sized, lanes: [bool; 2]) -> usize {
     let scalars =
         2 * usize::from(!l.scalars.is_empty()) + usize::from(l.scalars.iter().any(|r| r.b.is_some()));
     let constants = 1;
-    s.choice.units as usize * s.equal + bulk + swept + scalars + constants + usize::from(!l.public.is_empty())
+    let instance = usize::from(l.public.len() + l.hashes.len() > 0);
+    let units = s.choice.units as usize * s.equal;
+    units + bulk + swept + scalars + constants + instance + s.extra_columns(l)
 }

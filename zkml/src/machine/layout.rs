@@ -7,12 +7,14 @@ use ff::Field;
 use halo2_axiom::halo2curves::bn256::Fr;
 use serde::{Deserialize, Serialize};
 
+use super::commitment;
 use super::factor::{Factored, factor};
 use super::lowered::{Base, Home, Lowered, Mul, Operand, Ref, Src};
 use super::num::fr;
 use super::pack::{Packed, UnitShape};
 use super::place::Figures;
 use super::plan::PlanError;
+use super::poseidon::gadget::{COLUMNS as HASH_COLUMNS, HashLayout, HashSize, Tied};
 use super::table::{Section, Tables};
 use super::template::{Def, Quad, Template};
 
@@ -46,6 +48,10 @@ pub enum Col {
     Store(u16),
     /// Multiplicities of a set of table columns.
     Multiplicity(u16),
+    /// Cell `position` of digest lane `lane` is column `lane · 10 + position`.
+    Hash(u16),
+    /// A committed tensor.
+    Committed(u16),
     /// Unwanted coefficients of convolutions.
     Junk,
     /// Running sum over the store and the junk.
@@ -64,6 +70,13 @@ pub enum Col {
     Const,
     /// Public values.
     Instance,
+}
+
+impl Col {
+    /// Whether a column belongs to the first phase.
+    pub(crate) fn is_first(self) -> bool {
+        matches!(self, Col::Unit(_) | Col::Store(_) | Col::Multiplicity(_) | Col::Hash(_) | Col::Committed(_))
+    }
 }
 
 /// A cell.
@@ -165,6 +178,7 @@ pub(crate) struct Sized {
     pub(crate) figures: Figures,
     /// Cells of units that are assigned.
     pub(crate) cells: usize,
+    pub(crate) hash: HashSize,
 }
 
 /// A lane of the lookup argument.
@@ -183,6 +197,16 @@ impl Sized {
     /// Rows that may hold cells.
     pub(crate) fn usable(&self) -> usize {
         (1usize << self.choice.k) - BLINDED
+    }
+
+    /// Columns of committed tensors.
+    pub(crate) fn committed_columns(&self, l: &Lowered) -> usize {
+        l.committed.iter().map(|c| commitment::columns(c.sources.len(), self.choice.k)).sum()
+    }
+
+    /// Columns of digests and committed tensors.
+    pub(crate) fn extra_columns(&self, l: &Lowered) -> usize {
+        self.hash.lanes * HASH_COLUMNS + self.committed_columns(l)
     }
 
     pub(crate) fn lanes(&self, fixed_store: bool) -> Vec<LookupLane> {
@@ -229,6 +253,7 @@ pub(crate) struct Layout {
     pub(crate) bulk_kinds: Vec<u8>,
     pub(crate) scalar_field: Factored<ScalarSlot>,
     pub(crate) scalar_kinds: Vec<u32>,
+    pub(crate) hash: HashLayout,
     pub(crate) constants: Vec<i64>,
     pub(crate) copies: Vec<(Cell, Cell)>,
     /// Columns that take part in copies.
@@ -364,6 +389,24 @@ impl Layout {
         !self.lowered.bulks.is_empty() || !self.lowered.junks.is_empty()
     }
 
+    /// First column of a committed tensor.
+    pub(crate) fn committed_column(&self, at: usize) -> usize {
+        let k = self.sized.choice.k;
+        self.lowered.committed[..at].iter().map(|c| commitment::columns(c.sources.len(), k)).sum()
+    }
+
+    /// Cells and sources of a committed tensor.
+    pub(crate) fn committed_cells(&self, at: usize) -> Vec<(Cell, Src)> {
+        let capacity = commitment::column_capacity(self.sized.choice.k).max(1);
+        let first = self.committed_column(at);
+        let each = self.lowered.committed[at].sources.iter().enumerate();
+        each.map(|(i, &src)| {
+            let col = Col::Committed((first + i / capacity) as u16);
+            (Cell { col, row: (i % capacity) as u32 }, src)
+        })
+        .collect()
+    }
+
     /// The `at`-th entry of all tables: section and position.
     pub(crate) fn table_entries(&self) -> impl Iterator<Item = (Section, usize)> + '_ {
         let tables = &self.sized.tables;
@@ -399,12 +442,13 @@ pub(crate) fn outline(lowered: Lowered, sized: Sized) -> Layout {
         bulk_kinds: Vec::new(),
         scalar_field: factor(&[]),
         scalar_kinds: Vec::new(),
+        hash: HashLayout::new(&lowered.hashes, sized.hash),
         constants: Vec::new(),
         copies: Vec::new(),
         equal: Vec::new(),
         idle: Vec::new(),
         has_b: lowered.scalars.iter().any(|r| r.b.is_some()),
-        instance: lowered.public.len(),
+        instance: lowered.public.len() + lowered.hashes.len(),
         stored: HashMap::new(),
         sized,
         lowered,
@@ -662,6 +706,31 @@ fn copies(layout: &mut Layout) -> Result<(), PlanError> {
                 .ok_or_else(|| PlanError::Internal("a public value without a cell".into()))?,
         };
         copies.push((Cell { col: Col::Instance, row: at as u32 }, cell));
+    }
+    let home = |src: Src, constant: &mut dyn FnMut(i64) -> Cell| match src {
+        Src::Const(c) => Ok(constant(c)),
+        Src::Cell { tensor, index } => layout
+            .home(tensor, index)
+            .ok_or_else(|| PlanError::Internal("an exposed value without a cell".into())),
+    };
+    for (cell, tied) in layout.hash.copies(&layout.lowered.hashes) {
+        let other = match tied {
+            Tied::Zero => constant(0),
+            Tied::Cell(cell) => cell,
+            Tied::Source(src) => home(src, &mut constant)?,
+        };
+        copies.push((cell, other));
+    }
+    for at in 0..layout.lowered.hashes.len() {
+        let row = (layout.lowered.public.len() + at) as u32;
+        let digest = layout.hash.digest(at);
+        let digest = digest.ok_or_else(|| PlanError::Internal("a digest without a cell".into()))?;
+        copies.push((Cell { col: Col::Instance, row }, digest));
+    }
+    for at in 0..layout.lowered.committed.len() {
+        for (cell, src) in layout.committed_cells(at) {
+            copies.push((cell, home(src, &mut constant)?));
+        }
     }
     if constants.len() + 1 > layout.sized.usable() {
         return Err(PlanError::TooManyConstants { constants: constants.len(), rows: layout.sized.usable() });

@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use crate::qir::{Activation, OpKind, Pick, Program, Role, TensorId, Term};
 
+use super::commitment::Committed;
 use super::contraction::{Axis, strides};
 use super::fold::{Exps, Folder};
 use super::lowered::{Accumulate, Bulk, Home, Lowered, Operand, Src, Strip, Virtual};
-use super::plan::{PlanError, Vis, Visibility};
+use super::plan::PlanError;
+use super::poseidon::gadget::Hashed;
+use super::poseidon::width;
 use super::table::Function;
 use super::template::{Affine, Spec};
+use super::visibility::{Exposure, Vis};
 
 /// A Linear whose accumulators are folded.
 pub(super) struct Task {
@@ -32,7 +36,7 @@ pub(super) struct Sorting {
 
 pub(super) struct Lowerer<'a> {
     pub(super) p: &'a Program,
-    visibility: Visibility,
+    exposure: &'a Exposure,
     units: u32,
     strips: Vec<Strip>,
     homes: Vec<Home>,
@@ -117,10 +121,10 @@ impl<'a> Lowerer<'a> {
         id
     }
 
-    fn import(&mut self, tensor: u32) {
+    fn import(&mut self, tensor: u32, vis: Vis) {
         let t = &self.p.tensors[tensor as usize];
         let name = t.name.clone();
-        let spec = Spec::Import { lo: t.lo, hi: t.hi };
+        let spec = Spec::Import { lo: t.lo, hi: t.hi, exact: vis == Vis::Hashed };
         let n = t.len();
         self.strip(None, &name, spec, vec![Operand::Own(tensor)], vec![tensor], n);
     }
@@ -140,6 +144,15 @@ impl<'a> Lowerer<'a> {
             }
             _ => (Affine::cell(), vec![Operand::Each(self.sources(x).into())]),
         }
+    }
+
+    /// Checks that every element of a tensor is within the hull of its bounds, exactly.
+    fn bound(&mut self, id: TensorId) {
+        let t = self.p.tensor(id);
+        let (name, n) = (t.name.clone(), t.len());
+        let spec = Spec::Bound { lo: t.lo, hi: t.hi };
+        let operands = vec![Operand::Each(self.sources(id).into())];
+        self.strip(None, &name, spec, operands, vec![], n);
     }
 
     fn op(&mut self, at: u32) -> Result<(), PlanError> {
@@ -464,28 +477,26 @@ impl<'a> Lowerer<'a> {
             }
         }
         let mut bounds = (0i64, 0i64);
-        let fixed = self.visibility.params == Vis::Fixed;
+        let fixed = self.exposure.all_fixed;
         for tensor in 0..self.p.tensors.len() as u32 {
             let t = &self.p.tensors[tensor as usize];
             let constant = t.role == Role::Constant;
             if !is_weight(tensor) {
                 continue;
             }
+            let vis = self.exposure.param(TensorId(tensor));
             let stored = !wired.contains(&tensor)
-                && self.visibility.params != Vis::Public
-                && (fixed || !constant)
+                && (fixed || (!constant && vis == Vis::Private))
                 && list.iter().any(|s| s[0].0 == tensor);
             if stored {
                 self.homes[tensor as usize] = Home::Store;
                 bounds = (bounds.0.min(t.lo), bounds.1.max(t.hi));
-            } else if constant || fixed {
+            } else if constant || vis == Vis::Fixed {
                 let data = t.data.as_deref().unwrap_or_default();
                 self.homes[tensor as usize] = Home::Alias(data.iter().map(|&c| Src::Const(c)).collect());
-            } else if self.visibility.params == Vis::Public
-                || wired.contains(&tensor)
-                || list.iter().any(|s| s[0].0 == tensor)
+            } else if vis != Vis::Private || wired.contains(&tensor) || list.iter().any(|s| s[0].0 == tensor)
             {
-                self.import(tensor);
+                self.import(tensor, vis);
             }
         }
         for elements in list {
@@ -509,6 +520,44 @@ impl<'a> Lowerer<'a> {
             }
         }
         Ok((bulks, bounds))
+    }
+
+    /// Public values, digests and committed tensors: inputs, parameters, outputs.
+    fn exposed(&self) -> (Vec<Src>, Vec<Hashed>, Vec<Committed>) {
+        let (p, exposure) = (self.p, self.exposure);
+        let (mut public, mut hashes, mut committed) = (Vec::new(), Vec::new(), Vec::new());
+        let params =
+            |wanted: Vis| exposure.params.iter().filter(move |(_, v)| *v == wanted).map(|(id, _)| *id);
+        let mut one = |vis: Vis, name: &str, ids: &mut dyn Iterator<Item = TensorId>| {
+            let mut ids = ids.peekable();
+            if ids.peek().is_none() {
+                return;
+            }
+            match vis {
+                Vis::Public => ids.for_each(|id| public.extend(self.resolved(id))),
+                Vis::Hashed => hashes.push(Hashed {
+                    name: name.into(),
+                    segments: ids
+                        .map(|id| (width(p.tensor(id).lo, p.tensor(id).hi), self.resolved(id).into()))
+                        .collect(),
+                }),
+                Vis::Committed => committed.push(Committed {
+                    name: name.into(),
+                    sources: ids.flat_map(|id| self.resolved(id)).collect(),
+                }),
+                Vis::Private | Vis::Fixed => {}
+            }
+        };
+        for (&id, &vis) in p.inputs.iter().zip(&exposure.inputs) {
+            one(vis, &p.tensor(id).name, &mut std::iter::once(id));
+        }
+        for vis in [Vis::Public, Vis::Hashed, Vis::Committed] {
+            one(vis, "the parameters", &mut params(vis));
+        }
+        for (&id, &vis) in p.outputs.iter().zip(&exposure.outputs) {
+            one(vis, &p.tensor(id).name, &mut std::iter::once(id));
+        }
+        (public, hashes, committed)
     }
 
     /// Orders the slots of strips by what the first sweep over them wants.
@@ -673,10 +722,10 @@ pub(crate) fn sum_targets(shape: &[usize], summed: &[usize]) -> Vec<u32> {
 }
 
 /// Lowers a checked program for this many units per row.
-pub(crate) fn lower(p: &Program, visibility: Visibility, units: u32) -> Result<Lowered, PlanError> {
+pub(crate) fn lower(p: &Program, exposure: &Exposure, units: u32) -> Result<Lowered, PlanError> {
     let mut l = Lowerer {
         p,
-        visibility,
+        exposure,
         units,
         strips: Vec::new(),
         homes: vec![Home::None; p.tensors.len()],
@@ -689,11 +738,14 @@ pub(crate) fn lower(p: &Program, visibility: Visibility, units: u32) -> Result<L
         inlined: inlined(p),
         sorts: Vec::new(),
     };
-    for &input in &p.inputs {
-        l.import(input.0);
+    for (&input, &vis) in p.inputs.iter().zip(&exposure.inputs) {
+        l.import(input.0, vis);
     }
     for at in 0..p.ops.len() as u32 {
         l.op(at)?;
+    }
+    for (&output, _) in p.outputs.iter().zip(&exposure.outputs).filter(|(_, v)| **v == Vis::Hashed) {
+        l.bound(output);
     }
     let (bulks, store_bounds) = l.place_weights()?;
     l.order();
@@ -701,20 +753,7 @@ pub(crate) fn lower(p: &Program, visibility: Visibility, units: u32) -> Result<L
     let mut junks = Vec::new();
     l.identities(&mut f, &mut junks)?;
     f.finish();
-    let mut public = Vec::new();
-    if visibility.input == Vis::Public {
-        p.inputs.iter().for_each(|&id| public.extend(l.resolved(id)));
-    }
-    if visibility.params == Vis::Public {
-        for (i, t) in p.tensors.iter().enumerate() {
-            if t.role == Role::Param {
-                public.extend(l.resolved(TensorId(i as u32)));
-            }
-        }
-    }
-    if visibility.output == Vis::Public {
-        p.outputs.iter().for_each(|&id| public.extend(l.resolved(id)));
-    }
+    let (public, hashes, committed) = l.exposed();
     Ok(Lowered {
         units,
         strips: f.strips,
@@ -727,7 +766,9 @@ pub(crate) fn lower(p: &Program, visibility: Visibility, units: u32) -> Result<L
         junks,
         scalars: f.scalars,
         public,
+        hashes,
+        committed,
         store_bounds,
-        store_fixed: visibility.params == Vis::Fixed,
+        store_fixed: exposure.all_fixed,
     })
 }

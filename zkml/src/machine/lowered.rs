@@ -8,6 +8,8 @@
 
 use std::sync::Arc;
 
+use super::commitment::Committed;
+use super::poseidon::gadget::Hashed;
 use super::table::Function;
 use super::template::Spec;
 
@@ -185,6 +187,10 @@ pub(crate) struct Lowered {
     pub(crate) scalars: Vec<ScalarRow>,
     /// Public values, in the order of the instance.
     pub(crate) public: Vec<Src>,
+    /// Digests, in the order of the instance, after the public values.
+    pub(crate) hashes: Vec<Hashed>,
+    /// Tensors in columns of their own, in the order of the columns.
+    pub(crate) committed: Vec<Committed>,
     /// Least and greatest weight in the store.
     pub(crate) store_bounds: (i64, i64),
     /// Whether the store's columns are fixed.

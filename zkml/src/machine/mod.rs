@@ -26,6 +26,7 @@
 
 mod check;
 mod circuit;
+pub mod commitment;
 mod config;
 mod contraction;
 mod cost;
@@ -40,20 +41,23 @@ mod num;
 mod pack;
 mod place;
 mod plan;
+pub mod poseidon;
 mod prove;
 mod search;
 mod table;
 mod template;
 mod validate;
 mod values;
+mod visibility;
 mod witness;
 
 pub use check::{Bench, MockError, Violation, mock};
 pub use circuit::{MachineParams, ModelCircuit, Overrides};
+pub use commitment::OpeningSecret;
 pub use config::MachineConfig;
 pub use cost::{Counts, Prediction, Rates};
 pub use layout::{Cell, Choice, Col};
-pub use plan::{
-    LayerReport, Plan, PlanError, PlanOptions, PlanReport, ProveError, Vis, Visibility, plan, plan_shared,
-};
+pub use plan::{LayerReport, Plan, PlanError, PlanOptions, PlanReport, ProveError, plan, plan_shared};
+pub(crate) use prove::seal;
 pub use prove::{ModelProof, keygen, prove, prove_circuit, prove_with, verify};
+pub use visibility::{Exposure, Part, Rule, Vis, Visibility};

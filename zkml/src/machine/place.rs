@@ -3,10 +3,12 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::commitment::column_capacity;
 use super::layout::{BLINDED, Choice, Mono, Placed, Sized, terms};
 use super::lowered::Lowered;
 use super::num::hull;
 use super::pack::{Code, Order, Packed, UnitShape, pack};
+use super::poseidon::gadget::HashCount;
 use super::table::{Section, Tables};
 use super::template::{Def, Spec, Template, build};
 
@@ -163,14 +165,21 @@ pub(crate) fn size(
     let bulk_rows = l.bulks.iter().map(|b| b.elements.len().div_ceil(per_row)).sum::<usize>()
         + l.junks.iter().map(|j| j.positions as usize).sum::<usize>();
     let table_entries: usize = tables.sections().map(|s| tables.rows(s)).sum();
-    let needed = 1 + usize::max(unit_rows, bulk_rows).max(l.scalars.len()).max(l.public.len());
+    let needed =
+        1 + usize::max(unit_rows, bulk_rows).max(l.scalars.len()).max(l.public.len() + l.hashes.len());
     let mut k = choice.k.max(4);
     while (1usize << k) < needed + BLINDED {
         k += 1;
     }
-    if k > max_k {
-        return None;
-    }
+    let count = HashCount::new(&l.hashes);
+    let hash = loop {
+        let space = l.committed.is_empty() || column_capacity(k) >= 1 << (k - 1);
+        match count.fit((1usize << k) - BLINDED - 1) {
+            _ if k > max_k => return None,
+            Some(size) if space => break size,
+            _ => k += 1,
+        }
+    };
     choice.k = k;
     let per_set = (1usize << k) - BLINDED - 1;
     let table_sets = table_entries.div_ceil(per_set);
@@ -191,5 +200,6 @@ pub(crate) fn size(
         table_entries,
         table_sets,
         table_outputs,
+        hash,
     })
 }

@@ -14,37 +14,7 @@ use super::lower::{lower, reads};
 use super::place::{Specs, place, size};
 use super::search::search;
 use super::validate::validate;
-
-/// Who sees a group of tensors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Vis {
-    /// Part of the instance: the verifier gives the values.
-    Public,
-    /// Known to the prover only.
-    #[default]
-    Private,
-    /// Part of the verifying key. For parameters only.
-    Fixed,
-}
-
-/// Visibility of each group of tensors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Visibility {
-    /// Inputs.
-    pub input: Vis,
-    /// Outputs.
-    pub output: Vis,
-    /// Parameters.
-    pub params: Vis,
-}
-
-impl Default for Visibility {
-    fn default() -> Self {
-        Visibility { input: Vis::Private, output: Vis::Public, params: Vis::Private }
-    }
-}
+use super::visibility::{Exposure, Part, Vis, Visibility};
 
 /// Limits and preferences of the planner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,12 +66,30 @@ pub enum PlanError {
     #[error("the circuit cannot express {0}")]
     Unsupported(String),
     /// A visibility that its group cannot have.
-    #[error("{group} cannot be {visibility:?}")]
+    #[error("{group} cannot be {visibility}")]
     Visibility {
         /// Inputs or outputs.
         group: &'static str,
         /// What was asked for.
         visibility: Vis,
+    },
+    /// A visibility that a tensor cannot have.
+    #[error("{tensor} cannot be {visibility}")]
+    TensorVisibility {
+        /// Its name.
+        tensor: String,
+        /// What was asked for.
+        visibility: Vis,
+    },
+    /// A visibility for tensors that the model does not have.
+    #[error("no {part} is called `{pattern}`; there are {}", known.join(", "))]
+    NoSuchTensor {
+        /// The group.
+        part: Part,
+        /// The name that was asked for.
+        pattern: String,
+        /// The names of the group.
+        known: Vec<String>,
     },
     /// No layout fits.
     #[error("no layout fits 2^{max_k} rows")]
@@ -242,6 +230,12 @@ pub struct PlanReport {
     pub usable_rows: usize,
     /// Weights in the store.
     pub stored_weights: usize,
+    /// Lanes that compute digests, and their rows.
+    pub hash_lanes: usize,
+    /// Rows of digests.
+    pub hash_rows: usize,
+    /// Columns of committed tensors.
+    pub committed_columns: usize,
     /// The planner's numbers.
     pub choice: Choice,
     /// Predicted time of a proof, in milliseconds.
@@ -303,8 +297,8 @@ impl Plan {
     }
 
     /// The visibility of its tensors.
-    pub fn visibility(&self) -> Visibility {
-        self.visibility
+    pub fn visibility(&self) -> &Visibility {
+        &self.visibility
     }
 
     /// log₂ of the number of rows.
@@ -341,6 +335,9 @@ impl Plan {
             table_entries: s.table_entries,
             usable_rows: s.usable(),
             stored_weights: l.lowered.bulks.iter().map(|b| b.elements.len()).sum(),
+            hash_lanes: s.hash.lanes,
+            hash_rows: s.hash.rows,
+            committed_columns: s.committed_columns(&l.lowered),
             choice: s.choice,
             cost: predicted.total(),
             counts,
@@ -451,12 +448,8 @@ pub fn plan_shared(
     visibility: &Visibility,
     options: &PlanOptions,
 ) -> Result<Plan, PlanError> {
-    for (group, vis) in [("inputs", visibility.input), ("outputs", visibility.output)] {
-        if vis == Vis::Fixed {
-            return Err(PlanError::Visibility { group, visibility: vis });
-        }
-    }
     validate(&program)?;
+    let exposure = Exposure::of(&program, visibility)?;
     let (lowered, sized) = match options.choice {
         Some(choice) => {
             if choice.limb < 2 || choice.limb > 20 || choice.store_limb < 2 || choice.store_limb > 20 {
@@ -476,15 +469,16 @@ pub fn plan_shared(
                     reason: "column counts out of range".into(),
                 });
             }
-            let lowered = lower(&program, *visibility, choice.units)?;
+            let lowered = lower(&program, &exposure, choice.units)?;
             let max_k = options.max_k.max(choice.k).min(26);
             let specs = Specs::new(&lowered);
             let templates = place(&lowered, &specs.all, choice.limb, choice.ranges, choice.plain);
             let sized = templates.and_then(|t| size(&lowered, &specs, &t, choice, max_k));
             (lowered, sized.ok_or(PlanError::TooLarge { max_k })?)
         }
-        None => search(&program, *visibility, options)?,
+        None => search(&program, &exposure, options)?,
     };
     let layout = lay_out(lowered, sized)?;
-    Ok(Plan { program, visibility: *visibility, layout: Arc::new(layout), rates: options.rates })
+    let visibility = visibility.clone();
+    Ok(Plan { program, visibility, layout: Arc::new(layout), rates: options.rates })
 }

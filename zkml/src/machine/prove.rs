@@ -15,6 +15,7 @@ use parhelion_prover::{
 use rand_core::RngCore;
 
 use super::circuit::ModelCircuit;
+use super::commitment::{OpeningSecret, SealedRng};
 use super::plan::{Plan, ProveError};
 
 /// A proof with its public values.
@@ -98,6 +99,19 @@ pub fn prove_circuit(
     Ok(ModelProof { bytes, instances, witness: Duration::ZERO, report })
 }
 
+/// A circuit whose committed tensors are blinded, by a secret that nobody keeps if by no other, and the generator for its proof.
+pub(crate) fn seal<R: RngCore>(circuit: ModelCircuit, mut rng: R) -> (ModelCircuit, SealedRng<R>) {
+    let (circuit, tails) = match circuit.tails() {
+        Some(tails) => (circuit, tails),
+        None => {
+            let circuit = circuit.sealed(&OpeningSecret::random(&mut rng));
+            let tails = circuit.tails().unwrap_or_default();
+            (circuit, tails)
+        }
+    };
+    (circuit, SealedRng::new(rng, tails))
+}
+
 /// Proves a circuit that has a witness into any transcript, for instance one of a recursive verifier.
 ///
 /// # Errors
@@ -108,7 +122,7 @@ pub fn prove_with<E, T>(
     key: &PreparedKey,
     circuit: ModelCircuit,
     transcript: &mut T,
-    rng: impl RngCore,
+    mut rng: impl RngCore,
 ) -> Result<ProofReport, ProveError>
 where
     E: EncodedChallenge<G1Affine>,
@@ -116,6 +130,7 @@ where
 {
     let instances = circuit.instances();
     let columns: Vec<&[Fr]> = instances.iter().map(Vec::as_slice).collect();
+    let (circuit, rng) = seal(circuit, &mut rng);
     parhelion_prover::prove(
         engine,
         key,

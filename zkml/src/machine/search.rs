@@ -11,7 +11,8 @@ use super::lower::lower;
 use super::lowered::Lowered;
 use super::num::hull;
 use super::place::{Specs, Templates, place, size};
-use super::plan::{PlanError, PlanOptions, Visibility};
+use super::plan::{PlanError, PlanOptions};
+use super::visibility::Exposure;
 
 /// A layout that the search considers.
 struct Candidate {
@@ -90,7 +91,7 @@ const LANES: [u16; 4] = [2, 3, 4, 5];
 /// Finds the best layout.
 pub(super) fn search(
     program: &Program,
-    visibility: Visibility,
+    exposure: &Exposure,
     options: &PlanOptions,
 ) -> Result<(Lowered, Sized), PlanError> {
     let counts: Vec<u32> =
@@ -102,7 +103,7 @@ pub(super) fn search(
         Shortlist { fast: Vec::new(), short: Vec::new(), between: Vec::new(), target, patience };
     let mut all: Vec<(Arc<Lowered>, Specs)> = Vec::new();
     for units in counts {
-        match lower(program, visibility, units) {
+        match lower(program, exposure, units) {
             Ok(lowered) => {
                 let specs = Specs::new(&lowered);
                 all.push((Arc::new(lowered), specs));
@@ -168,6 +169,7 @@ fn stores(
                 let Some(mut sized) = size(lowered, specs, templates, choice, options.max_k) else { break };
                 k = sized.choice.k + 1;
                 let sets = sized.table_sets;
+                let lanes = sized.hash.lanes;
                 if sets <= 8 {
                     found = true;
                     for lanes in LANES {
@@ -179,7 +181,7 @@ fn stores(
                         shortlist.offer(candidate, cost, bytes);
                     }
                 }
-                if sets <= 1 {
+                if sets <= 1 && lanes <= 1 {
                     break;
                 }
                 if sets > 64 {

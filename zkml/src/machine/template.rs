@@ -159,8 +159,10 @@ impl Affine {
 /// What an element computes; a template for each limb width follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Spec {
-    /// A value given by the prover, within a hull.
-    Import { lo: i64, hi: i64 },
+    /// A value given by the prover, within a hull of limbs, or within the least hull of `[lo, hi]`.
+    Import { lo: i64, hi: i64, exact: bool },
+    /// A value from elsewhere, within the least hull of `[lo, hi]`.
+    Bound { lo: i64, hi: i64 },
     /// A copy.
     Copy,
     /// `⌊(acc + constant + Σ scale·w + Σ product·w·w' + half) / 2^shift⌋`, then ReLU.
@@ -296,6 +298,14 @@ impl Builder<'_> {
         sum
     }
 
+    /// Limbs of a value within the least hull of `[lo, hi]`.
+    fn hull(&mut self, x: Var, lo: i128, hi: i128) -> Quad {
+        let (sum, top, signed) = self.split(x, lo, hi);
+        let bits = hull(lo, hi).1;
+        self.range(top, signed, bits - (bits.div_ceil(self.limb) - 1) * self.limb);
+        sum
+    }
+
     /// The same with the sign bit `1 where x ≥ 0`.
     fn signed(&mut self, x: Var, lo: i128, hi: i128) -> (Quad, Var) {
         let (sum, top, _) = self.split(x, lo.min(-1), hi);
@@ -340,9 +350,14 @@ fn single(lo: i128, hi: i128, limb: u32) -> bool {
 pub(crate) fn build(spec: &Spec, limb: u32, room: usize, tables: &mut Tables) -> Template {
     let mut b = Builder { t: Template::default(), limb, tables };
     match *spec {
-        Spec::Import { lo, hi } => {
+        Spec::Import { lo, hi, exact } => {
             let x = b.given();
-            import(&mut b, x, lo.into(), hi.into());
+            import(&mut b, x, lo.into(), hi.into(), exact);
+            b.out(x);
+        }
+        Spec::Bound { lo, hi } => {
+            let x = b.wire();
+            import(&mut b, x, lo.into(), hi.into(), true);
         }
         Spec::Copy => {
             let x = b.wire();
@@ -480,16 +495,15 @@ pub(crate) fn build(spec: &Spec, limb: u32, room: usize, tables: &mut Tables) ->
     b.t
 }
 
-/// A value given by the prover: its own limbs, or itself where one limb holds it.
-fn import(b: &mut Builder<'_>, x: Var, lo: i128, hi: i128) {
+/// A value that is checked here: its own limbs, or itself where one limb holds it.
+fn import(b: &mut Builder<'_>, x: Var, lo: i128, hi: i128, exact: bool) {
     let (signed, bits) = hull(lo, hi);
     if bits <= b.limb {
-        b.range(x, signed, b.limb);
+        b.range(x, signed, if exact { bits } else { b.limb });
     } else {
-        let limbs = b.ranged(x, lo, hi);
+        let limbs = if exact { b.hull(x, lo, hi) } else { b.ranged(x, lo, hi) };
         b.zero(limbs.add(-1, x));
     }
-    b.out(x);
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parameters of one operation")]

@@ -26,6 +26,8 @@ pub(crate) struct Columns {
     pub(crate) unit: Arc<Vec<Vec<Fr>>>,
     pub(crate) store: Arc<Vec<Vec<Fr>>>,
     pub(crate) multiplicity: Arc<Vec<Vec<Fr>>>,
+    pub(crate) hash: Arc<Vec<Vec<Fr>>>,
+    pub(crate) committed: Arc<Vec<Vec<Fr>>>,
     pub(crate) phi: Vec<Vec<Fr>>,
     pub(crate) junk: Vec<Fr>,
     pub(crate) bulk: Vec<Fr>,
@@ -45,6 +47,8 @@ impl Columns {
             Col::Unit(i) => self.unit.get(i as usize).map_or(none, Vec::as_slice),
             Col::Store(i) => self.store.get(i as usize).map_or(none, Vec::as_slice),
             Col::Multiplicity(i) => self.multiplicity.get(i as usize).map_or(none, Vec::as_slice),
+            Col::Hash(i) => self.hash.get(i as usize).map_or(none, Vec::as_slice),
+            Col::Committed(i) => self.committed.get(i as usize).map_or(none, Vec::as_slice),
             Col::Phi(i) => self.phi.get(i as usize).map_or(none, Vec::as_slice),
             Col::Lane(i) => self.lanes.get(i as usize).map_or(none, Vec::as_slice),
             Col::Junk => &self.junk,
@@ -68,6 +72,8 @@ impl Columns {
             Col::Unit(i) => Arc::make_mut(&mut self.unit).get_mut(i as usize),
             Col::Store(i) => Arc::make_mut(&mut self.store).get_mut(i as usize),
             Col::Multiplicity(i) => Arc::make_mut(&mut self.multiplicity).get_mut(i as usize),
+            Col::Hash(i) => Arc::make_mut(&mut self.hash).get_mut(i as usize),
+            Col::Committed(i) => Arc::make_mut(&mut self.committed).get_mut(i as usize),
             Col::Phi(i) => self.phi.get_mut(i as usize),
             Col::Lane(i) => self.lanes.get_mut(i as usize),
             Col::Junk => Some(&mut self.junk),
@@ -248,6 +254,16 @@ pub(crate) fn first(
                     counts[position] += 1;
                 }
             }
+        }
+    }
+    let (hash, digests) = layout.hash.witness(&layout.lowered.hashes, rows, |src| values.get(src));
+    columns.hash = Arc::new(hash);
+    columns.instance.extend(digests);
+    let committed = layout.sized.committed_columns(&layout.lowered);
+    columns.committed = Arc::new(vec![vec![Fr::ZERO; rows]; committed]);
+    for at in 0..layout.lowered.committed.len() {
+        for (cell, src) in layout.committed_cells(at) {
+            columns.set(cell, fr(values.get(src).into()));
         }
     }
     store(p, layout, &values, &mut columns, &mut counts)?;

@@ -10,7 +10,8 @@ use ff::PrimeField;
 
 use super::error::SessionError;
 use super::seal::{Kind, digest_hex, from_hex, seal_json, to_hex};
-use crate::machine::Visibility;
+use crate::machine::poseidon::width;
+use crate::machine::{Exposure, Part, Vis, Visibility};
 use crate::qir::{Program, TensorId};
 
 /// How far a reference string is trusted.
@@ -39,7 +40,7 @@ pub struct SrsMark {
     pub s_g2: String,
 }
 
-/// One input or output of the model.
+/// One input, output or parameter of the model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Port {
@@ -53,17 +54,41 @@ pub struct Port {
     pub lo: i64,
     /// Greatest element.
     pub hi: i64,
+    /// Who sees it.
+    pub visibility: Vis,
 }
 
 impl Port {
-    /// The ports of tensors.
+    /// The ports of tensors that are private as far as is known.
     pub fn of(program: &Program, ids: &[TensorId]) -> Vec<Port> {
-        ids.iter()
-            .map(|&id| {
-                let t = program.tensor(id);
-                Port { name: t.name.clone(), shape: t.shape.clone(), scale: t.scale, lo: t.lo, hi: t.hi }
-            })
-            .collect()
+        Port::seen(program, ids.iter().map(|&id| (id, Vis::Private)))
+    }
+
+    /// The ports of tensors with their visibility.
+    pub fn seen(program: &Program, ids: impl IntoIterator<Item = (TensorId, Vis)>) -> Vec<Port> {
+        let one = |(id, visibility): (TensorId, Vis)| {
+            let t = program.tensor(id);
+            let (name, shape) = (t.name.clone(), t.shape.clone());
+            Port { name, shape, scale: t.scale, lo: t.lo, hi: t.hi, visibility }
+        };
+        ids.into_iter().map(one).collect()
+    }
+
+    /// Inputs, parameters that a verifier learns something about, and outputs.
+    pub(super) fn all(program: &Program, exposure: &Exposure) -> [Vec<Port>; 3] {
+        let pairs =
+            |ids: &[TensorId], vis: &[Vis]| ids.iter().copied().zip(vis.iter().copied()).collect::<Vec<_>>();
+        let told = |vis: Vis| matches!(vis, Vis::Public | Vis::Hashed | Vis::Committed);
+        [
+            Port::seen(program, pairs(&program.inputs, &exposure.inputs)),
+            Port::seen(program, exposure.params.iter().copied().filter(|(_, vis)| told(*vis))),
+            Port::seen(program, pairs(&program.outputs, &exposure.outputs)),
+        ]
+    }
+
+    /// Width of an element in a digest, in bits.
+    pub fn width(&self) -> u32 {
+        width(self.lo, self.hi)
     }
 
     /// Number of elements.
@@ -95,8 +120,12 @@ pub struct Settings {
     pub visibility: Visibility,
     /// The model's inputs.
     pub inputs: Vec<Port>,
+    /// Parameters that are public, hashed or committed, in the model's order.
+    pub params: Vec<Port>,
     /// The model's outputs.
     pub outputs: Vec<Port>,
+    /// Digest of the hashed parameters.
+    pub params_digest: Option<String>,
     /// log₂ of the number of rows.
     pub k: u32,
     /// The reference string.
@@ -112,6 +141,41 @@ impl Settings {
         let text = seal_json(Kind::Settings, self)
             .map_err(|why| SessionError::Mismatch { what: "settings", why })?;
         Ok(digest_hex(&[text.as_bytes()]))
+    }
+}
+
+/// What a proof says about a tensor, or about all parameters of one kind, without saying the values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disclosed {
+    /// The group.
+    pub part: Part,
+    /// Its name in the ONNX file; that of the group for parameters.
+    pub name: String,
+    /// [`Vis::Hashed`] or [`Vis::Committed`].
+    pub visibility: Vis,
+    /// The digest, as a field element; or the commitments of its columns, 64 digits each, as in the proof.
+    pub value: String,
+}
+
+impl Settings {
+    /// Hashed or committed tensors in the order of the instance or the proof, each with its ports: one, or all parameters.
+    pub(super) fn disclosed(&self, wanted: Vis) -> Vec<(Part, String, Vec<&Port>)> {
+        let mut out = Vec::new();
+        for (part, ports) in
+            [(Part::Input, &self.inputs), (Part::Params, &self.params), (Part::Output, &self.outputs)]
+        {
+            let members = ports.iter().filter(|p| p.visibility == wanted);
+            match part {
+                Part::Params => {
+                    let members: Vec<&Port> = members.collect();
+                    if !members.is_empty() {
+                        out.push((part, part.name().to_owned(), members));
+                    }
+                }
+                _ => out.extend(members.map(|p| (part, p.name.clone(), vec![p]))),
+            }
+        }
+        out
     }
 }
 
@@ -131,7 +195,7 @@ pub struct ProofFile {
     pub proof: String,
     /// The public values, one list per instance column.
     pub instances: Vec<Vec<String>>,
-    /// The public outputs as real numbers; empty where outputs are not public.
+    /// The outputs as real numbers, an empty list for one that is not public; no lists where none is.
     pub outputs: Vec<Vec<String>>,
 }
 

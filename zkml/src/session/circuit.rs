@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::SessionError;
 use crate::exec::Trace;
-use crate::machine::{self, Choice, MachineParams, ModelCircuit, Plan, PlanOptions, Vis, Visibility};
+use crate::machine::{
+    self, Choice, MachineParams, ModelCircuit, OpeningSecret, Part, Plan, PlanOptions, Vis, Visibility,
+};
 use crate::qir::{Program, Role};
 
 /// All that a circuit's constraint system depends on.
@@ -34,16 +36,15 @@ impl Shape {
     /// The shape of a plan.
     pub fn of(plan: &Plan) -> Self {
         let mut program = plan.program().clone();
-        let blank = plan.visibility().params != Vis::Fixed;
         for tensor in &mut program.tensors {
-            if blank
+            if plan.visibility().of(Part::Params, &tensor.name) != Vis::Fixed
                 && tensor.role == Role::Param
                 && let Some(data) = &mut tensor.data
             {
                 *data = Arc::from(vec![0i64.clamp(tensor.lo, tensor.hi); data.len()]);
             }
         }
-        Shape { program, visibility: plan.visibility(), choice: plan.report().choice }
+        Shape { program, visibility: plan.visibility().clone(), choice: plan.report().choice }
     }
 
     /// The model without its parameters.
@@ -52,8 +53,8 @@ impl Shape {
     }
 
     /// Who sees what.
-    pub fn visibility(&self) -> Visibility {
-        self.visibility
+    pub fn visibility(&self) -> &Visibility {
+        &self.visibility
     }
 
     /// The planner's numbers.
@@ -104,14 +105,20 @@ pub(super) fn prove(
     key: &PreparedKey,
     plan: &Plan,
     trace: &Trace,
+    opening: Option<&OpeningSecret>,
 ) -> Result<Proven, SessionError> {
     let circuit = ModelCircuit::with_trace(plan, &trace.values)?;
+    let circuit = match opening {
+        Some(secret) => circuit.sealed(secret),
+        None => circuit,
+    };
     let instances = circuit.instances();
     let columns: Vec<&[Fr]> = instances.iter().map(Vec::as_slice).collect();
     let mut transcript = Blake2bWrite::<_, G1Affine, Challenge255<_>>::init(Vec::new());
     // The session verifies the finished file itself.
     let options = ProveOptions::default().verify(false);
-    let report = make_proof(engine, key, &[circuit], &[&columns], OsRng, &mut transcript, options)?;
+    let (circuit, rng) = machine::seal(circuit, OsRng);
+    let report = make_proof(engine, key, &[circuit], &[&columns], rng, &mut transcript, options)?;
     Ok((transcript.finalize(), instances, report))
 }
 

@@ -167,6 +167,16 @@ pub enum SessionError {
     /// The proof is not valid.
     #[error("the proof does not verify: {0}")]
     Rejected(String),
+    /// Two proofs do not share a tensor.
+    #[error("output `{output}` of the first proof is not input `{input}` of the second: {why}")]
+    Unlinked {
+        /// Name of the output.
+        output: String,
+        /// Name of the input.
+        input: String,
+        /// What differs.
+        why: String,
+    },
     /// The proof is under a reference string that the caller refuses.
     #[error("the reference string is not secure ({0:?}): {1}")]
     InsecureSrs(Security, String),

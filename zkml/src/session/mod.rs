@@ -22,6 +22,8 @@ mod artefact;
 mod cache;
 mod circuit;
 mod error;
+mod link;
+mod opening;
 mod pipeline;
 mod seal;
 mod srs;
@@ -29,11 +31,14 @@ mod store;
 mod verify;
 
 pub use artefact::{
-    Port, ProofFile, Security, Settings, SrsMark, WitnessFile, real_text, scalar_from_hex, scalar_to_hex,
+    Disclosed, Port, ProofFile, Security, Settings, SrsMark, WitnessFile, real_text, scalar_from_hex,
+    scalar_to_hex,
 };
 pub use cache::Cache;
 pub use circuit::Shape;
 pub use error::{FileError, SessionError};
+pub use link::{Linked, link};
+pub use opening::{commitments, digests, opening_secret};
 pub use pipeline::{Imported, Keys, Options, Phase, Prepared, Proof, Quantised, Session, Timings, Witness};
 pub use seal::{
     FORMAT, Kind, digest, digest_hex, from_hex, read_binary, read_json, read_limited, seal_json, to_hex,

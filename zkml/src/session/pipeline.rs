@@ -12,6 +12,7 @@ use super::artefact::{Port, ProofFile, Settings, WitnessFile, real_text, scalar_
 use super::cache::Cache;
 use super::circuit::{self, Shape};
 use super::error::SessionError;
+use super::opening;
 use super::seal::{digest_hex, read_limited, to_hex};
 use super::srs::{load_srs, srs_mark};
 use super::store::{self, Setup};
@@ -19,7 +20,7 @@ use super::verify::{Verdict, verify_with};
 use crate::exec::{self, Trace};
 use crate::float;
 use crate::input::{InputError, Surplus, parse_inputs_with};
-use crate::machine::{self, Plan, PlanOptions, Vis, Visibility};
+use crate::machine::{self, Exposure, OpeningSecret, Plan, PlanOptions, Vis, Visibility};
 use crate::onnx::{self, ImportOptions, Model, TensorF};
 use crate::qir::Program;
 use crate::quant::{self, QuantOptions};
@@ -102,6 +103,8 @@ pub struct Options {
     pub quant: QuantOptions,
     /// Who sees what.
     pub visibility: Visibility,
+    /// The circuit has at least 2^`min_k` rows: proofs share commitments where they have the same number of rows.
+    pub min_k: u32,
     /// The circuit has at most 2^`max_k` rows.
     pub max_k: u32,
 }
@@ -112,6 +115,7 @@ impl Default for Options {
             import: ImportOptions::default(),
             quant: QuantOptions::default(),
             visibility: Visibility::default(),
+            min_k: PlanOptions::default().min_k,
             max_k: 22,
         }
     }
@@ -274,6 +278,7 @@ pub struct Session {
     cache: Cache,
     observer: Box<dyn Fn(Phase)>,
     timings: Timings,
+    opening: Option<OpeningSecret>,
 }
 
 impl std::fmt::Debug for Session {
@@ -288,7 +293,13 @@ impl std::fmt::Debug for Session {
 impl Session {
     /// A session on an engine, with keys kept in a cache.
     pub fn new(engine: Engine, cache: Cache) -> Self {
-        Session { engine, cache, observer: Box::new(|_| {}), timings: Timings::default() }
+        Session { engine, cache, observer: Box::new(|_| {}), timings: Timings::default(), opening: None }
+    }
+
+    /// Blinds committed tensors by a secret, so that other proofs can have the same commitments; without, every proof has its own.
+    pub fn with_opening(mut self, secret: OpeningSecret) -> Self {
+        self.opening = Some(secret);
+        self
     }
 
     /// Calls `observer` at the beginning of every step.
@@ -395,8 +406,8 @@ impl Session {
         let quantised = self.quantise(imported, samples, options)?;
         self.plan(
             quantised,
-            options.visibility,
-            &PlanOptions { max_k: options.max_k, ..PlanOptions::default() },
+            options.visibility.clone(),
+            &PlanOptions { min_k: options.min_k, max_k: options.max_k, ..PlanOptions::default() },
         )
     }
 
@@ -454,21 +465,40 @@ impl Session {
                 circuit::check_shape(shape, prepared.k(), pk.get_vk(), &vk)?;
             }
             let program = prepared.quantised.program();
+            let exposure = Exposure::of(program, &prepared.visibility)?;
+            let [inputs, params, outputs] = Port::all(program, &exposure);
             let settings = Settings {
                 version: VERSION.to_owned(),
                 model_hash: prepared.quantised.imported.hash.clone(),
                 program_hash: prepared.quantised.program_hash.clone(),
                 circuit_hash,
                 vk_hash: digest_hex(&[&vk]),
-                visibility: prepared.visibility,
-                inputs: Port::of(program, &program.inputs),
-                outputs: Port::of(program, &program.outputs),
+                visibility: prepared.visibility.clone(),
+                inputs,
+                params,
+                outputs,
+                params_digest: opening::params_digest(program, &exposure)?,
                 k: prepared.k(),
                 srs: mark,
             };
             let key = PreparedKey::new(&s.engine, srs, pk)?;
             Ok(Keys { key, settings, vk: vk.into(), pk_len: bytes.len() as u64, from_cache })
         })
+    }
+
+    /// The quantised model of a setup, for the model that it was made from.
+    ///
+    /// # Errors
+    /// [`SessionError::Mismatch`].
+    pub fn quantised(
+        &mut self,
+        imported: Imported,
+        setup: Setup,
+    ) -> Result<(Quantised, Settings), SessionError> {
+        same("model", &setup.settings.model_hash, &imported.hash)?;
+        let quantised = Quantised::new(imported, setup.model)?;
+        same("quantised model", &setup.settings.program_hash, &quantised.program_hash)?;
+        Ok((quantised, setup.settings))
     }
 
     /// Circuit and keys as [`Session::write_setup`] wrote them, for the model that they were made for.
@@ -481,28 +511,22 @@ impl Session {
         setup: Setup,
         srs: Option<&Path>,
     ) -> Result<(Prepared, Keys), SessionError> {
-        let settings = setup.settings;
-        let same = |what: &'static str, expected: &str, found: &str| {
-            let why = || format!("expected {expected}, found {found}");
-            (expected == found).then_some(()).ok_or_else(|| SessionError::Mismatch { what, why: why() })
-        };
-        same("model", &settings.model_hash, &imported.hash)?;
-        let quantised = Quantised::new(imported, setup.model)?;
-        same("quantised model", &settings.program_hash, &quantised.program_hash)?;
-        let choice = Some(setup.shape.choice());
+        let mut setup = setup;
+        let (choice, bytes) = (Some(setup.shape.choice()), std::mem::take(&mut setup.pk));
+        let (quantised, settings) = self.quantised(imported, setup)?;
         let limits = PlanOptions { choice, ..PlanOptions::default() };
-        let prepared = self.plan(quantised, settings.visibility, &limits)?;
+        let prepared = self.plan(quantised, settings.visibility.clone(), &limits)?;
         let shape = store::encode("circuit", &Shape::of(&prepared.plan))?;
         same("circuit", &settings.circuit_hash, &digest_hex(&[&shape]))?;
         let srs = self.srs(srs, settings.k)?;
         same("reference string", &settings.srs.digest, &srs_mark(&srs)?.digest)?;
         let keys = self.step(Phase::Keygen, |s| {
-            let pk = circuit::read_pk(&setup.pk, &prepared.plan)
+            let pk = circuit::read_pk(&bytes, &prepared.plan)
                 .map_err(|e| SessionError::Mismatch { what: "proving key", why: e.to_string() })?;
             let vk = circuit::write_vk(pk.get_vk())?;
             same("proving key", &settings.vk_hash, &digest_hex(&[&vk]))?;
             let key = PreparedKey::new(&s.engine, &srs, pk)?;
-            Ok(Keys { key, settings, vk: vk.into(), pk_len: setup.pk.len() as u64, from_cache: true })
+            Ok(Keys { key, settings, vk: vk.into(), pk_len: bytes.len() as u64, from_cache: true })
         })?;
         Ok((prepared, keys))
     }
@@ -539,11 +563,17 @@ impl Session {
     ) -> Result<Proof, SessionError> {
         self.step(Phase::Prove, |s| {
             let (bytes, instances, report) =
-                circuit::prove(&s.engine, &keys.key, &prepared.plan, &witness.trace)?;
-            let outputs = match prepared.visibility.output {
-                Vis::Public => real_outputs(prepared.quantised.program(), witness),
-                _ => Vec::new(),
-            };
+                circuit::prove(&s.engine, &keys.key, &prepared.plan, &witness.trace, s.opening.as_ref())?;
+            let mut outputs = real_outputs(prepared.quantised.program(), witness);
+            let hidden = |port: &Port| port.visibility != Vis::Public;
+            outputs
+                .iter_mut()
+                .zip(&keys.settings.outputs)
+                .filter(|(_, p)| hidden(p))
+                .for_each(|(v, _)| v.clear());
+            if keys.settings.outputs.iter().all(hidden) {
+                outputs.clear();
+            }
             let file = ProofFile {
                 version: VERSION.to_owned(),
                 model_hash: prepared.quantised.imported.hash.clone(),
@@ -564,6 +594,11 @@ impl Session {
     pub fn verify(&mut self, keys: &Keys, proof: &Proof) -> Result<Verdict, SessionError> {
         self.step(Phase::Verify, |_| verify_with(&keys.settings, keys.vk(), &keys.vk, &proof.file))
     }
+}
+
+fn same(what: &'static str, expected: &str, found: &str) -> Result<(), SessionError> {
+    let why = || format!("expected {expected}, found {found}");
+    (expected == found).then_some(()).ok_or_else(|| SessionError::Mismatch { what, why: why() })
 }
 
 /// Outputs as the real numbers that they stand for.

@@ -25,7 +25,7 @@ use serde_json::{Map, Value};
 use super::error::FileError;
 
 /// Version of the layout of artefacts; a reader takes its own only.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"PARHELIA";
 const HEADER: usize = 8 + 4 + 4 + 8;

@@ -7,14 +7,16 @@ use halo2curves::bn256::Fr;
 use parhelion_prover::VerifyingKey;
 
 use super::artefact::{
-    Port, ProofFile, Security, Settings, g2_from_hex, g2_to_hex, real_text, scalar_from_hex,
+    Disclosed, Port, ProofFile, Security, Settings, g2_from_hex, g2_to_hex, real_text, scalar_from_hex,
+    scalar_to_hex,
 };
 use super::circuit::{self, Shape};
 use super::error::{FileError, SessionError};
-use super::seal::{Kind, digest_hex, from_hex, read_binary, read_json, read_limited};
+use super::seal::{Kind, digest_hex, from_hex, read_binary, read_json, read_limited, to_hex};
 use super::srs::{believed, read_srs};
 use super::store::{KEY_LIMIT, decode};
-use crate::machine::Vis;
+use crate::machine::commitment::of_proof;
+use crate::machine::{Part, Vis};
 
 /// What a verified proof says.
 #[derive(Clone, Debug)]
@@ -26,8 +28,10 @@ pub struct Verdict {
     pub model_hash: String,
     /// The public values.
     pub instances: Vec<Vec<Fr>>,
-    /// The public outputs as real numbers, recomputed from the public values.
+    /// The outputs as real numbers, recomputed from the public values; an empty list for one that is not public.
     pub outputs: Vec<Vec<String>>,
+    /// Digests and commitments of tensors.
+    pub disclosed: Vec<Disclosed>,
 }
 
 /// What a verifier is given.
@@ -109,38 +113,75 @@ pub(super) fn verify_with(
     let s_g2 = g2_from_hex(&settings.srs.s_g2)
         .ok_or_else(|| mismatch("settings", "the reference string's point is not valid"))?;
     circuit::verify(settings.k, s_g2, vk, &instances, &bytes)?;
-    let outputs = public_values(settings, &instances)?;
+    let (outputs, mut disclosed) = public_values(settings, &instances)?;
+    disclosed.extend(commitments(settings, &bytes)?);
     if outputs != file.outputs {
         return Err(mismatch("proof", "its outputs are not those of its public values"));
     }
-    Ok(Verdict { security, model_hash: settings.model_hash.clone(), instances, outputs })
+    Ok(Verdict { security, model_hash: settings.model_hash.clone(), instances, outputs, disclosed })
 }
 
-/// The public outputs as real numbers. Public inputs and outputs must be within their tensors' bounds: the circuit admits a little more, so that a limb is
-/// the whole of a range.
-fn public_values(settings: &Settings, instances: &[Vec<Fr>]) -> Result<Vec<Vec<String>>, SessionError> {
+/// What the instance says: public outputs as real numbers, and digests. Public inputs and outputs must be within their tensors' bounds: the circuit
+/// admits a little more, so that a limb is the whole of a range.
+fn public_values(
+    settings: &Settings,
+    instances: &[Vec<Fr>],
+) -> Result<(Vec<Vec<String>>, Vec<Disclosed>), SessionError> {
     let values: &[Fr] = instances.first().map_or(&[], Vec::as_slice);
-    let public = |vis: Vis, ports: &[Port]| match vis {
-        Vis::Public => ports.iter().map(Port::len).sum(),
-        _ => 0usize,
-    };
-    let inputs = public(settings.visibility.input, &settings.inputs);
-    let outputs = public(settings.visibility.output, &settings.outputs);
-    let wrong =
-        || SessionError::Rejected(format!("{} public values are not those of the settings", values.len()));
-    let middle = values.len().checked_sub(inputs + outputs).ok_or_else(wrong)?;
-    if instances.len() > 1 || (settings.visibility.params != Vis::Public && middle != 0) {
-        return Err(wrong());
+    let public =
+        |ports: &'_ [Port]| ports.iter().filter(|p| p.visibility == Vis::Public).cloned().collect::<Vec<_>>();
+    let count = |ports: &[Port]| ports.iter().map(Port::len).sum::<usize>();
+    let hashed = settings.disclosed(Vis::Hashed);
+    let [inputs, params, outputs] =
+        [&settings.inputs, &settings.params, &settings.outputs].map(|p| public(p));
+    let expected = count(&inputs) + count(&params) + count(&outputs) + hashed.len();
+    if instances.len() > 1 || values.len() != expected {
+        let why =
+            format!("{} public values are not those of the settings, which are {expected}", values.len());
+        return Err(SessionError::Rejected(why));
     }
-    if inputs > 0 {
-        elements(&settings.inputs, values.get(..inputs).unwrap_or_default())?;
+    let (own, rest) = values.split_at_checked(count(&inputs)).unwrap_or_default();
+    elements(&inputs, own)?;
+    let (own, rest) = rest.split_at_checked(count(&params)).unwrap_or_default();
+    elements(&params, own)?;
+    let (own, digests) = rest.split_at_checked(count(&outputs)).unwrap_or_default();
+    let mut found = elements(&outputs, own)?.into_iter();
+    let mut real = Vec::new();
+    for port in settings.outputs.iter().filter(|_| !outputs.is_empty()) {
+        let own = if port.visibility == Vis::Public { found.next().unwrap_or_default() } else { Vec::new() };
+        real.push(own.into_iter().map(|e| real_text(e, port.scale)).collect());
     }
-    if outputs == 0 {
-        return Ok(Vec::new());
+    let disclosed: Vec<Disclosed> = hashed
+        .into_iter()
+        .zip(digests)
+        .map(|((part, name, _), digest)| Disclosed {
+            part,
+            name,
+            visibility: Vis::Hashed,
+            value: scalar_to_hex(digest),
+        })
+        .collect();
+    let params = disclosed.iter().find(|d| d.part == Part::Params).map(|d| &d.value);
+    if params != settings.params_digest.as_ref() {
+        let why = "the digest of the parameters is not the one in the settings".to_owned();
+        return Err(SessionError::Rejected(why));
     }
-    let found = elements(&settings.outputs, values.get(inputs + middle..).unwrap_or_default())?;
-    let real = |(port, list): (&Port, Vec<i64>)| list.into_iter().map(|e| real_text(e, port.scale)).collect();
-    Ok(settings.outputs.iter().zip(found).map(real).collect())
+    Ok((real, disclosed))
+}
+
+/// The commitments in a proof.
+fn commitments(settings: &Settings, proof: &[u8]) -> Result<Vec<Disclosed>, SessionError> {
+    let tensors = settings.disclosed(Vis::Committed);
+    let lengths = tensors.iter().map(|(_, _, ports)| ports.iter().map(|p| p.len()).sum());
+    let found = of_proof(proof, settings.k, lengths)
+        .ok_or_else(|| SessionError::Rejected("it is too short for its commitments".to_owned()))?;
+    let all = tensors.into_iter().zip(found).map(|((part, name, _), bytes)| Disclosed {
+        part,
+        name,
+        visibility: Vis::Committed,
+        value: to_hex(bytes),
+    });
+    Ok(all.collect())
 }
 
 /// Public values as the elements of tensors, in order.

@@ -1,0 +1,44 @@
+//! `parhelion hash`
+//!
+//! The digests (and, under a secret, the commitments) that a proof about this model and input shows, without a circuit.
+
+use anyhow::Result;
+use halo2curves::bn256::G1Affine;
+use parhelion_dispatch::Engine;
+use parhelion_zkml::machine::Exposure;
+use parhelion_zkml::session::{self, Cache, Setup, opening_secret};
+use serde_json::json;
+
+use super::common;
+use crate::args::Hash;
+use crate::ui;
+
+pub(super) fn run(args: &Hash, engine: &Engine<G1Affine>, cache: Cache) -> Result<()> {
+    let mut options = common::options(&args.options)?;
+    let mut session = common::session(engine, cache);
+    let imported = session.import(&args.model, &options.import)?;
+    let input = session.input(&imported, &args.input, common::surplus(&args.options))?;
+    let quantised = match &args.setup {
+        Some(dir) => {
+            let (quantised, settings) = session.quantised(imported, Setup::read(dir)?)?;
+            options.visibility = settings.visibility;
+            quantised
+        }
+        None => session.quantise(imported, std::slice::from_ref(&input), &options)?,
+    };
+    let program = quantised.program();
+    let witness = session.witness(&quantised, &input)?;
+    let exposure = Exposure::of(program, &options.visibility)?;
+    let mut disclosed = session::digests(program, &exposure, &witness)?;
+    if let (Some(file), Some(k)) = (&args.opening, args.k) {
+        let srs = session.srs(args.srs.as_deref(), k)?;
+        let secret = opening_secret(file)?;
+        disclosed.extend(session::commitments(program, &exposure, &witness, &srs, &secret));
+    }
+    if args.json {
+        ui::out(json!({"model": args.model, "disclosed": disclosed}).to_string());
+        return Ok(());
+    }
+    common::print_disclosed(&disclosed);
+    Ok(())
+}
