@@ -11,37 +11,50 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use halo2_axiom::SerdeFormat;
+use halo2_axiom::poly::kzg::commitment::ParamsKZG;
+use halo2curves::bn256::Bn256;
+use parhelion_prover::srs::PointFormat;
+use parhelion_prover::{KeygenOptions, PreparedKey, ProvingKey, Srs, keygen};
 use tracing::field::{Field, Visit};
 
-use super::*;
-use parhelion_prover::srs::PointFormat;
+use super::circuits::Wide;
+use super::proofs::{our_proof, shape, their_proof};
 
-/// Prints one JSON line per shape and side, and one with the ratio.
-pub(crate) fn compare(name: &str, circuit: Wide) {
+/// What the kernel saw of a child, in MiB.
+pub(crate) struct Peak {
+    /// When the proof began, key and reference string loaded.
+    pub(crate) before_mb: f64,
+    /// At most, from then on.
+    pub(crate) peak_mb: f64,
+}
+
+/// Ours and theirs.
+pub(crate) fn compare(name: &str, circuit: Wide) -> [Peak; 2] {
     let dir = std::env::temp_dir().join(format!("parhelion-peak-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     write_files(&dir, circuit);
-    let side = |side: &str| {
+    let sides = ["ours", "theirs"].map(|side| {
         let exe = std::env::current_exe().unwrap();
         let out = Command::new(exe).args(["--child", side, name]).arg(&dir).output().unwrap();
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
         eprint!("{}", String::from_utf8_lossy(&out.stderr));
+        let text = String::from_utf8_lossy(&out.stdout);
         let line: serde_json::Value =
             text.lines().last().and_then(|l| serde_json::from_str(l).ok()).expect("a child's line");
-        [line["loaded_kb"].as_f64().unwrap(), line["peak_kb"].as_f64().unwrap()]
-    };
-    let (ours, theirs) = (side("ours"), side("theirs"));
+        let mb = |field: &str| line[field].as_f64().unwrap() / 1024.0;
+        Peak { before_mb: mb("loaded_kb"), peak_mb: mb("peak_kb") }
+    });
     std::fs::remove_dir_all(&dir).unwrap();
-    let mb = |kb: f64| round2(kb / 1024.0);
-    println!(
-        "{}",
-        serde_json::json!({
-            "op": "peak-rss", "shape": name, "log_n": circuit.k,
-            "ours_mb": mb(ours[1]), "theirs_mb": mb(theirs[1]),
-            "ours_before_mb": mb(ours[0]), "theirs_before_mb": mb(theirs[0]),
-            "ratio": round2(ours[1] / theirs[1]),
-        })
-    );
+    sides
+}
+
+/// Runs a child's part, if the arguments are a child's.
+pub(crate) fn is_child(args: &[String]) -> bool {
+    let [flag, side, name, dir, ..] = args else { return false };
+    if flag != "--child" {
+        return false;
+    }
+    child(side, shape(name).unwrap(), dir.as_ref(), std::env::var_os("PEAK_STAGES").is_some());
+    true
 }
 
 fn paths(dir: &Path) -> [PathBuf; 2] {
@@ -60,7 +73,7 @@ fn write_files(dir: &Path, circuit: Wide) {
 }
 
 /// A child: reads, proves, prints what the kernel saw.
-pub(crate) fn child(side: &str, circuit: Wide, dir: &Path, stages: bool) {
+fn child(side: &str, circuit: Wide, dir: &Path, stages: bool) {
     let [srs_path, pk_path] = paths(dir);
     let open = |path: &Path| BufReader::new(File::open(path).unwrap());
     let pk = |_: ()| {

@@ -1,16 +1,4 @@
-//! Paired timings against halo2-axiom: every line of output is one JSON object with the medians of interleaved runs.
-//!
-//! ```text
-//! cargo run --release -p parhelion-backend-cpu --example paired -- [msm|ntt|quotient|poly|all] [MIN_LOG_N] [MAX_LOG_N] [RUNS]
-//! ```
-//!
-//! `PARHELION_CPU_ISA` chooses the instruction set, `RAYON_NUM_THREADS` the threads of both sides. `ratio` is theirs / ours.
-
-#![expect(
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a benchmark reports to standard output and may stop"
-)]
+//! Every kernel against halo2-axiom's own, interleaved, on the same inputs; results are compared where both sides give one.
 
 use std::time::Instant;
 
@@ -29,14 +17,46 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use rayon::prelude::*;
 
-struct Bench {
+/// Times of one operation on both sides, in milliseconds, run by run.
+pub(crate) struct Row {
+    pub(crate) op: &'static str,
+    pub(crate) log_n: u32,
+    pub(crate) ours: Vec<f64>,
+    pub(crate) theirs: Vec<f64>,
+}
+
+impl Row {
+    /// Medians of both sides, and theirs / ours.
+    pub(crate) fn medians(&self) -> (f64, f64, f64) {
+        let median = |times: &[f64]| {
+            let mut times = times.to_vec();
+            times.sort_by(f64::total_cmp);
+            times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+        };
+        let (ours, theirs) = (median(&self.ours), median(&self.theirs));
+        (ours, theirs, theirs / ours)
+    }
+}
+
+/// The CPU backend, and what is done with every row.
+pub(crate) struct Bench<'a> {
     provider: Provider<G1Affine>,
     queue: Queue,
     runs: usize,
+    emit: &'a dyn Fn(&str, Row),
 }
 
-impl Bench {
-    fn report(&self, op: &str, log_n: u32, mut ours: impl FnMut(), mut theirs: impl FnMut()) {
+impl<'a> Bench<'a> {
+    /// `runs` counted runs of each side; `emit` is given the instruction set and the times.
+    pub(crate) fn new(runs: usize, emit: &'a dyn Fn(&str, Row)) -> Result<Self, Box<dyn std::error::Error>> {
+        let backend = CpuBackend::new();
+        let device = backend.probe()?.remove(0);
+        let provider = backend.open(&device)?;
+        let queue = provider.space.queue()?;
+        Ok(Bench { provider, queue, runs: runs.max(1), emit })
+    }
+
+    fn report(&self, op: &'static str, log_n: u32, mut ours: impl FnMut(), mut theirs: impl FnMut()) {
         let time = |f: &mut dyn FnMut()| {
             let start = Instant::now();
             f();
@@ -44,44 +64,20 @@ impl Bench {
         };
         ours();
         theirs();
-        let (mut a, mut b): (Vec<f64>, Vec<f64>) =
-            (0..self.runs).map(|_| (time(&mut ours), time(&mut theirs))).unzip();
-        let median = |v: &mut Vec<f64>| {
-            v.sort_by(f64::total_cmp);
-            v[v.len() / 2]
-        };
-        let (ours_ms, theirs_ms) = (median(&mut a), median(&mut b));
-        println!(
-            "{}",
-            serde_json::json!({
-                "op": op, "log_n": log_n, "isa": self.provider.info.driver,
-                "threads": rayon::current_num_threads(),
-                "ours_ms": ours_ms, "theirs_ms": theirs_ms, "ratio": theirs_ms / ours_ms,
-            })
-        );
+        let (ours, theirs) = (0..self.runs).map(|_| (time(&mut ours), time(&mut theirs))).unzip();
+        (self.emit)(&self.provider.info.driver, Row { op, log_n, ours, theirs });
     }
 
-    fn msm(&self, log_n: u32) {
+    /// Multi-scalar multiplications over the same bases: the mixes of `kinds`, and, up to 2^15, a batch of 16.
+    pub(crate) fn msm(&self, log_n: u32, kinds: &[Mix<'_>]) {
         let n = 1usize << log_n;
         let msm = self.provider.msm.as_deref().expect("the CPU offers every operation");
         let bases = points(n);
         let prepared = msm.prepare(&self.queue, &bases, Reuse::Often).expect("bases fit");
-        let mut rng = ChaCha20Rng::seed_from_u64(1);
-        let mut words = || [rng.next_u64(), rng.next_u64(), rng.next_u64(), rng.next_u64() >> 3];
-        let uniform: Vec<Fr> = (0..n).map(|_| Fr::from_raw(words())).collect();
-        let small: Vec<Fr> = (0..n).map(|_| Fr::from(words()[0] & 0xffff)).collect();
-        let bit: Vec<Fr> = (0..n).map(|_| Fr::from(words()[0] & 1)).collect();
-        let mix: Vec<Fr> = (0..n)
-            .map(|_| {
-                let w = words();
-                match w[1] % 10 {
-                    0..=5 => Fr::from(w[0] & 1),
-                    6..=8 => Fr::from(w[0] & 0xffff),
-                    _ => Fr::from_raw(w),
-                }
-            })
-            .collect();
-        let run = |op: &str, columns: &[&Vec<Fr>]| {
+        for Mix { op, count, scalar } in kinds {
+            let mut rng = ChaCha20Rng::seed_from_u64(1);
+            let column: Vec<Fr> = (0..n).map(|_| scalar(&mut rng)).collect();
+            let columns = vec![&column; *count];
             let refs: Vec<_> = columns.iter().map(|c| Ref::host(c)).collect();
             let mut got = vec![G1::default(); columns.len()];
             let mut expected = got.clone();
@@ -89,20 +85,13 @@ impl Bench {
                 op,
                 log_n,
                 || msm.msm_batch(&self.queue, &prepared, &refs, ScalarKind::Full, &mut got).expect("legal"),
-                || expected.iter_mut().zip(columns).for_each(|(e, c)| *e = best_multiexp(c, &bases)),
+                || expected.iter_mut().zip(&columns).for_each(|(e, c)| *e = best_multiexp(c, &bases)),
             );
             assert!(got.iter().zip(&expected).all(|(a, b)| a.to_affine() == b.to_affine()), "{op} differs");
-        };
-        run("msm", &[&uniform]);
-        run("msm-mix", &[&mix]);
-        run("msm-16bit", &[&small]);
-        run("msm-bit", &[&bit]);
-        if log_n <= 15 {
-            run("msm-batch-16", &[&uniform; 16]);
         }
     }
 
-    fn ntt(&self, log_n: u32) {
+    pub(crate) fn ntt(&self, log_n: u32) {
         let n = 1usize << log_n;
         let ntt = self.provider.ntt.as_deref().expect("the CPU offers every operation");
         let domain = EvaluationDomain::<Fr>::new(5, log_n);
@@ -175,7 +164,7 @@ impl Bench {
 
     /// A program shaped like the gates of a circuit, against the same operations in a parallel loop over rows, which is what
     /// halo2's own evaluator costs at least.
-    fn quotient(&self, log_n: u32) {
+    pub(crate) fn quotient(&self, log_n: u32) {
         let n = 1usize << log_n;
         let quotient = self.provider.quotient.as_deref().expect("the CPU offers every operation");
         let columns: Vec<Vec<Fr>> = (0..18).map(|_| elements(n)).collect();
@@ -242,7 +231,7 @@ impl Bench {
         assert!(got == expected, "quotient differs");
     }
 
-    fn poly(&self, log_n: u32) {
+    pub(crate) fn poly(&self, log_n: u32) {
         let n = 1usize << log_n;
         let poly: &dyn PolyOps<Fr> = self.provider.poly.as_deref().expect("the CPU offers every operation");
         let values = elements(n);
@@ -320,8 +309,39 @@ fn elements(n: usize) -> Vec<Fr> {
     (0..n).map(|_| Fr::random(&mut rng)).collect()
 }
 
+/// One distribution of scalars, in a batch of `count` equal columns.
+pub(crate) struct Mix<'a> {
+    pub(crate) op: &'static str,
+    pub(crate) count: usize,
+    pub(crate) scalar: &'a dyn Fn(&mut ChaCha20Rng) -> Fr,
+}
+
+/// Uniform.
+pub(crate) fn uniform(rng: &mut ChaCha20Rng) -> Fr {
+    Fr::from_raw([rng.next_u64(), rng.next_u64(), rng.next_u64(), rng.next_u64() >> 3])
+}
+
+/// As in many halo2 columns: 60 % zero or one, 30 % of 16 bits, 10 % full.
+pub(crate) fn mixed(rng: &mut ChaCha20Rng) -> Fr {
+    match rng.next_u64() % 10 {
+        0..=5 => Fr::from(rng.next_u64() & 1),
+        6..=8 => small(rng),
+        _ => uniform(rng),
+    }
+}
+
+/// 16 bits.
+pub(crate) fn small(rng: &mut ChaCha20Rng) -> Fr {
+    Fr::from(rng.next_u64() & 0xffff)
+}
+
+/// Zero or one.
+pub(crate) fn bit(rng: &mut ChaCha20Rng) -> Fr {
+    Fr::from(rng.next_u64() & 1)
+}
+
 /// Points with random discrete logarithms, so that sums of some of them do not meet others.
-fn points(n: usize) -> Vec<G1Affine> {
+pub(crate) fn points(n: usize) -> Vec<G1Affine> {
     // d·2^(8w)·G for every digit d of 8 bits and eight windows w.
     let mut table = Vec::new();
     let mut base = G1::generator();
@@ -349,27 +369,4 @@ fn points(n: usize) -> Vec<G1Affine> {
             out
         })
         .collect()
-}
-
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let op = args.first().map_or("all", String::as_str);
-    let number = |i: usize, default: u32| args.get(i).map_or(Ok(default), |a| a.parse());
-    let (min, max, runs) = (number(1, 14)?, number(2, 18)?, number(3, 5)?);
-    let backend = CpuBackend::new();
-    let device = backend.probe()?.remove(0);
-    let provider = backend.open(&device)?;
-    let queue = provider.space.queue()?;
-    let bench = Bench { provider, queue, runs: runs.max(1) as usize };
-    for (name, run) in [
-        ("msm", Bench::msm as fn(&Bench, u32)),
-        ("ntt", Bench::ntt),
-        ("quotient", Bench::quotient),
-        ("poly", Bench::poly),
-    ] {
-        if op == name || op == "all" {
-            (min..=max).step_by(2).for_each(|log_n| run(&bench, log_n));
-        }
-    }
-    Ok(())
 }
