@@ -147,7 +147,7 @@ fn main() -> Result<()> {
         .unwrap_or_else(|| record::slug(&format!("{} {}", args.backend, provider.info.name)));
     let mut record = Record::open(&args.out, &name, &provider.info)?;
     println!("{}: {}; {} threads", args.backend, provider.info.name, rayon::current_num_threads());
-    let mut left = Vec::new();
+    let (mut left, mut failed) = (Vec::new(), Vec::new());
     for step in if args.what == What::Report { Vec::new() } else { plan(&args) } {
         if record.has(&step.key()) && !args.again {
             continue;
@@ -157,22 +157,74 @@ fn main() -> Result<()> {
             continue;
         }
         println!("{}", step.key());
-        let figures: Vec<Figure> = match step {
-            Step::Conformance => suite::conformance(&args.backend)?,
-            Step::Identity => suite::identity(&cpu, &provider, &args.backend)?,
-            Step::Msm(log_n) => operations::msm(&cpu, &provider, log_n, args.runs)?,
-            Step::Ntt(log_n) => operations::ntt(&cpu, &provider, log_n, args.runs)?,
-            Step::Proof(k) => proofs::proof(&cpu, &provider, &args.backend, k, args.runs.min(3))?,
+        let figures: Result<Vec<Figure>> = match step {
+            Step::Conformance => suite::conformance(&args.backend),
+            Step::Identity => suite::identity(&cpu, &provider, &args.backend),
+            Step::Msm(log_n) => operations::msm(&cpu, &provider, log_n, args.runs),
+            Step::Ntt(log_n) => operations::ntt(&cpu, &provider, log_n, args.runs),
+            Step::Proof(k) => proofs::proof(&cpu, &provider, &args.backend, k, args.runs.min(3)),
         };
-        for figure in &figures {
-            println!("  {figure}");
+        match figures {
+            Ok(figures) => {
+                for figure in &figures {
+                    println!("  {figure}");
+                }
+                record.add(&step.key(), &figures)?;
+            }
+            // A step that fails is not recorded; the others go on.
+            Err(error) => {
+                println!("  FAILED: {error:#}");
+                failed.push(step.key());
+            }
         }
-        record.add(&step.key(), &figures)?;
     }
     let table = record.write_table()?;
     println!("{}", table.display());
     if !left.is_empty() {
         println!("not done yet, run again: {}", left.join(", "));
     }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+mod tests {
+    use super::*;
+    use parhelion_backend_api::Backend;
+    use parhelion_backend_cpu::CpuBackend;
+    use parhelion_conformance::Remote;
+
+    #[test]
+    fn every_step_runs_on_a_device_with_memory_of_its_own() {
+        let cpu = open("cpu").unwrap();
+        let remote = Remote::new(CpuBackend::new());
+        let info = Backend::<G1Affine>::probe(&remote).unwrap().remove(0);
+        let device = remote.open(&info).unwrap();
+        let figures = operations::msm(&cpu, &device, 6, 1).unwrap();
+        assert!(
+            figures.iter().any(|figure| figure.variant.ends_with("resident") && figure.backend == "remote")
+        );
+        let figures = operations::ntt(&cpu, &device, 6, 1).unwrap();
+        assert_eq!(figures.len(), 3 * 3);
+        assert_eq!(suite::identity(&cpu, &device, "remote").unwrap().len(), 4);
+        let figures = proofs::proof(&cpu, &device, "remote", 8, 1).unwrap();
+        assert!(figures.iter().any(|figure| figure.note.contains("same bytes")), "{figures:?}");
+        let figures = suite::conformance("cpu").unwrap();
+        assert!(figures.iter().all(|figure| figure.note.contains("clauses hold")), "{figures:?}");
+    }
+
+    #[test]
+    fn the_plan_is_what_was_asked_for() {
+        let plan = |args: &[&str]| -> Vec<String> {
+            let args = Args::parse_from([&["gpu-record"], args].concat());
+            plan(&args).iter().map(Step::key).collect()
+        };
+        assert_eq!(plan(&["msm", "--from", "16", "--to", "20"]), ["msm-16", "msm-18", "msm-20"]);
+        assert_eq!(plan(&["proof", "--k", "16,22"]), ["proof-16", "proof-22"]);
+        assert_eq!(plan(&[]).len(), 2 + 5 + 5 + 4);
+        assert!(open("abacus").is_err());
+    }
 }
