@@ -98,16 +98,13 @@ int32_t PH_NAME(device_info)(int32_t device, ph_info* info, uint8_t* message, si
         std::memset(info, 0, sizeof *info);
 #if PH_DEVICE_BUILD
         cudaDeviceProp properties;
+        // Nothing that would open the device.
         check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
-        check(cudaSetDevice(device), "cudaSetDevice");
-        size_t free_bytes = 0, total_bytes = 0;
-        check(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo");
         int runtime = 0, driver = 0;
         check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
         check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
         std::snprintf(info->name, sizeof info->name, "%s", properties.name);
-        info->total = total_bytes;
-        info->free = free_bytes;
+        info->total = properties.totalGlobalMem;
         info->major = (uint32_t)properties.major;
         info->minor = (uint32_t)properties.minor;
         info->processors = (uint32_t)properties.multiProcessorCount;
@@ -117,7 +114,6 @@ int32_t PH_NAME(device_info)(int32_t device, ph_info* info, uint8_t* message, si
         if (device != 0) fail(PH_INVALID, "no such device");
         std::snprintf(info->name, sizeof info->name, "emulated kernels");
         info->total = EMULATED_MEMORY;
-        info->free = EMULATED_MEMORY;
         info->processors = 1;
         info->simulated = 1;
 #endif
@@ -132,9 +128,11 @@ int32_t PH_NAME(open)(int32_t device, uint64_t budget, void** out, uint8_t* mess
         std::unique_ptr<context> c(new context);
         c->device = device;
         c->cache = std::make_shared<cached>();
-        c->budget = budget;
         c->select();
 #if PH_DEVICE_BUILD
+        size_t free_bytes = 0, total_bytes = 0;
+        check(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo");
+        const uint64_t most = free_bytes / 10 * 9;
         int processors = 1;
         check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
         c->processors = (uint32_t)processors;
@@ -150,8 +148,10 @@ int32_t PH_NAME(open)(int32_t device, uint64_t budget, void** out, uint8_t* mess
         }
 #else
         if (device != 0) fail(PH_INVALID, "no such device");
+        const uint64_t most = EMULATED_MEMORY;
         for (auto& slot : c->staging) slot.resize(PH_STAGING_BYTES);
 #endif
+        c->budget = budget < most ? budget : most;
         *out = c.release();
     });
     write_message(text, message, room);

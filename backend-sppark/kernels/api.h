@@ -28,7 +28,6 @@ typedef struct ph_limbs {
 typedef struct ph_info {
     char name[256];
     uint64_t total;
-    uint64_t free;
     uint32_t major;
     uint32_t minor;
     uint32_t processors;

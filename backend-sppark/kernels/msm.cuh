@@ -283,11 +283,33 @@ inline uint32_t width_of(uint64_t len, uint32_t bits) {
     return best;
 }
 
+// Entries of a thread: so many that partial sums take little memory, so few that every processor has some.
+inline uint32_t run_of(uint64_t entries) {
+    uint32_t run = RUN;
+    while (run < 64 && entries / run > (1u << 17)) run *= 2;
+    return run;
+}
+
 // Pieces whose entries and buckets are sorted and summed together.
 struct group {
     std::vector<piece> pieces;
     std::vector<lane> lanes;
     uint64_t entries = 0, buckets = 0, segments = 0, longest = 0;
+
+    // Places for the partial sums of one level, and of the next.
+    static uint64_t places(uint64_t entries, uint64_t segments) {
+        const uint64_t partials = 2 * chunks(entries, run_of(entries));
+        return partials > segments ? partials : segments;
+    }
+
+    // What `sum_group` allocates, for some more entries, buckets and segments.
+    uint64_t bytes(uint64_t more_entries, uint64_t more_buckets, uint64_t more_segments) const {
+        const uint64_t b = buckets + more_buckets, first = places(entries + more_entries, segments + more_segments);
+        const uint64_t tables = (pieces.size() + 1) * sizeof(piece) + (lanes.size() + 1) * sizeof(lane);
+        const uint64_t counters = (2 * b + 2 + levels(b, CHUNK, CHUNK)) * sizeof(uint32_t);
+        const uint64_t partials = (first + 2 * chunks(first, RUN)) * (sizeof(uint32_t) + sizeof(point));
+        return tables + counters + (entries + more_entries) * sizeof(uint32_t) + b * sizeof(point) + partials + 6 * 256;
+    }
 };
 
 inline void sum_group(context& c, const affine* bases, const group& g, point* results) {
@@ -314,12 +336,11 @@ inline void sum_group(context& c, const affine* bases, const group& g, point* re
     uint32_t total = 0;
     c.download(&total, offsets + buckets, sizeof total);
 
-    // Long enough runs that partial sums take little memory, short enough that every processor has some.
-    uint32_t run = RUN;
-    while (run < 64 && total / run > (1u << 17)) run *= 2;
+    // Fewer entries may have shorter runs, but no more partial sums than were planned for.
+    const uint64_t first = group::places(g.entries, g.segments), second = 2 * chunks(first, RUN);
+    uint32_t run = run_of(total);
+    while (2 * chunks(total, run) > first) run *= 2;
     const uint64_t partials = 2 * chunks(total, run);
-    const uint64_t first = partials > g.segments ? partials : g.segments;
-    const uint64_t second = 2 * chunks(first, RUN);
     block keys(c, (first + second) * sizeof(uint32_t), "keys of partial sums");
     block points(c, (first + second) * sizeof(point), "partial sums");
     uint32_t* key_sets[2] = {keys.as<uint32_t>(), keys.as<uint32_t>() + first};
@@ -363,16 +384,17 @@ inline void msm(context& c, uint64_t bases, const ph_column* list, uint32_t batc
     std::vector<ending> endings(batch);
     std::vector<group> groups(1);
     uint32_t lanes = 0;
-    // Room for the entries of a group: a third of what is free.
-    const uint64_t room = (c.budget - c.used) / 3 / (sizeof(uint32_t) + 2 * sizeof(point) / 32);
-    const uint64_t most = room < MOST_ENTRIES ? room : MOST_ENTRIES;
+    // A part of what is free is left for what is in the way of the rest.
+    const uint64_t room = (c.budget - c.used) / 4 * 3;
     for (uint32_t i = 0; i < batch; i++) {
         const uint32_t width = width_of(all[i].len, bits[i]), windows = bits[i] ? bits[i] / width + 1 : 0;
         endings[i] = ending{lanes, windows, width, 0};
         for (uint32_t w = 0; w < windows; w++) {
             const uint32_t buckets = buckets_of(bits[i], width, w);
             group* g = &groups.back();
-            if (!g->lanes.empty() && (g->entries + all[i].len > most || g->buckets + buckets > MOST_BUCKETS)) {
+            const bool fits = g->entries + all[i].len <= MOST_ENTRIES && g->buckets + buckets <= MOST_BUCKETS &&
+                              g->bytes(all[i].len, buckets, chunks(buckets, SEGMENT)) <= room;
+            if (!g->lanes.empty() && !fits) {
                 groups.emplace_back();
                 g = &groups.back();
             }

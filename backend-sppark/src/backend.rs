@@ -35,7 +35,6 @@ pub struct Traffic {
 struct Found {
     id: i32,
     processors: u32,
-    free: u64,
     info: DeviceInfo,
 }
 
@@ -118,7 +117,6 @@ fn find(api: &'static Api) -> Result<Vec<Found>, String> {
         let mut info = Info {
             name: [0; 256],
             total: 0,
-            free: 0,
             major: 0,
             minor: 0,
             processors: 0,
@@ -134,12 +132,7 @@ fn find(api: &'static Api) -> Result<Vec<Found>, String> {
         } else if info.simulated == 0 && (info.major, info.minor) < OLDEST {
             why.push(format!("{name}: compute capability {}.{} is below 7.0", info.major, info.minor));
         } else if let Ok(index) = u16::try_from(id) {
-            found.push(Found {
-                id,
-                processors: info.processors,
-                free: info.free,
-                info: describe(index, name, &info),
-            });
+            found.push(Found { id, processors: info.processors, info: describe(index, name, &info) });
         }
     }
     if !found.is_empty() {
@@ -166,7 +159,7 @@ fn describe(index: u16, name: String, info: &Info) -> DeviceInfo {
         space: SpaceId { name: NAME, index },
         name,
         driver,
-        memory: MemoryInfo { total: Some(info.total), free: Some(info.free), largest_buffer: None },
+        memory: MemoryInfo { total: Some(info.total), free: None, largest_buffer: None },
         simulated: info.simulated != 0,
     }
 }
@@ -186,7 +179,7 @@ impl Backend<G1Affine> for SpparkBackend {
         let found = self.found().map_err(no_such)?;
         let options = self.options.as_ref().map_err(|why| no_such(why.clone()))?;
         let api = self.api.map_err(|why| no_such(why.into()))?;
-        let Some(Found { id, processors, free, info }) =
+        let Some(Found { id, processors, info }) =
             found.iter().find(|found| found.info.space == device.space && device.backend == NAME)
         else {
             let why = format!("{} on {} is not a device of the backend {NAME}", device.backend, device.space);
@@ -198,7 +191,7 @@ impl Backend<G1Affine> for SpparkBackend {
         let device = match open.iter().filter_map(Weak::upgrade).find(usable) {
             Some(device) => device,
             None => {
-                let device = Device::open(api, *id, info.space, *processors, *free, options);
+                let device = Device::open(api, *id, info.space, *processors, options);
                 let device = device.map_err(Failure::touched)?;
                 open.push(Arc::downgrade(&device));
                 device

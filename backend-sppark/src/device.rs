@@ -81,11 +81,10 @@ impl Device {
         id: i32,
         space: SpaceId,
         processors: u32,
-        free: u64,
         options: &SpparkOptions,
     ) -> Result<Arc<Self>, Failure> {
-        let most = free / 10 * 9;
-        let budget = options.memory.map_or(most, |memory| memory.min(most));
+        // The library takes no more than nine tenths of what is free.
+        let budget = options.memory.unwrap_or(u64::MAX);
         let mut handle = std::ptr::null_mut();
         let mut message = [0; MESSAGE];
         // SAFETY: the pointer is writable, and the buffer has the length that is given.
@@ -103,12 +102,13 @@ impl Device {
             context: Mutex::new(Context { api, handle }),
             lost: OnceLock::new(),
             freed: Mutex::default(),
-            memory: Mutex::new(MemoryInfo { total: Some(budget), free: Some(budget), largest_buffer: None }),
+            memory: Mutex::default(),
             counters: Counters::default(),
         };
         if let Some(radix) = options.radix {
             device.session()?.tune(radix)?;
         }
+        device.memory_info();
         Ok(Arc::new(device))
     }
 

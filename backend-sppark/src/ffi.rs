@@ -34,7 +34,6 @@ pub(crate) struct Limbs {
 pub(crate) struct Info {
     pub(crate) name: [u8; 256],
     pub(crate) total: u64,
-    pub(crate) free: u64,
     pub(crate) major: u32,
     pub(crate) minor: u32,
     pub(crate) processors: u32,
@@ -100,9 +99,9 @@ pub(crate) struct Term {
 const _: () = {
     assert!(size_of::<Limbs>() == 32);
     assert!(
-        size_of::<Info>() == 256 + 16 + 24
-            && offset_of!(Info, major) == 272
-            && offset_of!(Info, simulated) == 292
+        size_of::<Info>() == 256 + 8 + 24
+            && offset_of!(Info, major) == 264
+            && offset_of!(Info, simulated) == 284
     );
     assert!(size_of::<Column>() == 16 && offset_of!(Column, len) == 8);
     assert!(
