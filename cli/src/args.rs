@@ -271,6 +271,9 @@ pub(crate) struct Inspect {
     /// Input to calibrate with [default: the range [-1, 1] for every input]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
+    /// Prove the input as well, and show what each layer took
+    #[arg(long, requires = "input")]
+    pub(crate) measure: bool,
     #[command(flatten)]
     pub(crate) options: ModelOptions,
     /// One JSON object on standard output

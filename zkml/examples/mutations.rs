@@ -4,6 +4,8 @@
 //! `cargo run --release -p parhelion-zkml --example mutations -- [NAME]` prints a table; with a name also writes `NAME.md` and `NAME.json`. It ends with
 //! an error if any mutant is accepted. A minute or two.
 
+#![expect(clippy::print_stdout, reason = "the table is what the command is for")]
+
 #[path = "../tests/machine_common/mod.rs"]
 mod machine_common;
 

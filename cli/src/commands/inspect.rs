@@ -22,7 +22,10 @@ struct Line {
     cells: usize,
     rows: usize,
     lookups: usize,
+    weights: usize,
     share: f64,
+    predicted: f64,
+    measured: Option<f64>,
 }
 
 pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Result<()> {
@@ -37,10 +40,22 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
     let prepared = session.prepare(imported, &samples, &options)?;
     let report = prepared.plan.report();
     let program = prepared.quantised.program();
+    let measured = match samples.first().filter(|_| args.measure) {
+        Some(input) => {
+            let srs = session.srs(None, prepared.k())?;
+            let keys = session.keys(&prepared, &srs)?;
+            let witness = session.witness(&prepared.quantised, input)?;
+            let proof = session.prove(&prepared, &keys, &witness)?;
+            session.verify(&keys, &proof)?;
+            Some((report.measured(&proof.report), proof.report))
+        }
+        None => None,
+    };
     let lines: Vec<Line> = report
         .layers
         .iter()
-        .map(|layer| {
+        .enumerate()
+        .map(|(at, layer)| {
             let op = program.ops.iter().find(|op| op.name == layer.name);
             let tensor = match op.and_then(|op| op.outputs.first()) {
                 Some(&id) => Some(program.tensor(id)),
@@ -55,7 +70,10 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
                 cells: layer.cells,
                 rows: layer.rows,
                 lookups: layer.lookups,
+                weights: layer.weights,
                 share: layer.share,
+                predicted: layer.share * report.cost,
+                measured: measured.as_ref().and_then(|(times, _)| times.get(at).copied()),
             }
         })
         .collect();
@@ -65,7 +83,8 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
             .map(|l| {
                 json!({
                     "name": l.name, "op": l.op, "shape": l.shape, "scale": l.scale, "bounds": l.bounds,
-                    "cells": l.cells, "rows": l.rows, "lookups": l.lookups, "share": l.share,
+                    "cells": l.cells, "rows": l.rows, "lookups": l.lookups, "weights": l.weights,
+                    "share": l.share, "predicted_ms": l.predicted, "measured_ms": l.measured,
                 })
             })
             .collect();
@@ -76,14 +95,27 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
                 "rows_used": prepared.rows_used(), "rows": 1u64 << report.k, "table_entries": report.table_entries,
                 "stored_weights": report.stored_weights, "instance": report.instance,
                 "inputs": Port::of(program, &program.inputs), "outputs": Port::of(program, &program.outputs),
-                "layers": layers,
+                "layers": layers, "predicted_ms": report.cost, "predicted": report.predicted,
+                "proof_bytes": report.counts.proof_bytes(), "degree": report.counts.degree,
+                "measured_ms": measured.as_ref().map(|(_, proof)| proof.total.as_secs_f64() * 1e3),
             })
             .to_string(),
         );
         return Ok(());
     }
-    let mut table =
-        ui::Table::new(["layer", "operation", "shape", "scale", "cells", "rows", "lookups", "share"]);
+    let mut table = ui::Table::new([
+        "layer",
+        "operation",
+        "shape",
+        "scale",
+        "cells",
+        "rows",
+        "lookups",
+        "weights",
+        "share",
+        "predicted",
+        if measured.is_some() { "measured" } else { "" },
+    ]);
     for l in &lines {
         table.row([
             l.name.clone(),
@@ -93,7 +125,10 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
             l.cells.to_string(),
             l.rows.to_string(),
             l.lookups.to_string(),
+            l.weights.to_string(),
             format!("{:.1} %", 100.0 * l.share),
+            format!("{:.1} ms", l.predicted),
+            l.measured.map_or(String::new(), |t| format!("{t:.1} ms")),
         ]);
     }
     table.print();
@@ -110,6 +145,16 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
         report.equality,
         report.table_entries,
     ));
+    ui::out(format!(
+        "predicted: {:.0} ms on two cores, a proof of {} bytes; quotient {:.0} ms, commitments {:.0} ms",
+        report.cost,
+        report.counts.proof_bytes(),
+        report.predicted.quotient,
+        report.predicted.commit + report.predicted.permutation + report.predicted.commit_quotient,
+    ));
+    if let Some((_, proof)) = &measured {
+        ui::out(format!("measured: {:.0} ms", proof.total.as_secs_f64() * 1e3));
+    }
     interface("input", &Port::of(program, &program.inputs));
     interface("output", &Port::of(program, &program.outputs));
     Ok(())

@@ -118,7 +118,8 @@ pub(super) fn prove(
     // The session verifies the finished file itself.
     let options = ProveOptions::default().verify(false);
     let (circuit, rng) = machine::seal(circuit, OsRng);
-    let report = make_proof(engine, key, &[circuit], &[&columns], rng, &mut transcript, options)?;
+    let report =
+        make_proof(engine, key, &[circuit.advice_only()], &[&columns], rng, &mut transcript, options)?;
     Ok((transcript.finalize(), instances, report))
 }
 
