@@ -123,7 +123,7 @@ pub const KNOBS: &[Knob] = &[
         name: "PARHELION_MEMORY",
         kind: KnobKind::Bytes,
         default: "what the device has",
-        doc: "upper bound of the temporary memory of one operation, and what the prover plans with",
+        doc: "upper bound of the memory that a proof takes beside key and reference string, and of any one operation",
     },
     Knob {
         name: "PARHELION_CHECK",

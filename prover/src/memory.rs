@@ -163,8 +163,10 @@ fn peak_rss() -> Option<u64> {
 /// A key's columns on the cosets, by column and number of the coset, shared by all proofs of the key.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CosetCache {
-    columns: Arc<Mutex<HashMap<(Key, usize), Arc<Vec<Fr>>>>>,
+    columns: Arc<Mutex<CosetColumns>>,
 }
+
+type CosetColumns = HashMap<(Key, usize), Arc<Vec<Fr>>>;
 
 impl CosetCache {
     pub(crate) fn get(&self, key: Key, coset: usize) -> Option<Arc<Vec<Fr>>> {

@@ -159,7 +159,6 @@ impl Cosets {
     }
 
     /// Makes `keys` live; `cache` is where the key's own columns are kept, with the number of the coset.
-
     fn transform<'c>(
         &mut self,
         session: &Session<'_>,

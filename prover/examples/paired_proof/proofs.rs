@@ -113,7 +113,7 @@ pub(crate) fn paired(
         let report = timed(&mut ours, || our_proof(engine, &key, circuit));
         let mut transcript = Stopwatch { inner: Blake2b::init(Vec::new()), events: RefCell::default() };
         timed(&mut theirs, || their_proof_into(&params, &pk, circuit, &mut transcript));
-        let their_h = transcript.from_y_to_pieces() - beside_h(&params, &pk, circuit);
+        let their_h = transcript.time_after_y() - beside_h(&params, &pk, circuit);
         if round > 0 || !warm {
             for (row, (ours, theirs)) in rows.iter_mut().zip([
                 (ours[0], theirs[0]),
@@ -166,7 +166,7 @@ impl Stopwatch {
     }
 
     /// The challenges of a circuit without challenges of its own are θ, β, γ, y, …
-    fn from_y_to_pieces(&self) -> f64 {
+    fn time_after_y(&self) -> f64 {
         let events = self.events.borrow();
         let y =
             events.iter().enumerate().filter(|(_, (event, _))| *event == Event::Challenge).nth(3).unwrap().0;

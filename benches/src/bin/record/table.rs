@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::machine;
 use crate::measure::Sample;
+use crate::roofline::{self, Rates};
 
 /// What is asked of an operation: at least this ratio on vectors, and 1.2 of the same operations on the portable path.
 fn target(sample: &Sample) -> Option<f64> {
@@ -53,7 +54,8 @@ pub(crate) fn markdown(samples: &[Sample], isas: &[String], took: Duration, quic
                 sample.unit
             );
         }
-        text.push_str("\n| operation | log n | against | runs | ours | theirs | ratio | asked | |\n|---|---|---|---|---|---|---|---|---|\n");
+        text.push_str("\n| operation | log n | against | runs | ours | theirs | ratio | asked | | of the floor |\n|---|---|---|---|---|---|---|---|---|---|\n");
+        let rates = Rates::of(of(true));
         for sample in of(false) {
             let (ours, theirs, ratio) = sample.medians();
             let met = |asked: f64| if sample.is_memory() { ratio <= asked } else { ratio >= asked };
@@ -61,10 +63,18 @@ pub(crate) fn markdown(samples: &[Sample], isas: &[String], took: Duration, quic
                 let sign = if sample.is_memory() { "≤" } else { "≥" };
                 (format!("{sign} {asked:.1}"), if met(asked) { "met" } else { "**missed**" })
             });
+            // How many times the floor of `docs/roofline.md` it took, and what sets the floor.
+            let floor = rates.zip(roofline::cost(&sample.op, sample.log_n)).map_or_else(
+                String::new,
+                |(rates, cost)| {
+                    let (floor, by_memory) = rates.floor_ms(cost);
+                    format!("{:.1}×{}", ours / floor, if by_memory { " (memory)" } else { "" })
+                },
+            );
             let Sample { op, log_n, against, unit, .. } = sample;
             let _ = writeln!(
                 text,
-                "| {op} | {log_n} | {against} | {} | {ours:.2} {unit} | {theirs:.2} {unit} | {ratio:.2} | {asked} | {verdict} |",
+                "| {op} | {log_n} | {against} | {} | {ours:.2} {unit} | {theirs:.2} {unit} | {ratio:.2} | {asked} | {verdict} | {floor} |",
                 sample.ours.len()
             );
         }
