@@ -35,6 +35,7 @@ mod profile;
 #[path = "../../../../prover/examples/paired_proof/proofs.rs"]
 #[allow(dead_code, reason = "shared with the prover's example")]
 mod proofs;
+mod roofline;
 mod table;
 
 use std::io::{BufRead, BufReader};
