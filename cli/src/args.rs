@@ -110,8 +110,8 @@ pub(crate) struct ModelOptions {
     #[arg(long, value_enum, default_value_t = SurplusArg::Refuse)]
     pub(crate) surplus: SurplusArg,
     /// Smallest circuit: at least 2^N rows; proofs share commitments where this makes their sizes equal
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(4..=26))]
-    pub(crate) min_k: u32,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..=26))]
+    pub(crate) min_k: Option<u32>,
     /// Largest circuit: at most 2^N rows
     #[arg(long, value_name = "N", default_value_t = 22, value_parser = clap::value_parser!(u32).range(4..=26))]
     pub(crate) max_k: u32,
@@ -335,9 +335,12 @@ pub(crate) struct Tune {
     /// Largest log₂ of the sizes that are measured
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(8..=24))]
     pub(crate) max_log_n: u32,
-    /// Measure a sample again with the table in force; fail if the mean time is more than BOUND times the best backend's
-    #[arg(long, value_name = "BOUND", num_args = 0..=1, default_missing_value = "1.05")]
-    pub(crate) check: Option<f64>,
+    /// Measure a sample again with the table in force, and fail above the bound on regret
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Greatest mean of the chosen backend's time over the best backend's
+    #[arg(long, value_name = "BOUND", default_value_t = 1.05, requires = "check")]
+    pub(crate) max_regret: f64,
     /// Size of the sample
     #[arg(long, value_name = "N", default_value_t = 50, requires = "check")]
     pub(crate) samples: usize,

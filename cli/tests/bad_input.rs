@@ -26,11 +26,22 @@ fn input() -> PathBuf {
 /// A setup and a proof of the digits model, made once.
 fn artefacts() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
-    DIR.get_or_init(|| {
-        let dir = std::env::temp_dir().join(format!("parhelion-bad-input-{}", std::process::id()));
+    made(&DIR, "plain", "input=private,output=public,params=private")
+}
+
+/// The same with digests and a commitment.
+fn disclosing() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    made(&DIR, "disclosing", "input=hashed,output=committed,params=hashed")
+}
+
+fn made(dir: &'static OnceLock<PathBuf>, name: &str, visibility: &str) -> &'static Path {
+    dir.get_or_init(|| {
+        let dir = std::env::temp_dir().join(format!("parhelion-bad-input-{}-{name}", std::process::id()));
         let (model, input) = (model(), input());
         let setup = ["setup".as_ref(), model.as_os_str(), "--input".as_ref(), input.as_os_str()];
-        succeeds(setup.into_iter().chain(["--out".as_ref(), dir.as_os_str()]));
+        let more = ["--visibility".as_ref(), visibility.as_ref(), "--out".as_ref(), dir.as_os_str()];
+        succeeds(setup.into_iter().chain(more));
         let prove = ["prove".as_ref(), model.as_os_str(), "--input".as_ref(), input.as_os_str()];
         succeeds(prove.into_iter().chain([
             "--setup".as_ref(),
@@ -42,10 +53,10 @@ fn artefacts() -> &'static Path {
     })
 }
 
-/// A copy of the artefacts that a test may damage.
-fn copies(name: &str) -> Scratch {
+/// A copy of artefacts that a test may damage.
+fn copies(name: &str, artefacts: &Path) -> Scratch {
     let scratch = Scratch::new(name);
-    for entry in std::fs::read_dir(artefacts()).unwrap() {
+    for entry in std::fs::read_dir(artefacts).unwrap() {
         let path = entry.unwrap().path();
         std::fs::copy(&path, scratch.path(path.file_name().unwrap().to_str().unwrap())).unwrap();
     }
@@ -80,22 +91,24 @@ fn damage(path: &Path, mut read: impl FnMut() -> Result<(), String>) {
 
 #[test]
 fn every_damage_to_what_a_verifier_reads_is_refused() {
-    let dir = copies("verifier");
-    let files = Files {
-        settings: dir.path(session::SETTINGS_JSON),
-        circuit: dir.path(session::CIRCUIT_BIN),
-        vk: dir.path(session::VK_BIN),
-        proof: dir.path(session::PROOF_JSON),
-        srs: None,
-    };
-    for path in [&files.proof, &files.settings, &files.circuit, &files.vk] {
-        damage(path, || session::verify(&files, false).map(|_| ()).map_err(|e| e.to_string()));
+    for (name, artefacts) in [("verifier", artefacts()), ("verifier-disclosing", disclosing())] {
+        let dir = copies(name, artefacts);
+        let files = Files {
+            settings: dir.path(session::SETTINGS_JSON),
+            circuit: dir.path(session::CIRCUIT_BIN),
+            vk: dir.path(session::VK_BIN),
+            proof: dir.path(session::PROOF_JSON),
+            srs: None,
+        };
+        for path in [&files.proof, &files.settings, &files.circuit, &files.vk] {
+            damage(path, || session::verify(&files, false).map(|_| ()).map_err(|e| e.to_string()));
+        }
     }
 }
 
 #[test]
 fn every_damage_to_what_a_prover_resumes_from_is_refused() {
-    let dir = copies("prover");
+    let dir = copies("prover", artefacts());
     let model_path = dir.path("model.onnx");
     std::fs::copy(model(), &model_path).unwrap();
     let engine = parhelion_backends::default_engine().unwrap();
@@ -170,7 +183,7 @@ fn a_damaged_input_is_refused_or_is_another_input() {
 
 #[test]
 fn the_command_names_the_damaged_file() {
-    let dir = copies("command");
+    let dir = copies("command", artefacts());
     for name in [session::PROOF_JSON, session::SETTINGS_JSON, session::CIRCUIT_BIN, session::VK_BIN] {
         let path = dir.path(name);
         let good = std::fs::read(&path).unwrap();
@@ -193,7 +206,7 @@ fn a_development_reference_string_is_refused_where_a_secure_one_is_required() {
 
 #[test]
 fn a_proof_of_one_setup_is_no_proof_of_another() {
-    let dir = copies("swap");
+    let dir = copies("swap", artefacts());
     let other = Scratch::new("other");
     let (model, input) = (model(), input());
     let args = ["prove".as_ref(), model.as_os_str(), "--input".as_ref(), input.as_os_str()];
@@ -280,7 +293,7 @@ fn options() {
     prove_fails("o1", &model, &input, &["--max-k", "4"], &["2^4 rows"]);
     prove_fails("o2", &model, &input, &["--backend", "abacus"], &["abacus"]);
     prove_fails("o3", &model, &input, &["--visibility", "input=secret"], &["input=secret"]);
-    prove_fails("o4", &model, &input, &["--visibility", "input=fixed"], &["input", "Fixed"]);
+    prove_fails("o4", &model, &input, &["--visibility", "input=fixed"], &["input", "fixed"]);
     prove_fails("o5", &model, &input, &["--srs", "absent.srs"], &["absent.srs"]);
     prove_fails("o6", &model, &input, &["--setup", "absent"], &["absent"]);
     prove_fails("o7", &model, &input, &["--weight-bits", "99"], &["weight_bits"]);

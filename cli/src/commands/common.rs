@@ -58,9 +58,12 @@ pub(super) fn options(args: &ModelOptions) -> Result<Options> {
     if let Some(headroom) = args.headroom {
         quant.headroom = headroom;
     }
-    ensure!(args.min_k <= args.max_k, "--min-k {} is above --max-k {}", args.min_k, args.max_k);
+    let min_k = args.min_k.unwrap_or(Options::default().min_k);
+    if let Some(min_k) = args.min_k {
+        ensure!(min_k <= args.max_k, "--min-k {min_k} is above --max-k {}", args.max_k);
+    }
     let visibility = visibility(&args.visibility)?;
-    Ok(Options { import, quant, visibility, min_k: args.min_k, max_k: args.max_k })
+    Ok(Options { import, quant, visibility, min_k, max_k: args.max_k })
 }
 
 /// `input=private,output=public,params=fixed,params.NAME=hashed`; what is left out keeps its default.

@@ -10,7 +10,9 @@ use crate::ui;
 pub(super) fn run(args: &Tune, engine: &Engine<G1Affine>) -> Result<()> {
     let defaults = TunePlan::default();
     let plan = TunePlan { log_n: *defaults.log_n.start()..=args.max_log_n, ..defaults };
-    if let Some(bound) = args.check {
+    if args.check {
+        let bound = args.max_regret;
+        ensure!(bound >= 1.0, "--max-regret {bound}: the best backend's own regret is 1");
         let regret = tune_check(engine, &plan, args.samples, 1, |sample| {
             ui::phase(format!("measuring {}", sample.shape));
         })?;
