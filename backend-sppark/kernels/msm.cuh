@@ -95,7 +95,8 @@ PH_KERNEL widths_kernel(const piece* pieces, uint64_t count, uint64_t longest, u
         uint32_t limbs[8];
         magnitude(s, limbs);
         const uint32_t bits = bit_length(limbs);
-        if (bits > widths[column]) atomic_max(&widths[column], bits);
+        // Read past the caches, or every thread would believe that it is the first with something to say.
+        if (bits > *(const volatile uint32_t*)&widths[column]) atomic_max(&widths[column], bits);
     }
 }
 

@@ -38,7 +38,7 @@ struct evaluation {
 
 struct own_registers {
     static constexpr uint32_t SOME = 24;
-    static constexpr uint32_t MANY = 96;
+    static constexpr uint32_t MANY = 64;
 };
 
 // Registers in the workspace: number `count` for each of `stride` threads.

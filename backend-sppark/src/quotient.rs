@@ -21,7 +21,7 @@ use crate::session::{SCALAR, limbs};
 
 const MAX_LOG_N: u32 = 28;
 /// Registers beyond this are in a workspace.
-const OWN_REGISTERS: u64 = 96;
+const OWN_REGISTERS: u64 = 64;
 /// Rows whose registers are in the workspace at a time, per multiprocessor.
 const ROWS: u64 = 1024;
 /// An operand is a kind in two bits and an index in the others.
