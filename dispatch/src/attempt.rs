@@ -235,7 +235,7 @@ impl<C: Curve> Engine<C> {
         };
         for (out, staged) in outs.iter_mut().zip(&staged) {
             if let Some(staged) = staged {
-                self.upload(staged, out, extra).map_err(Fault::Moving)?;
+                self.hand_back(staged, out, extra).map_err(Fault::Moving)?;
             }
         }
         Ok(value)
@@ -351,7 +351,12 @@ impl<C: Curve> Engine<C> {
         Ok(copy)
     }
 
-    fn upload(&self, from: &[C::ScalarExt], to: &mut RefMut<'_, C::ScalarExt>, extra: &Extra) -> Result<()> {
+    fn hand_back(
+        &self,
+        from: &[C::ScalarExt],
+        to: &mut RefMut<'_, C::ScalarExt>,
+        extra: &Extra,
+    ) -> Result<()> {
         match to.device() {
             Some((raw, start, _)) => {
                 let owner = self.owner(raw.space(), raw.name())?;

@@ -87,6 +87,13 @@ impl fmt::Display for DeviceStatus {
     }
 }
 
+impl<C: Curve> Shared<C> {
+    /// The same devices with other settings.
+    pub(crate) fn with_settings(&self, settings: Settings) -> Self {
+        Shared { slots: self.slots.clone(), settings, epoch: self.epoch, warned: Mutex::default() }
+    }
+}
+
 /// The only thing that a prover sees. Cheap to clone; usable from any thread.
 ///
 /// Clones and engines derived by [`Engine::with_ledger`] and [`Engine::configure`] share the open devices, their prepared
@@ -133,15 +140,7 @@ impl<C: Curve> Engine<C> {
                 return Err(Error::Invalid { what: "backend", why });
             }
         }
-        Ok(Engine {
-            shared: Arc::new(Shared {
-                slots: slots.clone(),
-                settings,
-                epoch: self.shared.epoch,
-                warned: Mutex::default(),
-            }),
-            ledger: Arc::default(),
-        })
+        Ok(Engine { shared: Arc::new(self.shared.with_settings(settings)), ledger: Arc::default() })
     }
 
     /// An engine over the same devices with another policy and a ledger of its own.

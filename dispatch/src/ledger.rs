@@ -54,11 +54,25 @@ pub struct Total {
     pub reasons: BTreeMap<String, u64>,
 }
 
+/// Copies between the host and one space that the caller asked for, to keep columns there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transfers {
+    /// Number of copies.
+    pub count: u64,
+    /// Bytes to the space.
+    pub uploaded: u64,
+    /// Bytes from the space.
+    pub downloaded: u64,
+    /// Time in them.
+    pub time: Duration,
+}
+
 /// What ran, in the order in which it finished.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
     records: Vec<Record>,
     totals: BTreeMap<(Op, &'static str), Total>,
+    transfers: BTreeMap<SpaceId, Transfers>,
 }
 
 impl Ledger {
@@ -74,6 +88,19 @@ impl Ledger {
         if self.records.len() < KEPT {
             self.records.push(record);
         }
+    }
+
+    pub(crate) fn add_transfer(&mut self, space: SpaceId, up: u64, down: u64, time: Duration) {
+        let total = self.transfers.entry(space).or_default();
+        total.count += 1;
+        total.uploaded += up;
+        total.downloaded += down;
+        total.time += time;
+    }
+
+    /// Copies that kept columns in a space, outside of operations.
+    pub fn transfers(&self) -> impl Iterator<Item = (SpaceId, &Transfers)> {
+        self.transfers.iter().map(|(space, transfers)| (*space, transfers))
     }
 
     /// The calls, one by one; the first 65,536 of them.
@@ -103,9 +130,10 @@ impl Ledger {
         self.totals().filter(|(o, ..)| *o == op).map(|(.., total)| total.time).sum()
     }
 
-    /// Bytes moved between spaces.
+    /// Bytes moved between spaces, for operations and to keep columns in a space.
     pub fn moved(&self) -> u64 {
-        self.totals.values().map(|total| total.moved).sum()
+        let operations: u64 = self.totals.values().map(|total| total.moved).sum();
+        operations + self.transfers.values().map(|t| t.uploaded + t.downloaded).sum::<u64>()
     }
 }
 
@@ -126,6 +154,18 @@ impl fmt::Display for Ledger {
                 total.time.as_secs_f64() * 1e3,
                 total.moved,
                 why.join("; ")
+            )?;
+        }
+        for (space, transfers) in self.transfers() {
+            writeln!(
+                f,
+                "{:<9} {:<12} {:>7} {:>9} {:>12.3} {:>14}  columns kept there",
+                "copies",
+                space.to_string(),
+                transfers.count,
+                "",
+                transfers.time.as_secs_f64() * 1e3,
+                transfers.uploaded + transfers.downloaded
             )?;
         }
         Ok(())

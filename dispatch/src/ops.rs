@@ -63,7 +63,28 @@ impl<C: Curve> Engine<C> {
         kind: ScalarKind,
         out: &mut [C::CurveExt],
     ) -> Result<()> {
+        self.msm_mirrored(bases, scalars, None, kind, out)
+    }
+
+    /// [`Engine::msm_batch`] where the caller also has the scalars on the host, so that results over columns that stay on a device can
+    /// be verified.
+    ///
+    /// # Errors
+    /// As there; [`Error::Length`] for a mirror of another shape.
+    pub fn msm_mirrored(
+        &self,
+        bases: &EngineBases<C>,
+        scalars: &[Ref<'_, C::ScalarExt>],
+        mirror: Option<&[&[C::ScalarExt]]>,
+        kind: ScalarKind,
+        out: &mut [C::CurveExt],
+    ) -> Result<()> {
         msm::check_batch(bases.host.len(), scalars, out.len())?;
+        if let Some(mirror) = mirror {
+            Error::check_len("mirrored columns", scalars.len(), mirror.len())?;
+            let mut pairs = scalars.iter().zip(mirror);
+            pairs.try_for_each(|(s, m)| Error::check_len("mirrored scalars", s.len(), m.len()))?;
+        }
         if scalars.is_empty() {
             return Ok(());
         }
@@ -77,14 +98,19 @@ impl<C: Curve> Engine<C> {
         let checks = self.settings().policy.checks;
         let check = |_: &[Vec<C::ScalarExt>], _: &[Cow<'_, [C::ScalarExt]>], out: &Vec<C::CurveExt>| {
             let extra = Extra::default();
-            let scalars = scalars.iter().map(|s| self.view(s, &extra)).collect::<Result<Vec<_>>>()?;
+            let scalars = match mirror {
+                Some(mirror) => mirror.iter().map(|m| Cow::Borrowed(*m)).collect(),
+                None => scalars.iter().map(|s| self.view(s, &extra)).collect::<Result<Vec<_>>>()?,
+            };
             check::msm_holds::<C>(&scalars, out, |combined| self.trusted_msm(bases, combined))
         };
         let call = Call {
             query,
             outs: Outs::Fresh,
             checked: checks.msm_from_batch.is_some_and(|least| scalars.len() >= least)
-                && (checks.recompute || scalars.iter().all(|s| s.space() == SpaceId::HOST)),
+                && (checks.recompute
+                    || mirror.is_some()
+                    || scalars.iter().all(|s| s.space() == SpaceId::HOST)),
             check: Some(&check),
         };
         let handle = |slot: &Slot<C>| {
@@ -94,7 +120,11 @@ impl<C: Curve> Engine<C> {
         let result = self.run(&call, handle, &mut [], |slot, queue, _, extra| {
             let msm = slot.msm()?;
             let prepared = self.prepared(slot, queue, msm.as_ref(), bases, extra)?;
-            let brought = self.bring(slot, scalars, extra)?;
+            // What the host has is not fetched from a device, which may be lost.
+            let elsewhere = scalars.iter().any(|s| s.space() != slot.space());
+            let mirrored: Option<Vec<Ref<'_, C::ScalarExt>>> =
+                mirror.filter(|_| elsewhere).map(|columns| columns.iter().map(|c| Ref::host(c)).collect());
+            let brought = self.bring(slot, mirrored.as_deref().unwrap_or(scalars), extra)?;
             let mut result = vec![C::CurveExt::identity(); scalars.len()];
             msm.msm_batch(queue, &prepared, &refs(&brought), kind, &mut result)?;
             Ok(result)

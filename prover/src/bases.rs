@@ -30,37 +30,47 @@ impl SrsBases {
         self.k
     }
 
-    /// Commitments to columns given by their values on the domain, `per_call` at a time.
+    /// Commitments to columns given by their values on the domain, `per_call` at a time. `mirror` has the columns on the host where
+    /// they are on a device.
     pub(crate) fn commit_lagrange(
         &self,
         engine: &Engine,
-        columns: &[&[Fr]],
+        columns: &[Ref<'_, Fr>],
+        mirror: Option<&[&[Fr]]>,
         per_call: usize,
     ) -> Result<Vec<G1Affine>> {
-        commit(engine, &self.lagrange, columns, per_call)
+        commit(engine, &self.lagrange, columns, mirror, per_call)
     }
 
     /// Commitments to polynomials given by their coefficients, `per_call` at a time.
-    pub(crate) fn commit(&self, engine: &Engine, polys: &[&[Fr]], per_call: usize) -> Result<Vec<G1Affine>> {
-        commit(engine, &self.monomial, polys, per_call)
+    pub(crate) fn commit(
+        &self,
+        engine: &Engine,
+        polys: &[Ref<'_, Fr>],
+        per_call: usize,
+    ) -> Result<Vec<G1Affine>> {
+        commit(engine, &self.monomial, polys, None, per_call)
     }
 }
 
 fn commit(
     engine: &Engine,
     bases: &EngineBases<G1Affine>,
-    columns: &[&[Fr]],
+    columns: &[Ref<'_, Fr>],
+    mirror: Option<&[&[Fr]]>,
     per_call: usize,
 ) -> Result<Vec<G1Affine>> {
     let mut affine = vec![G1Affine::default(); columns.len()];
     if columns.is_empty() {
         return Ok(affine);
     }
-    let scalars: Vec<_> = columns.iter().map(|c| Ref::host(c)).collect();
     let mut points = vec![G1::default(); columns.len()];
-    for (scalars, points) in scalars.chunks(per_call.max(1)).zip(points.chunks_mut(per_call.max(1))) {
+    let per_call = per_call.max(1);
+    for (call, points) in points.chunks_mut(per_call).enumerate() {
+        let range = call * per_call..call * per_call + points.len();
         // The backend sees each scalar anyway, so it finds the small ones itself: nothing is promised about blinded columns.
-        engine.msm_batch(bases, scalars, ScalarKind::Full, points)?;
+        let mirror = mirror.map(|mirror| &mirror[range.clone()]);
+        engine.msm_mirrored(bases, &columns[range], mirror, ScalarKind::Full, points)?;
     }
     G1::batch_normalize(&points, &mut affine);
     Ok(affine)

@@ -49,6 +49,7 @@ mod program;
 mod prove;
 mod quotient;
 mod report;
+mod resident;
 mod session;
 pub mod srs;
 mod verify;

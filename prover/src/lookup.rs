@@ -6,25 +6,27 @@
 
 use halo2curves::bn256::Fr;
 use halo2curves::ff::PrimeField;
+use parhelion_backend_api::hal::Ref;
 use rayon::prelude::*;
 
 use crate::products::pair;
 use crate::program::{Key, Programs};
+use crate::resident::Values;
 use crate::session::Session;
 use crate::{Error, Result};
 
 /// One lookup of one circuit, by value on the domain.
 #[derive(Debug, Default)]
 pub(crate) struct Permuted {
-    pub(crate) input: Vec<Fr>,
-    pub(crate) table: Vec<Fr>,
+    pub(crate) input: Values,
+    pub(crate) table: Values,
 }
 
 /// Compresses, permutes and blinds every lookup of a circuit. `first` is the number of lookups before it in the proof.
 pub(crate) fn permute_all<'c>(
     session: &mut Session<'_>,
     programs: &Programs,
-    column: impl Fn(Key) -> &'c [Fr],
+    column: impl Fn(&Session<'_>, Key) -> Ref<'c, Fr>,
     challenges: &[Fr],
     circuit: usize,
 ) -> Result<Vec<Permuted>> {
@@ -32,7 +34,10 @@ pub(crate) fn permute_all<'c>(
     let count = session.cs().lookups().len();
     let mut all = Vec::with_capacity(count);
     for (lookup, compress) in programs.compress.iter().enumerate() {
-        let [input, table] = pair(session.evaluate(compress, &column, challenges)?)?;
+        let [input, table] = session.attempt(&mut (), |session, ()| {
+            let [input, table] = pair(session.evaluate(compress, |key| column(session, key), challenges)?)?;
+            Ok([session.to_host(input)?, session.to_host(table)?])
+        })?;
         let runs = Runs::new(&input[..usable], &table[..usable]).map_err(|missing| {
             let name = session.cs().lookups().get(lookup).map_or("", |l| l.name()).to_owned();
             Error::NotInTable { name, circuit, lookup, missing }
@@ -50,7 +55,7 @@ pub(crate) fn permute_all<'c>(
         // One blinding factor per column, as the protocol draws them; KZG commitments have no use for it.
         session.draw();
         session.draw();
-        all.push(Permuted { input, table });
+        all.push(Permuted { input: session.settle(input)?, table: session.settle(table)? });
     }
     Ok(all)
 }

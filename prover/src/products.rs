@@ -5,10 +5,11 @@
 //! usable row. The rows after that are blinding.
 
 use halo2curves::bn256::Fr;
-use parhelion_backend_api::hal::{Ref, RefMut};
+use parhelion_backend_api::hal::Ref;
 
 use crate::lookup::Permuted;
 use crate::program::{Key, Programs};
+use crate::resident::{Column, Values};
 use crate::session::Session;
 use crate::{Error, Result};
 
@@ -16,15 +17,16 @@ use crate::{Error, Result};
 pub(crate) fn permutation<'c>(
     session: &mut Session<'_>,
     programs: &Programs,
-    column: impl Fn(Key) -> &'c [Fr],
+    column: impl Fn(&Session<'_>, Key) -> Ref<'c, Fr>,
     challenges: [Fr; 2],
-) -> Result<Vec<Vec<Fr>>> {
+) -> Result<Vec<Values>> {
     let mut products = Vec::with_capacity(programs.permutation.len());
     let mut first = Fr::one();
     for program in &programs.permutation {
-        let factors = session.evaluate(program, &column, &challenges)?;
+        let factors =
+            |session: &Session<'_>| session.evaluate(program, |key| column(session, key), &challenges);
         let z = running_product(session, factors, first)?;
-        first = z[session.usable_rows()];
+        first = z.host[session.usable_rows()];
         products.push(z);
     }
     Ok(products)
@@ -34,46 +36,60 @@ pub(crate) fn permutation<'c>(
 pub(crate) fn lookup<'c>(
     session: &mut Session<'_>,
     programs: &Programs,
-    column: impl Fn(Key) -> &'c [Fr],
+    column: impl Fn(&Session<'_>, Key) -> Ref<'c, Fr>,
     (index, lookup): (usize, &Permuted),
     compress: &[Fr],
     challenges: [Fr; 2],
-) -> Result<Vec<Fr>> {
+) -> Result<Values> {
     let unknown = || Error::Unsupported("a lookup that its key does not have".into());
     let program = programs.lookup.as_ref().ok_or_else(unknown)?;
     // Evaluated a second time: that is cheaper than to keep two columns per lookup since they were permuted.
     let compression = programs.compress.get(index).ok_or_else(unknown)?;
-    let [input, table] = pair(session.evaluate(compression, column, compress)?)?;
-    let column = |key: Key| match key {
-        Key::CompressedInput(_) => input.as_slice(),
-        Key::CompressedTable(_) => &table,
-        Key::PermutedInput(_) => &lookup.input,
-        _ => &lookup.table,
+    let factors = |session: &Session<'_>| {
+        let [input, table] = pair(session.evaluate(compression, |key| column(session, key), compress)?)?;
+        let column = |key: Key| match key {
+            Key::CompressedInput(_) => input.as_ref(),
+            Key::CompressedTable(_) => table.as_ref(),
+            Key::PermutedInput(_) => lookup.input.at(session),
+            _ => lookup.table.at(session),
+        };
+        session.evaluate(program, column, &challenges)
     };
-    let factors = session.evaluate(program, column, &challenges)?;
-    drop((input, table));
     running_product(session, factors, Fr::one())
 }
 
 /// The two results of a program.
-pub(crate) fn pair(results: Vec<Vec<Fr>>) -> Result<[Vec<Fr>; 2]> {
+pub(crate) fn pair(results: Vec<Column>) -> Result<[Column; 2]> {
     results.try_into().map_err(|_| Error::Unsupported("a program without two results".into()))
 }
 
 /// `factors`: numerator and denominator.
-fn running_product(session: &mut Session<'_>, factors: Vec<Vec<Fr>>, first: Fr) -> Result<Vec<Fr>> {
-    let [numerator, mut denominator] = pair(factors)?;
-    let engine = session.engine;
-    engine.batch_invert(RefMut::host(&mut denominator))?;
-    engine.multiply(RefMut::host(&mut denominator), Ref::host(&numerator))?;
-    drop(numerator);
-    let mut z = denominator;
-    engine.running_product(RefMut::host(&mut z), first)?;
-    let usable = session.usable_rows();
-    for cell in &mut z[usable + 1..] {
+fn running_product(
+    session: &mut Session<'_>,
+    factors: impl Fn(&Session<'_>) -> Result<Vec<Column>>,
+    first: Fr,
+) -> Result<Values> {
+    let (mut z, made) = session.attempt(&mut (), |session, ()| {
+        let [numerator, mut z] = pair(factors(session)?)?;
+        let engine = session.engine();
+        engine.batch_invert(z.as_mut())?;
+        engine.multiply(z.as_mut(), numerator.as_ref())?;
+        drop(numerator);
+        engine.running_product(z.as_mut(), first)?;
+        Ok(match z {
+            Column::Host(z) => (z, None),
+            Column::Device(buffer) => {
+                let mut z = vec![Fr::zero(); buffer.len()];
+                engine.read(&buffer.as_ref(), &mut z)?;
+                (z, Some(buffer))
+            }
+        })
+    })?;
+    let blinding = session.usable_rows() + 1;
+    for cell in &mut z[blinding..] {
         *cell = session.draw();
     }
     // The blinding factor of the commitment, which KZG has no use for.
     session.draw();
-    Ok(z)
+    session.settle_made(made, z, blinding)
 }

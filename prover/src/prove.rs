@@ -1,5 +1,7 @@
 //! One proof, stage by stage, in halo2's order of messages and of randomness.
 
+use std::ops::Range;
+
 use ff::Field;
 use halo2_axiom::plonk::Circuit;
 use halo2_axiom::poly::Rotation;
@@ -12,11 +14,12 @@ use crate::bases::SrsBases;
 use crate::channel::{self, Channel, Message, Recorder};
 use crate::lookup::{self, Permuted};
 use crate::memory::Plan;
-use crate::multiopen::{self, Opened, Query};
+use crate::multiopen::{self, Opened, Polys, Query};
 use crate::options::{Entropy, ProveOptions};
 use crate::prepared::PreparedKey;
 use crate::program::{Key, Programs, last_rotation};
 use crate::report::{Clock, ProofReport, Stage};
+use crate::resident::{KeyColumns, Poly, Resident, Retreat, Values, retreat_polys};
 use crate::session::Session;
 use crate::witness::{self, Witness};
 use crate::{Engine, Error, Multiopen, ProvingKey, Result, products, quotient};
@@ -87,6 +90,7 @@ impl Job<'_> {
         let plan = Plan::new(self.engine, self.programs, circuits.len())?;
         let mut session = Session {
             engine: self.engine,
+            resident: Resident::plan(self.engine, self.programs, circuits.len()),
             bases: self.bases,
             pk: self.pk,
             channel,
@@ -100,97 +104,111 @@ impl Job<'_> {
         }
         check_instances(&session, circuits.len(), instances)?;
         session.channel.common_scalar(vk.transcript_repr())?;
+        let key = KeyColumns::new(&session, self.pk, &self.programs.mirror);
         let witness = witness::collect(&mut session, circuits, instances)?;
-        self.after_witness(&mut session, witness, instances)?;
+        self.after_witness(&mut session, &key, witness, instances)?;
         Ok((session.clock, plan))
     }
 
     fn after_witness(
         &self,
         session: &mut Session<'_>,
+        key: &KeyColumns<'_>,
         witness: Witness,
         instances: &[&[&[Fr]]],
     ) -> Result<()> {
-        let (n, pk, programs) = (session.n(), self.pk, self.programs);
+        let (n, programs) = (session.n(), self.programs);
         let Witness { advice, challenges } = witness;
-        let mut circuits: Vec<CircuitColumns> = advice
-            .into_iter()
-            .zip(instances)
-            .map(|(advice, instances)| CircuitColumns {
-                advice,
-                instance: instances.iter().map(|values| padded(values, n)).collect(),
-                ..CircuitColumns::default()
-            })
-            .collect();
+        let mut circuits = Vec::with_capacity(advice.len());
+        for (advice, instances) in advice.into_iter().zip(instances) {
+            let settled = instances.iter().map(|values| session.settle(padded(values, n)));
+            let instance = settled.collect::<Result<_>>()?;
+            circuits.push(CircuitColumns { advice, instance, ..CircuitColumns::default() });
+        }
 
         session.clock.enter(Stage::Lookups);
         let theta = session.channel.squeeze();
         let with = |more: &[Fr]| [challenges.as_slice(), more].concat();
         for (index, circuit) in circuits.iter_mut().enumerate() {
-            let column = |key| value_of(pk, &circuit.advice, &circuit.instance, key);
-            circuit.lookups = lookup::permute_all(session, programs, column, &with(&[theta]), index)?;
+            let lookups =
+                lookup::permute_all(session, programs, circuit.columns(key), &with(&[theta]), index)?;
+            circuit.lookups = lookups;
         }
-        let permuted: Vec<&[Fr]> = circuits
+        let permuted: Vec<&Values> = circuits
             .iter()
             .flat_map(|c| &c.lookups)
-            .flat_map(|lookup| [lookup.input.as_slice(), &lookup.table])
+            .flat_map(|lookup| [&lookup.input, &lookup.table])
             .collect();
         session.commit_columns(&permuted)?;
 
         session.clock.enter(Stage::Products);
         let (beta, gamma) = (session.channel.squeeze(), session.channel.squeeze());
         for circuit in &mut circuits {
-            let column = |key| value_of(pk, &circuit.advice, &circuit.instance, key);
-            circuit.permutation = products::permutation(session, programs, column, [beta, gamma])?;
+            circuit.permutation =
+                products::permutation(session, programs, circuit.columns(key), [beta, gamma])?;
         }
         for circuit in &mut circuits {
-            let column = |key| value_of(pk, &circuit.advice, &circuit.instance, key);
             for lookup in circuit.lookups.iter().enumerate() {
+                let column = circuit.columns(key);
                 let product =
                     products::lookup(session, programs, column, lookup, &with(&[theta]), [beta, gamma])?;
                 circuit.lookup_products.push(product);
             }
         }
         let all = circuits.iter().flat_map(|c| &c.permutation);
-        let all: Vec<&[Fr]> =
-            all.chain(circuits.iter().flat_map(|c| &c.lookup_products)).map(Vec::as_slice).collect();
+        let all: Vec<&Values> = all.chain(circuits.iter().flat_map(|c| &c.lookup_products)).collect();
         session.commit_columns(&all)?;
         let mask = session.choices.mask(n);
         parhelion_backend_api::Error::check_len("mask", n, mask.len())?;
         // The blinding factor of the mask's commitment, which KZG has no use for.
         session.draw();
-        session.commit_polys(&[&mask])?;
+        let mut mask = Polynomials { mask: session.settle_poly(mask)?, ..Polynomials::new(self.pk, key) };
+        let commitment =
+            session.attempt(&mut mask, |session, state| session.commitments(&[state.mask.as_ref()]))?;
+        session.write_points(&commitment)?;
 
         session.clock.enter(Stage::Interpolate);
         let y = session.channel.squeeze();
-        session.interpolate(circuits.iter_mut().flat_map(CircuitColumns::all_mut))?;
+        let mut state = mask;
+        for circuit in circuits {
+            let circuit = circuit.interpolate(session)?;
+            state.circuits.push(circuit);
+        }
 
         session.clock.enter(Stage::Quotient);
-        let pieces = quotient::quotient(
-            session,
-            programs,
-            circuits.len(),
-            |circuit, key| circuits[circuit].poly(pk, key),
-            &with(&[y, beta, gamma, theta]),
-        )?;
+        let challenges = with(&[y, beta, gamma, theta]);
+        let count = state.circuits.len();
+        state.pieces = session.attempt(&mut state, |session, state| {
+            let poly = |circuit: usize, key: Key| state.poly(session, circuit, key);
+            let pieces = quotient::quotient(session, programs, count, poly, &challenges)?;
+            session.keep_polys(pieces)
+        })?;
 
         session.clock.enter(Stage::CommitQuotient);
-        for _ in &pieces {
+        for _ in &state.pieces {
             session.draw();
         }
-        session.commit_polys(&pieces.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+        let commitments = session.attempt(&mut state, |session, state| {
+            session.commitments(&state.pieces.iter().map(Poly::as_ref).collect::<Vec<_>>())
+        })?;
+        session.write_points(&commitments)?;
 
         session.clock.enter(Stage::Evaluate);
-        let x = session.channel.squeeze();
-        let openings = Openings::new(pk, &circuits, &mask, &pieces, x);
-        openings.write_evaluations(session)?;
+        state.x = session.channel.squeeze();
+        let Queries { evaluated, opened } = Queries::new(&state);
+        let values = session.attempt(&mut state, |session, state| {
+            // Every polynomial but h, which is not evaluated, is one vector.
+            let polys = state.opened(session);
+            let polys: Vec<_> = polys.iter().filter_map(|p| p.first()).map(|(_, p)| *p).collect();
+            let queries: Vec<_> = evaluated.iter().map(|q| (q.poly, q.point)).collect();
+            let mut values = vec![Fr::ZERO; queries.len()];
+            session.engine().evaluate_batch(&polys, &queries, &mut values)?;
+            Ok(values)
+        })?;
+        values.into_iter().try_for_each(|value| session.channel.write_scalar(value))?;
 
         session.clock.enter(Stage::Open);
-        let opening = multiopen::combine(session, self.multiopen, &openings.polys, &openings.opened)?;
-        // From here on only the combinations are needed.
-        drop(openings);
-        drop((circuits, mask, pieces));
-        opening.prove(session)
+        multiopen::open(session, self.multiopen, state, &opened)
     }
 }
 
@@ -219,158 +237,208 @@ fn padded(values: &[Fr], n: usize) -> Vec<Fr> {
     column
 }
 
-/// The columns of one circuit: by value at first, coefficients once they are interpolated.
+/// The columns of one circuit, by value.
 #[derive(Default)]
 struct CircuitColumns {
-    advice: Vec<Vec<Fr>>,
-    instance: Vec<Vec<Fr>>,
+    advice: Vec<Values>,
+    instance: Vec<Values>,
     lookups: Vec<Permuted>,
-    permutation: Vec<Vec<Fr>>,
-    lookup_products: Vec<Vec<Fr>>,
+    permutation: Vec<Values>,
+    lookup_products: Vec<Values>,
 }
 
 impl CircuitColumns {
-    fn all_mut(&mut self) -> impl Iterator<Item = &mut Vec<Fr>> {
-        self.advice
-            .iter_mut()
-            .chain(&mut self.instance)
-            .chain(&mut self.permutation)
-            .chain(&mut self.lookup_products)
-            .chain(self.lookups.iter_mut().flat_map(|l| [&mut l.input, &mut l.table]))
-    }
-
-    fn poly<'c>(&'c self, pk: &'c ProvingKey, key: Key) -> &'c [Fr] {
-        match key {
-            Key::Fixed(i) => pk.fixed_polys()[i].values(),
-            Key::Sigma(i) => pk.permutation().polys()[i].values(),
-            Key::First => pk.l0().values(),
-            Key::Last => pk.l_last().values(),
-            Key::Active => pk.l_active_row().values(),
-            Key::Advice(i) => &self.advice[i],
-            Key::Instance(i) => &self.instance[i],
-            Key::PermutationProduct(i) => &self.permutation[i],
-            Key::LookupProduct(i) => &self.lookup_products[i],
-            Key::PermutedInput(i) => &self.lookups[i].input,
-            Key::PermutedTable(i) => &self.lookups[i].table,
-            // The programs of the numerator are given the sum by the caller, and read no compressed column.
-            Key::Sum | Key::CompressedInput(_) | Key::CompressedTable(_) => &[],
+    /// For the programs that run before anything is interpolated.
+    fn columns<'c>(&'c self, own: &'c KeyColumns<'_>) -> impl Fn(&Session<'_>, Key) -> Ref<'c, Fr> {
+        move |session, key| match key {
+            Key::Advice(i) => self.advice[i].at(session),
+            Key::Instance(i) => self.instance[i].at(session),
+            // No program over the original domain reads another column.
+            key => own.values(session, key),
         }
     }
-}
 
-/// Values on the domain, for the programs that run before anything is interpolated.
-fn value_of<'c>(pk: &'c ProvingKey, advice: &'c [Vec<Fr>], instance: &'c [Vec<Fr>], key: Key) -> &'c [Fr] {
-    match key {
-        Key::Fixed(i) => pk.fixed_values()[i].values(),
-        Key::Sigma(i) => pk.permutation().permutations()[i].values(),
-        Key::Advice(i) => &advice[i],
-        Key::Instance(i) => &instance[i],
-        // No program over the original domain reads another column.
-        _ => &[],
+    fn interpolate(self, session: &mut Session<'_>) -> Result<CircuitPolys> {
+        let CircuitColumns { advice, instance, lookups, permutation, lookup_products } = self;
+        let [advice_at, instance_at] = [0, advice.len()];
+        let permutation_at = instance_at + instance.len();
+        let products_at = permutation_at + permutation.len();
+        let lookups_at = products_at + lookup_products.len();
+        let lookups = lookups.into_iter().flat_map(|l| [l.input, l.table]);
+        let all = advice.into_iter().chain(instance).chain(permutation).chain(lookup_products);
+        let polys = session.interpolate(all.chain(lookups).collect())?;
+        Ok(CircuitPolys { polys, advice_at, instance_at, permutation_at, products_at, lookups_at })
     }
 }
 
-/// All polynomials, what is evaluated in the order in which it is written, and what is opened in the order of the queries.
-struct Openings<'c> {
-    polys: Vec<Opened<'c>>,
+/// The columns of one circuit, by coefficients: advice, instance, permutation products, lookup products, and pairs of permuted
+/// inputs and tables.
+struct CircuitPolys {
+    polys: Vec<Poly>,
+    advice_at: usize,
+    instance_at: usize,
+    permutation_at: usize,
+    products_at: usize,
+    lookups_at: usize,
+}
+
+impl CircuitPolys {
+    fn get(&self, key: Key) -> Option<Ref<'_, Fr>> {
+        let at = match key {
+            Key::Advice(i) => self.advice_at + i,
+            Key::Instance(i) => self.instance_at + i,
+            Key::PermutationProduct(i) => self.permutation_at + i,
+            Key::LookupProduct(i) => self.products_at + i,
+            Key::PermutedInput(i) => self.lookups_at + 2 * i,
+            Key::PermutedTable(i) => self.lookups_at + 2 * i + 1,
+            _ => return None,
+        };
+        self.polys.get(at).map(Poly::as_ref)
+    }
+}
+
+/// Every polynomial of a proof.
+struct Polynomials<'k> {
+    pk: &'k ProvingKey,
+    key: &'k KeyColumns<'k>,
+    circuits: Vec<CircuitPolys>,
+    mask: Poly,
+    pieces: Vec<Poly>,
+    /// Where they are evaluated, once that is known.
+    x: Fr,
+}
+
+impl<'k> Polynomials<'k> {
+    fn new(pk: &'k ProvingKey, key: &'k KeyColumns<'k>) -> Self {
+        Polynomials {
+            pk,
+            key,
+            circuits: Vec::new(),
+            mask: Vec::new().into(),
+            pieces: Vec::new(),
+            x: Fr::ZERO,
+        }
+    }
+
+    fn poly(&self, session: &Session<'_>, circuit: usize, key: Key) -> Ref<'_, Fr> {
+        // The programs of the numerator are given the sum by the caller, and read no compressed column.
+        self.circuits[circuit].get(key).unwrap_or_else(|| self.key.poly(session, key))
+    }
+}
+
+impl Retreat for Polynomials<'_> {
+    fn retreat(&mut self, session: &Session<'_>) -> Result<()> {
+        let circuits = self.circuits.iter_mut().flat_map(|c| &mut c.polys);
+        retreat_polys(session, circuits.chain([&mut self.mask]).chain(&mut self.pieces))
+    }
+}
+
+impl multiopen::Polys for Polynomials<'_> {
+    /// Fixed, σ, the mask, then for each circuit advice, permutation products, and z, a', s' of each lookup; h.
+    fn opened(&self, session: &Session<'_>) -> Vec<Opened<'_>> {
+        let (cs, domain) = (self.pk.get_vk().cs(), self.pk.get_vk().get_domain());
+        let fixed = (0..self.pk.fixed_polys().len()).map(|i| self.key.poly(session, Key::Fixed(i)));
+        let sigma = (0..self.pk.permutation().polys().len()).map(|i| self.key.poly(session, Key::Sigma(i)));
+        let circuits = self.circuits.iter().flat_map(|c| {
+            let advice = (0..cs.num_advice_columns()).map(Key::Advice);
+            let products = (0..c.products_at - c.permutation_at).map(Key::PermutationProduct);
+            let lookups = (0..cs.lookups().len())
+                .flat_map(|i| [Key::LookupProduct(i), Key::PermutedInput(i), Key::PermutedTable(i)]);
+            advice.chain(products).chain(lookups).filter_map(|key| c.get(key))
+        });
+        let columns = fixed.chain(sigma).chain([self.mask.as_ref()]).chain(circuits);
+        let mut all: Vec<Opened<'_>> = columns.map(|column| vec![(Fr::ONE, column)]).collect();
+        let xn = self.x.pow_vartime([1u64 << domain.k()]);
+        let powers = std::iter::successors(Some(Fr::ONE), |p| Some(*p * xn));
+        all.push(powers.zip(&self.pieces).map(|(power, piece)| (power, piece.as_ref())).collect());
+        all
+    }
+}
+
+/// What is evaluated in the order in which it is written, and what is opened in the order of the queries, by index into
+/// [`multiopen::Polys::opened`].
+struct Queries {
     evaluated: Vec<Query>,
     opened: Vec<Query>,
 }
 
-impl<'c> Openings<'c> {
-    fn new(
-        pk: &'c ProvingKey,
-        circuits: &'c [CircuitColumns],
-        mask: &'c [Fr],
-        pieces: &'c [Vec<Fr>],
-        x: Fr,
-    ) -> Self {
+impl Queries {
+    fn new(state: &Polynomials<'_>) -> Self {
+        let pk = state.pk;
         let (cs, domain) = (pk.get_vk().cs(), pk.get_vk().get_domain());
+        let x = state.x;
         let at = |rotation: i32| domain.rotate_omega(x, Rotation(rotation));
-        let mut polys: Vec<Opened<'c>> = Vec::new();
-        let mut add = |poly: &'c [Fr]| {
-            polys.push(vec![(Fr::ONE, poly)]);
-            polys.len() - 1
-        };
         let query = |poly: usize, rotation: i32| Query { poly, point: at(rotation) };
 
-        let fixed: Vec<usize> = pk.fixed_polys().iter().map(|p| add(p.values())).collect();
-        let sigma: Vec<usize> = pk.permutation().polys().iter().map(|p| add(p.values())).collect();
-        let mask = add(mask);
-        let own: Vec<CircuitIndices> = circuits
+        let mut next = 0;
+        let mut take = |count: usize| {
+            next += count;
+            next - count..next
+        };
+        let fixed = take(pk.fixed_polys().len());
+        let sigma = take(pk.permutation().polys().len());
+        let mask = take(1).start;
+        let own: Vec<CircuitIndices> = state
+            .circuits
             .iter()
             .map(|c| CircuitIndices {
-                advice: c.advice.iter().map(|p| add(p)).collect(),
-                permutation: c.permutation.iter().map(|p| add(p)).collect(),
-                lookups: c
-                    .lookups
-                    .iter()
-                    .zip(&c.lookup_products)
-                    .map(|(l, z)| [add(z), add(&l.input), add(&l.table)])
-                    .collect(),
+                advice: take(cs.num_advice_columns()),
+                permutation: take(c.products_at - c.permutation_at),
+                lookups: (0..cs.lookups().len()).map(|_| take(3).start).collect(),
             })
             .collect();
-        let xn = x.pow_vartime([1u64 << domain.k()]);
-        let powers = std::iter::successors(Some(Fr::ONE), |p| Some(*p * xn));
-        polys.push(powers.zip(pieces).map(|(power, piece)| (power, piece.as_slice())).collect());
-        let h = polys.len() - 1;
+        let h = take(1).start;
 
         let last = last_rotation(cs);
         let advice_queries = |c: &CircuitIndices| {
             let queries = cs.advice_queries().iter();
-            queries.map(|(column, rotation)| query(c.advice[column.index()], rotation.0)).collect::<Vec<_>>()
+            let start = c.advice.start;
+            queries.map(|(column, rotation)| query(start + column.index(), rotation.0)).collect::<Vec<_>>()
         };
         let fixed_queries = || {
             let queries = cs.fixed_queries().iter();
-            queries.map(|(column, rotation)| query(fixed[column.index()], rotation.0)).collect::<Vec<_>>()
+            let start = fixed.start;
+            queries.map(|(column, rotation)| query(start + column.index(), rotation.0)).collect::<Vec<_>>()
         };
 
         let mut evaluated: Vec<Query> = own.iter().flat_map(&advice_queries).collect();
         evaluated.extend(fixed_queries());
         evaluated.push(query(mask, 0));
-        evaluated.extend(sigma.iter().map(|p| query(*p, 0)));
+        evaluated.extend(sigma.clone().map(|p| query(p, 0)));
         for circuit in &own {
-            for (i, z) in circuit.permutation.iter().enumerate() {
-                evaluated.extend([query(*z, 0), query(*z, 1)]);
-                if i + 1 < circuit.permutation.len() {
-                    evaluated.push(query(*z, last));
+            for z in circuit.permutation.clone() {
+                evaluated.extend([query(z, 0), query(z, 1)]);
+                if z + 1 < circuit.permutation.end {
+                    evaluated.push(query(z, last));
                 }
             }
         }
-        for [z, a, s] in own.iter().flat_map(|c| &c.lookups) {
-            evaluated.extend([query(*z, 0), query(*z, 1), query(*a, 0), query(*a, -1), query(*s, 0)]);
+        for z in own.iter().flat_map(|c| &c.lookups) {
+            let [z, a, s] = [*z, z + 1, z + 2];
+            evaluated.extend([query(z, 0), query(z, 1), query(a, 0), query(a, -1), query(s, 0)]);
         }
 
         let mut opened = Vec::new();
         for circuit in &own {
             opened.extend(advice_queries(circuit));
-            opened.extend(circuit.permutation.iter().flat_map(|z| [query(*z, 0), query(*z, 1)]));
-            opened.extend(circuit.permutation.iter().rev().skip(1).map(|z| query(*z, last)));
-            for [z, a, s] in &circuit.lookups {
-                opened.extend([query(*z, 0), query(*a, 0), query(*s, 0), query(*a, -1), query(*z, 1)]);
+            opened.extend(circuit.permutation.clone().flat_map(|z| [query(z, 0), query(z, 1)]));
+            opened.extend(circuit.permutation.clone().rev().skip(1).map(|z| query(z, last)));
+            for z in &circuit.lookups {
+                let [z, a, s] = [*z, z + 1, z + 2];
+                opened.extend([query(z, 0), query(a, 0), query(s, 0), query(a, -1), query(z, 1)]);
             }
         }
         opened.extend(fixed_queries());
-        opened.extend(sigma.iter().map(|p| query(*p, 0)));
+        opened.extend(sigma.map(|p| query(p, 0)));
         opened.extend([query(h, 0), query(mask, 0)]);
-        Openings { polys, evaluated, opened }
-    }
-
-    fn write_evaluations(&self, session: &mut Session<'_>) -> Result<()> {
-        // Every polynomial but h, which is not evaluated, is one vector.
-        let polys: Vec<_> = self.polys.iter().filter_map(|p| p.first()).map(|(_, p)| Ref::host(p)).collect();
-        let queries: Vec<_> = self.evaluated.iter().map(|q| (q.poly, q.point)).collect();
-        let mut values = vec![Fr::ZERO; queries.len()];
-        session.engine.evaluate_batch(&polys, &queries, &mut values)?;
-        values.into_iter().try_for_each(|value| session.channel.write_scalar(value))?;
-        Ok(())
+        Queries { evaluated, opened }
     }
 }
 
 /// Where the polynomials of one circuit are among all.
 struct CircuitIndices {
-    advice: Vec<usize>,
-    permutation: Vec<usize>,
-    /// z, a', s'.
-    lookups: Vec<[usize; 3]>,
+    advice: Range<usize>,
+    permutation: Range<usize>,
+    /// Index of z; a' and s' follow.
+    lookups: Vec<usize>,
 }

@@ -20,6 +20,7 @@ use parhelion_backend_api::{Domain, NttPlan};
 
 use crate::memory::CosetCache;
 use crate::program::{Key, KeyProgram, Programs};
+use crate::resident::Column;
 use crate::session::Session;
 use crate::{Error, Result};
 
@@ -29,9 +30,9 @@ pub(crate) fn quotient<'c>(
     session: &Session<'_>,
     programs: &Programs,
     circuits: usize,
-    poly: impl Fn(usize, Key) -> &'c [Fr],
+    poly: impl Fn(usize, Key) -> Ref<'c, Fr>,
     challenges: &[Fr],
-) -> Result<Vec<Vec<Fr>>> {
+) -> Result<Vec<Column>> {
     let (domain, k, n) = (session.domain(), session.k(), session.n());
     let schedule = Schedule::new(&programs.quotient, circuits);
     let mut columns = Cosets::default();
@@ -40,50 +41,70 @@ pub(crate) fn quotient<'c>(
     let mut shift = domain.g_coset;
     for coset in 0..domain.get_quotient_poly_degree() {
         let rows = Domain { log_n: k, omega: domain.get_omega(), shift };
-        let mut sum = vec![Fr::ZERO; n];
+        let mut sum = session.zeros()?;
         for (circuit, at, needed, spent) in &schedule.calls {
             let program = &programs.quotient[*at];
-            let cache = session.plan.caches().then_some((&programs.cosets, coset));
+            let cache =
+                (session.plan.caches() && session.resident.is_none()).then_some((&programs.cosets, coset));
             columns.transform(session, shift, needed, |key| poly(*circuit, key), cache)?;
-            let mut values = columns.take(n);
+            let mut values = columns.take(session)?;
             let operands: Vec<_> = program
                 .columns
                 .iter()
                 .map(|key| match key {
-                    Key::Sum => Ref::host(&sum),
-                    key => Ref::host(columns.get(*key)),
+                    Key::Sum => sum.as_ref(),
+                    key => columns.get(*key),
                 })
                 .collect();
-            let out = &mut [RefMut::host(&mut values)];
-            session.engine.evaluate(&program.program, &rows, &operands, challenges, out)?;
+            let out = &mut [values.as_mut()];
+            session.engine().evaluate(&program.program, &rows, &operands, challenges, out)?;
             columns.give(std::mem::replace(&mut sum, values));
             spent.iter().for_each(|key| columns.drop(*key));
         }
         let plan = NttPlan::inverse(k).on_coset(shift);
-        session.engine.ntt_batch(&plan, &mut [RefMut::host(&mut sum)])?;
-        remainders.push(sum);
+        session.engine().ntt_batch(&plan, &mut [sum.as_mut()])?;
+        let stays = session.resident.as_ref().is_some_and(|resident| resident.columns);
+        remainders.push(if stays { sum } else { Column::Host(session.to_host(sum)?) });
         shifts.push(shift);
         shift *= domain.get_extended_omega();
     }
     drop(columns);
     let weights = pieces_from_remainders(&shifts, n)
         .ok_or_else(|| Error::Unsupported("cosets that do not determine the quotient".into()))?;
-    solve(session, &weights, &mut remainders)?;
-    Ok(remainders)
+    solve(session, &weights, remainders)
 }
 
 /// Rows that are solved for at a time.
 const BLOCK: usize = 1 << 14;
 
+/// The pieces from the remainders.
+fn solve(session: &Session<'_>, weights: &[Vec<Fr>], remainders: Vec<Column>) -> Result<Vec<Column>> {
+    if remainders.iter().all(|column| matches!(column, Column::Host(_))) {
+        let mut columns =
+            remainders.into_iter().map(|column| session.to_host(column)).collect::<Result<Vec<Vec<Fr>>>>()?;
+        solve_in_place(session, weights, &mut columns)?;
+        return Ok(columns.into_iter().map(Column::Host).collect());
+    }
+    let pieces = weights.iter().map(|row| {
+        let terms: Vec<_> = row.iter().zip(&remainders).map(|(w, r)| (*w, r.as_ref())).collect();
+        let mut piece = session.column()?;
+        session.engine().linear_combination(&terms, piece.as_mut())?;
+        Ok(piece)
+    });
+    pieces.collect()
+}
+
 /// Replaces the remainders by the pieces, block by block, so that there is no second set of columns.
-fn solve(session: &Session<'_>, weights: &[Vec<Fr>], columns: &mut [Vec<Fr>]) -> Result<()> {
+fn solve_in_place(session: &Session<'_>, weights: &[Vec<Fr>], columns: &mut [Vec<Fr>]) -> Result<()> {
+    // On the host, whatever the device: the columns are there.
+    let engine = session.engine;
     let block = BLOCK.min(session.n());
     let mut solved = vec![vec![Fr::ZERO; block]; columns.len()];
     for start in (0..session.n()).step_by(block) {
         for (row, out) in weights.iter().zip(&mut solved) {
             let terms: Vec<_> =
                 row.iter().zip(&*columns).map(|(w, r)| (*w, Ref::host(&r[start..start + block]))).collect();
-            session.engine.linear_combination(&terms, RefMut::host(out))?;
+            engine.linear_combination(&terms, RefMut::host(out))?;
         }
         for (column, solved) in columns.iter_mut().zip(&solved) {
             column[start..start + block].copy_from_slice(solved);
@@ -123,37 +144,37 @@ impl Schedule {
 /// Columns on the present coset, and buffers to reuse.
 #[derive(Default)]
 struct Cosets {
-    live: HashMap<Key, Column>,
-    spare: Vec<Vec<Fr>>,
+    live: HashMap<Key, Live>,
+    spare: Vec<Column>,
 }
 
 /// A column on the present coset.
-enum Column {
-    Own(Vec<Fr>),
+enum Live {
+    Own(Column),
     /// Of the key, kept from proof to proof.
     Cached(Arc<Vec<Fr>>),
 }
 
 impl Cosets {
     /// A buffer of any content.
-    fn take(&mut self, n: usize) -> Vec<Fr> {
-        self.spare.pop().unwrap_or_else(|| vec![Fr::ZERO; n])
+    fn take(&mut self, session: &Session<'_>) -> Result<Column> {
+        self.spare.pop().map_or_else(|| session.column(), Ok)
     }
 
-    fn give(&mut self, buffer: Vec<Fr>) {
+    fn give(&mut self, buffer: Column) {
         self.spare.push(buffer);
     }
 
-    fn get(&self, key: Key) -> &[Fr] {
+    fn get(&self, key: Key) -> Ref<'_, Fr> {
         match self.live.get(&key) {
-            Some(Column::Own(values)) => values,
-            Some(Column::Cached(values)) => values,
-            None => &[],
+            Some(Live::Own(column)) => column.as_ref(),
+            Some(Live::Cached(values)) => Ref::host(values),
+            None => Ref::host(&[]),
         }
     }
 
     fn drop(&mut self, key: Key) {
-        if let Some(Column::Own(values)) = self.live.remove(&key) {
+        if let Some(Live::Own(values)) = self.live.remove(&key) {
             self.spare.push(values);
         }
     }
@@ -164,30 +185,30 @@ impl Cosets {
         session: &Session<'_>,
         shift: Fr,
         keys: &[Key],
-        poly: impl Fn(Key) -> &'c [Fr],
+        poly: impl Fn(Key) -> Ref<'c, Fr>,
         cache: Option<(&CosetCache, usize)>,
     ) -> Result<()> {
         let mut missing = Vec::with_capacity(keys.len());
         for key in keys {
             match cache.filter(|_| is_shared(*key)).and_then(|(cache, coset)| cache.get(*key, coset)) {
-                Some(values) => drop(self.live.insert(*key, Column::Cached(values))),
+                Some(values) => drop(self.live.insert(*key, Live::Cached(values))),
                 None => missing.push(*key),
             }
         }
         if missing.is_empty() {
             return Ok(());
         }
-        let mut buffers: Vec<Vec<Fr>> = missing.iter().map(|_| self.take(session.n())).collect();
-        let from: Vec<_> = missing.iter().map(|key| Ref::host(poly(*key))).collect();
-        let mut to: Vec<_> = buffers.iter_mut().map(|b| RefMut::host(b)).collect();
-        session.engine.ntt_batch_into(&NttPlan::forward(session.k()).on_coset(shift), &from, &mut to)?;
+        let mut buffers = missing.iter().map(|_| self.take(session)).collect::<Result<Vec<Column>>>()?;
+        let from: Vec<_> = missing.iter().map(|key| poly(*key)).collect();
+        let mut to: Vec<_> = buffers.iter_mut().map(Column::as_mut).collect();
+        session.engine().ntt_batch_into(&NttPlan::forward(session.k()).on_coset(shift), &from, &mut to)?;
         drop(to);
-        for (key, values) in missing.into_iter().zip(buffers) {
-            let column = match cache.filter(|_| is_shared(key)) {
-                Some((cache, coset)) => Column::Cached(cache.put(key, coset, values)),
-                None => Column::Own(values),
+        for (key, column) in missing.into_iter().zip(buffers) {
+            let live = match (cache.filter(|_| is_shared(key)), column) {
+                (Some((cache, coset)), Column::Host(values)) => Live::Cached(cache.put(key, coset, values)),
+                (_, column) => Live::Own(column),
             };
-            self.live.insert(key, column);
+            self.live.insert(key, live);
         }
         Ok(())
     }

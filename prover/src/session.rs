@@ -3,8 +3,8 @@
 use halo2_axiom::plonk::ConstraintSystem;
 use halo2_axiom::poly::EvaluationDomain;
 use halo2curves::bn256::{Fr, G1Affine};
-use parhelion_backend_api::hal::{Ref, RefMut};
-use parhelion_backend_api::{Domain, NttPlan};
+use parhelion_backend_api::Domain;
+use parhelion_backend_api::hal::Ref;
 use rand_core::RngCore;
 
 use crate::bases::SrsBases;
@@ -13,11 +13,15 @@ use crate::memory::Plan;
 use crate::options::Choices;
 use crate::program::{Key, KeyProgram};
 use crate::report::Clock;
+use crate::resident::{Column, Resident, Values};
 use crate::{Engine, ProvingKey, Result};
 
 /// The engine, the key, the transcript, the randomness, the clock and the memory plan of one proof.
 pub(crate) struct Session<'a> {
+    /// Without a preference; see [`Session::engine`].
     pub(crate) engine: &'a Engine,
+    /// The device on which columns stay, if there is one.
+    pub(crate) resident: Option<Resident>,
     pub(crate) bases: &'a SrsBases,
     pub(crate) pk: &'a ProvingKey,
     pub(crate) channel: &'a mut dyn Channel,
@@ -55,15 +59,19 @@ impl<'a> Session<'a> {
     }
 
     /// Commits columns by value and writes the commitments, in order.
-    pub(crate) fn commit_columns(&mut self, columns: &[&[Fr]]) -> Result<()> {
-        let commitments = self.bases.commit_lagrange(self.engine, columns, self.plan.commit_columns)?;
+    pub(crate) fn commit_columns(&mut self, columns: &[&Values]) -> Result<()> {
+        let commitments = self.attempt(&mut (), |session, ()| {
+            let (engine, per_call) = (session.engine(), session.plan.commit_columns);
+            let refs: Vec<Ref<'_, Fr>> = columns.iter().map(|c| c.at(session)).collect();
+            let mirror: Vec<&[Fr]> = columns.iter().map(|c| c.host.as_slice()).collect();
+            session.bases.commit_lagrange(engine, &refs, Some(&mirror), per_call)
+        })?;
         self.write_points(&commitments)
     }
 
-    /// Commits polynomials and writes the commitments, in order.
-    pub(crate) fn commit_polys(&mut self, polys: &[&[Fr]]) -> Result<()> {
-        let commitments = self.bases.commit(self.engine, polys, self.plan.commit_columns)?;
-        self.write_points(&commitments)
+    /// Commitments to polynomials, in order.
+    pub(crate) fn commitments(&self, polys: &[Ref<'_, Fr>]) -> Result<Vec<G1Affine>> {
+        self.bases.commit(self.engine(), polys, self.plan.commit_columns)
     }
 
     pub(crate) fn write_points(&mut self, points: &[G1Affine]) -> Result<()> {
@@ -71,28 +79,19 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Values on the domain become coefficients, in place.
-    pub(crate) fn interpolate<'c>(&self, columns: impl IntoIterator<Item = &'c mut Vec<Fr>>) -> Result<()> {
-        let mut columns: Vec<_> = columns.into_iter().map(|c| RefMut::host(c)).collect();
-        if columns.is_empty() {
-            return Ok(());
-        }
-        Ok(self.engine.ntt_batch(&NttPlan::inverse(self.k()), &mut columns)?)
-    }
-
     /// Evaluates a program over the original domain; one new column per result.
     pub(crate) fn evaluate<'c>(
         &self,
         program: &KeyProgram,
-        column: impl Fn(Key) -> &'c [Fr],
+        column: impl Fn(Key) -> Ref<'c, Fr>,
         challenges: &[Fr],
-    ) -> Result<Vec<Vec<Fr>>> {
+    ) -> Result<Vec<Column>> {
         let domain = Domain { log_n: self.k(), omega: self.domain().get_omega(), shift: Fr::one() };
-        let columns: Vec<_> = program.columns.iter().map(|key| Ref::host(column(*key))).collect();
-        let mut results: Vec<Vec<Fr>> =
-            program.program.program().results.iter().map(|_| vec![Fr::zero(); self.n()]).collect();
-        let mut out: Vec<_> = results.iter_mut().map(|r| RefMut::host(r)).collect();
-        self.engine.evaluate(&program.program, &domain, &columns, challenges, &mut out)?;
+        let columns: Vec<_> = program.columns.iter().map(|key| column(*key)).collect();
+        let count = program.program.program().results.len();
+        let mut results = (0..count).map(|_| self.column()).collect::<Result<Vec<Column>>>()?;
+        let mut out: Vec<_> = results.iter_mut().map(Column::as_mut).collect();
+        self.engine().evaluate(&program.program, &domain, &columns, challenges, &mut out)?;
         drop(out);
         Ok(results)
     }

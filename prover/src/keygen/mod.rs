@@ -10,7 +10,7 @@ use halo2_axiom::plonk::{self, Circuit, ConstraintSystem, FloorPlanner, permutat
 use halo2_axiom::poly::{EvaluationDomain, Polynomial};
 use halo2curves::bn256::{Fr, G1Affine};
 use parhelion_backend_api::NttPlan;
-use parhelion_backend_api::hal::RefMut;
+use parhelion_backend_api::hal::{Ref, RefMut};
 
 use self::assembly::{Assembled, Assembly};
 use crate::bases::SrsBases;
@@ -133,9 +133,9 @@ impl Columns {
     }
 
     fn verifying_key(self, engine: &Engine, bases: &SrsBases) -> Result<(VerifyingKey, Parts)> {
-        let all: Vec<&[Fr]> = self.fixed.iter().chain(&self.sigma).map(Vec::as_slice).collect();
+        let all: Vec<Ref<'_, Fr>> = self.fixed.iter().chain(&self.sigma).map(|c| Ref::host(c)).collect();
         let mut fixed_commitments =
-            bases.commit_lagrange(engine, &all, Plan::commit_columns(engine, bases.k()))?;
+            bases.commit_lagrange(engine, &all, None, Plan::commit_columns(engine, bases.k()))?;
         let sigma_commitments = fixed_commitments.split_off(self.fixed.len());
         let vk = plonk::VerifyingKey::from_parts(
             self.domain,

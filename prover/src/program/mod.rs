@@ -12,6 +12,7 @@ use parhelion_dispatch::EngineProgram;
 
 use self::builder::{Builder, Id};
 use crate::memory::{CosetCache, Needs};
+use crate::resident::KeyMirror;
 use crate::{Engine, Error, Result};
 
 /// From this k on, the numerator of h(X) is evaluated by several programs, which need fewer columns at a time. Below,
@@ -80,6 +81,8 @@ pub(crate) struct Programs {
     pub(crate) needs: Needs,
     /// The key's columns on the cosets, where the memory budget allows.
     pub(crate) cosets: CosetCache,
+    /// The key's columns on devices.
+    pub(crate) mirror: KeyMirror,
 }
 
 impl Programs {
@@ -110,6 +113,7 @@ impl Programs {
             lookup: (lookups > 0).then(|| load(factors::lookup())),
             needs,
             cosets: CosetCache::default(),
+            mirror: KeyMirror::default(),
         })
     }
 }

@@ -18,6 +18,7 @@ use halo2curves::bn256::Fr;
 use self::lend::Lender;
 use crate::columns::FractionColumn;
 use crate::report::Stage;
+use crate::resident::Values;
 use crate::session::Session;
 use crate::{Error, Result};
 
@@ -28,7 +29,7 @@ const MAX_PHASES: u8 = 3;
 #[derive(Debug, Default)]
 pub(crate) struct Witness {
     /// Values of every advice column, blinding rows included, of every circuit.
-    pub(crate) advice: Vec<Vec<Vec<Fr>>>,
+    pub(crate) advice: Vec<Vec<Values>>,
     /// The circuit's own challenges.
     pub(crate) challenges: Vec<Fr>,
 }
@@ -99,7 +100,7 @@ struct Collector<'s, 'a> {
     /// Only after the last circuit of a phase are its challenges squeezed.
     last_circuit: bool,
     open: Vec<Option<FractionColumn>>,
-    committed: Vec<Vec<Fr>>,
+    committed: Vec<Values>,
     lender: Lender,
     error: Option<Error>,
 }
@@ -124,13 +125,13 @@ impl<'s, 'a> Collector<'s, 'a> {
             challenges,
             last_circuit,
             open: (0..cs.num_advice_columns()).map(|_| Some(FractionColumn::new(n))).collect(),
-            committed: vec![Vec::new(); cs.num_advice_columns()],
+            committed: (0..cs.num_advice_columns()).map(|_| Values::default()).collect(),
             lender: Lender::default(),
             error: None,
         }
     }
 
-    fn finish(self) -> Vec<Vec<Fr>> {
+    fn finish(self) -> Vec<Values> {
         self.committed
     }
 
@@ -148,19 +149,23 @@ impl<'s, 'a> Collector<'s, 'a> {
             (0..self.open.len()).filter(|i| self.column_phase.get(*i) == Some(&self.phase)).collect();
         for index in &members {
             if let Some(column) = self.open[*index].take() {
-                self.committed[*index] = column.resolve();
+                self.committed[*index].host = column.resolve();
             }
         }
         for index in &members {
             for row in self.usable..self.session.n() {
-                self.committed[*index][row] = self.session.draw();
+                self.committed[*index].host[row] = self.session.draw();
             }
         }
         // One blinding factor per column, as the protocol draws them; KZG commitments have no use for it.
         for _ in &members {
             self.session.draw();
         }
-        let columns: Vec<&[Fr]> = members.iter().map(|i| self.committed[*i].as_slice()).collect();
+        for index in &members {
+            let values = std::mem::take(&mut self.committed[*index]);
+            self.committed[*index] = self.session.settle(values.host)?;
+        }
+        let columns: Vec<&Values> = members.iter().map(|i| &self.committed[*i]).collect();
         self.session.commit_columns(&columns)?;
         if self.last_circuit {
             for (challenge, phase) in self.challenges.iter_mut().zip(&self.challenge_phase) {
