@@ -347,10 +347,13 @@ enum Form {
     Coefficients,
 }
 
+/// By the space that it is in, its form and its name.
+type MirroredColumns = HashMap<(SpaceId, Form, Key), Arc<Buffer<Fr>>>;
+
 /// A key's columns that stay on devices, shared by all proofs of the key.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeyMirror {
-    columns: Arc<Mutex<HashMap<(SpaceId, Form, Key), Arc<Buffer<Fr>>>>>,
+    columns: Arc<Mutex<MirroredColumns>>,
 }
 
 /// A key's columns, where operations find them.
