@@ -224,7 +224,7 @@ fn a_digest_of_many_rows_takes_lanes() {
     let visibility: Visibility = "params=hashed".parse().unwrap();
     let narrow = plan(&p, &visibility, &PlanOptions { min_k: 12, ..PlanOptions::default() }).unwrap();
     assert_eq!(narrow.report().hash_lanes, 1);
-    let choice = Choice { k: 10, units: 4, ..narrow.report().choice };
+    let choice = Choice { k: 10, units: 4, store: 8, ..narrow.report().choice };
     let options = PlanOptions { choice: Some(choice), ..PlanOptions::default() };
     let setup = Setup::new(&p, &visibility, &options);
     assert!(setup.plan.report().hash_lanes > 1, "{:?}", setup.plan.report());
@@ -309,5 +309,33 @@ fn tensors_of_a_group_may_differ() {
         let error = plan(&p, &bad.parse().unwrap(), &PlanOptions::default()).unwrap_err();
         assert!(matches!(error, PlanError::NoSuchTensor { .. } | PlanError::TensorVisibility { .. }));
         assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+/// The store checks one range for all weights: a hashed tensor may be in it only if that range is within its own width.
+#[test]
+fn hashed_weights_are_in_the_store_only_where_it_is_exact() {
+    for (bounds, expected) in [((100, 100), 24 + 8), ((100, 30_000), 8), ((30_000, 30_000), 24 + 8)] {
+        let mut r = rng(3);
+        let mut b = Build::default();
+        let x = b.input(&[1, 6], -100, 100);
+        let einsum = |a, b| Term::Einsum {
+            a,
+            b,
+            a_axes: vec![0, 2],
+            b_axes: vec![1, 2],
+            out_axes: vec![0, 1],
+            coeff: 1,
+        };
+        let first = b.param(&[4, 6], bounds.0, &mut r);
+        let h = b.linear(vec![einsum(x, first)], 0, 8, false, &[1, 4]);
+        let second = b.param(&[2, 4], bounds.1, &mut r);
+        let y = b.linear(vec![einsum(h, second)], 0, 8, false, &[1, 2]);
+        let p = b.output(y);
+        let setup = Setup::new(&p, &"params=hashed".parse().unwrap(), &PlanOptions::default());
+        assert_eq!(setup.plan.report().stored_weights, expected, "{bounds:?}");
+        let t = trace(&p, &random_inputs(&p, &mut rng(2)));
+        let proof = setup.prove(&t, None);
+        assert_eq!(proof.instances[0].last(), Some(&segments(&p, &params(&p), &t)));
     }
 }

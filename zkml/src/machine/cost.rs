@@ -283,5 +283,6 @@ fn equality(l: &Lowered, s: &Sized, lanes: [bool; 2]) -> usize {
     let constants = 1;
     let instance = usize::from(l.public.len() + l.hashes.len() > 0);
     let units = s.choice.units as usize * s.equal;
-    units + bulk + swept + scalars + constants + instance + s.extra_columns(l)
+    let store = if l.store_told { s.choice.store as usize } else { 0 };
+    units + bulk + swept + scalars + constants + instance + store + s.extra_columns(l)
 }

@@ -352,7 +352,7 @@ impl Layout {
         self.junk_rows[junk] + self.lowered.junks[junk].positions - 1 - position
     }
 
-    /// Row and first column of a stored weight, known where the circuit has convolutions.
+    /// Row and first column of a stored weight, known where the circuit has convolutions or tells of its weights.
     pub(crate) fn stored(&self, tensor: u32, index: u32) -> Option<(u32, u16)> {
         self.stored.get(&(tensor, index)).map(|&(bulk, j)| self.bulk_cell(bulk as usize, j as usize))
     }
@@ -472,7 +472,7 @@ pub(crate) fn outline(lowered: Lowered, sized: Sized) -> Layout {
         layout.junk_rows.push(row);
         row += junk.positions;
     }
-    if layout.three_phases() {
+    if layout.three_phases() || layout.lowered.store_told {
         for (at, bulk) in layout.lowered.bulks.iter().enumerate() {
             for (j, &element) in bulk.elements.iter().enumerate() {
                 layout.stored.insert(element, (at as u32, j as u32));
@@ -711,6 +711,10 @@ fn copies(layout: &mut Layout) -> Result<(), PlanError> {
         Src::Const(c) => Ok(constant(c)),
         Src::Cell { tensor, index } => layout
             .home(tensor, index)
+            .or_else(|| {
+                let (row, column) = layout.stored(tensor, index)?;
+                Some(Cell { col: Col::Store(column), row })
+            })
             .ok_or_else(|| PlanError::Internal("an exposed value without a cell".into())),
     };
     for (cell, tied) in layout.hash.copies(&layout.lowered.hashes) {

@@ -9,12 +9,16 @@ use super::commitment::Committed;
 use super::contraction::{Axis, strides};
 use super::fold::{Exps, Folder};
 use super::lowered::{Accumulate, Bulk, Home, Lowered, Operand, Src, Strip, Virtual};
+use super::num::hull;
 use super::plan::PlanError;
 use super::poseidon::gadget::Hashed;
 use super::poseidon::width;
 use super::table::Function;
 use super::template::{Affine, Spec};
 use super::visibility::{Exposure, Vis};
+
+/// Widest weight that a store column may hold whole.
+const STORE_BITS: u32 = 18;
 
 /// A Linear whose accumulators are folded.
 pub(super) struct Task {
@@ -406,7 +410,7 @@ impl<'a> Lowerer<'a> {
     }
 
     /// Decides which weights live in the store, and imports or fixes the others.
-    fn place_weights(&mut self) -> Result<(Vec<Bulk>, (i64, i64)), PlanError> {
+    fn place_weights(&mut self) -> Result<(Vec<Bulk>, (i64, i64), bool), PlanError> {
         let mut wired: BTreeSet<u32> = BTreeSet::new();
         let is_weight = |tensor: u32| {
             self.p
@@ -478,6 +482,24 @@ impl<'a> Lowerer<'a> {
         }
         let mut bounds = (0i64, 0i64);
         let fixed = self.exposure.all_fixed;
+        let mut covered: BTreeMap<u32, usize> = BTreeMap::new();
+        list.iter().for_each(|s| *covered.entry(s[0].0).or_insert(0) += s.len());
+        let storable = |tensor: u32, vis: Vis| {
+            let constant = self.p.tensors[tensor as usize].role == Role::Constant;
+            !wired.contains(&tensor)
+                && (fixed || (!constant && matches!(vis, Vis::Private | Vis::Hashed | Vis::Committed)))
+                && covered.contains_key(&tensor)
+        };
+        // The range that the store checks, if everything is in it that could be.
+        let (mut lo, mut hi) = (0, 0);
+        for (&tensor, _) in &covered {
+            if storable(tensor, self.exposure.param(TensorId(tensor))) {
+                let t = &self.p.tensors[tensor as usize];
+                (lo, hi) = (t.lo.min(lo), t.hi.max(hi));
+            }
+        }
+        let (signed, bits) = hull(lo.into(), hi.into());
+        let mut store_told = false;
         for tensor in 0..self.p.tensors.len() as u32 {
             let t = &self.p.tensors[tensor as usize];
             let constant = t.role == Role::Constant;
@@ -485,12 +507,14 @@ impl<'a> Lowerer<'a> {
                 continue;
             }
             let vis = self.exposure.param(TensorId(tensor));
-            let stored = !wired.contains(&tensor)
-                && (fixed || (!constant && vis == Vis::Private))
-                && list.iter().any(|s| s[0].0 == tensor);
-            if stored {
+            let told = matches!(vis, Vis::Hashed | Vis::Committed);
+            // What is copied elsewhere is one cell, and what is hashed is within its width.
+            let exact = vis != Vis::Hashed || bits + u32::from(!signed) <= width(t.lo, t.hi);
+            let whole = bits <= STORE_BITS && covered.get(&tensor) == Some(&t.len());
+            if storable(tensor, vis) && (!told || (exact && whole)) {
                 self.homes[tensor as usize] = Home::Store;
                 bounds = (bounds.0.min(t.lo), bounds.1.max(t.hi));
+                store_told |= told;
             } else if constant || vis == Vis::Fixed {
                 let data = t.data.as_deref().unwrap_or_default();
                 self.homes[tensor as usize] = Home::Alias(data.iter().map(|&c| Src::Const(c)).collect());
@@ -519,7 +543,7 @@ impl<'a> Lowerer<'a> {
                 }
             }
         }
-        Ok((bulks, bounds))
+        Ok((bulks, bounds, store_told))
     }
 
     /// Public values, digests and committed tensors: inputs, parameters, outputs.
@@ -747,7 +771,7 @@ pub(crate) fn lower(p: &Program, exposure: &Exposure, units: u32) -> Result<Lowe
     for (&output, _) in p.outputs.iter().zip(&exposure.outputs).filter(|(_, v)| **v == Vis::Hashed) {
         l.bound(output);
     }
-    let (bulks, store_bounds) = l.place_weights()?;
+    let (bulks, store_bounds, store_told) = l.place_weights()?;
     l.order();
     let mut f = Folder::new(units, l.strips.clone(), l.homes.clone(), bulks);
     let mut junks = Vec::new();
@@ -770,5 +794,6 @@ pub(crate) fn lower(p: &Program, exposure: &Exposure, units: u32) -> Result<Lowe
         committed,
         store_bounds,
         store_fixed: exposure.all_fixed,
+        store_told,
     })
 }

@@ -195,4 +195,6 @@ pub(crate) struct Lowered {
     pub(crate) store_bounds: (i64, i64),
     /// Whether the store's columns are fixed.
     pub(crate) store_fixed: bool,
+    /// Whether weights in the store are hashed or committed, and so copied from it.
+    pub(crate) store_told: bool,
 }

@@ -146,6 +146,9 @@ pub(crate) fn size(
     } else if !l.store_fixed {
         let (signed, bits) = hull(l.store_bounds.0.into(), l.store_bounds.1.into());
         store_limbs = bits.div_ceil(choice.store_limb);
+        if l.store_told && store_limbs > 1 {
+            return None;
+        }
         let low = Section::Range { signed: false, bits: choice.store_limb };
         let top = if store_limbs == 1 { bits } else { choice.store_limb };
         let top = Section::Range { signed, bits: top };
