@@ -11,11 +11,11 @@
 
 use std::path::{Path, PathBuf};
 
+use parhelion_zkml::onnx::proto::{ModelProto, TensorProto};
 use parhelion_zkml::onnx::{DType, Data, ImportError, ImportOptions, Model, TensorF, import};
 use parhelion_zkml::quant::{QuantOptions, quantise};
 use parhelion_zkml::{exec, float, onnx};
 use prost::Message;
-use tract_onnx::pb::{ModelProto, TensorProto};
 
 fn cases() -> Option<Vec<PathBuf>> {
     let Some(dir) = std::env::var_os("PARHELION_ONNX_NODE_TESTS").map(PathBuf::from) else {

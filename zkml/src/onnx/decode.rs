@@ -5,19 +5,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use prost::Message;
-use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
-use tract_onnx::pb::{tensor_shape_proto, type_proto};
+use prost::bytes::Bytes;
 
 use super::error::ImportError;
+use super::external::External;
 use super::import::ImportOptions;
 use super::model::{Attr, Attrs};
+use super::proto::{AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto};
 use super::tensor::{DType, Data, TensorF, checked_len};
 
 /// `TensorProto.data_location` of values in another file.
 const EXTERNAL: i32 = 1;
 
-/// Parses the protobuf message.
-pub(super) fn parse(bytes: &[u8]) -> Result<ModelProto, ImportError> {
+/// Parses the protobuf message; raw data stay slices of `bytes`.
+pub(super) fn parse(bytes: Bytes) -> Result<ModelProto, ImportError> {
     match catch_unwind(AssertUnwindSafe(|| ModelProto::decode(bytes))) {
         Ok(Ok(model)) => Ok(model),
         Ok(Err(e)) => Err(ImportError::Malformed(e.to_string())),
@@ -26,12 +27,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ModelProto, ImportError> {
 }
 
 /// The values of a tensor message.
-pub(super) fn tensor(p: &TensorProto, fallback_name: &str) -> Result<TensorF, ImportError> {
+pub(super) fn tensor(
+    p: &TensorProto,
+    fallback_name: &str,
+    external: &External,
+) -> Result<TensorF, ImportError> {
     let name = if p.name.is_empty() { fallback_name } else { &p.name };
     let bad = |reason: String| ImportError::Tensor { name: name.to_owned(), reason };
-    if p.data_location == Some(EXTERNAL) || !p.external_data.is_empty() {
-        return Err(ImportError::ExternalData(name.to_owned()));
-    }
     let dtype = DType::from_onnx(p.data_type)
         .ok_or_else(|| bad(format!("element type {} is not numeric", p.data_type)))?;
     let shape = p
@@ -40,7 +42,14 @@ pub(super) fn tensor(p: &TensorProto, fallback_name: &str) -> Result<TensorF, Im
         .map(|&d| usize::try_from(d).map_err(|_| bad(format!("dimension {d} is negative"))))
         .collect::<Result<Vec<_>, _>>()?;
     let n = checked_len(&shape).map_err(|e| bad(e.to_string()))?;
-    let data = if !p.raw_data.is_empty() { raw(&p.raw_data, dtype) } else { typed(p, dtype) };
+    let elsewhere = p.data_location == EXTERNAL || !p.external_data.is_empty();
+    let data = if elsewhere {
+        raw(&external.read(p, name, n.checked_mul(dtype.file_bytes()))?, dtype)
+    } else if !p.raw_data.is_empty() {
+        raw(&p.raw_data, dtype)
+    } else {
+        typed(p, dtype)
+    };
     if data.len() != n {
         return Err(bad(format!("shape {shape:?} needs {n} elements, the file has {}", data.len())));
     }
@@ -102,7 +111,11 @@ fn bfloat(bits: u16) -> f64 {
 }
 
 /// The attributes of a node.
-pub(super) fn attributes(node: &NodeProto, node_name: &str) -> Result<Attrs, ImportError> {
+pub(super) fn attributes(
+    node: &NodeProto,
+    node_name: &str,
+    external: &External,
+) -> Result<Attrs, ImportError> {
     let bad =
         |reason: String| ImportError::Node { node: node_name.to_owned(), op: node.op_type.clone(), reason };
     let mut out = BTreeMap::new();
@@ -110,7 +123,7 @@ pub(super) fn attributes(node: &NodeProto, node_name: &str) -> Result<Attrs, Imp
         if !a.ref_attr_name.is_empty() {
             return Err(bad(format!("attribute `{}` refers to a function's parameter", a.name)));
         }
-        let value = attribute(a, node_name).map_err(|e| match e {
+        let value = attribute(a, node_name, external).map_err(|e| match e {
             Ok(e) => e,
             Err(reason) => bad(reason),
         })?;
@@ -121,7 +134,11 @@ pub(super) fn attributes(node: &NodeProto, node_name: &str) -> Result<Attrs, Imp
     Ok(Attrs(out))
 }
 
-fn attribute(a: &AttributeProto, node: &str) -> Result<Attr, Result<ImportError, String>> {
+fn attribute(
+    a: &AttributeProto,
+    node: &str,
+    external: &External,
+) -> Result<Attr, Result<ImportError, String>> {
     let text = |s: &[u8]| {
         String::from_utf8(s.to_vec()).map_err(|_| Err(format!("attribute `{}` is not UTF-8", a.name)))
     };
@@ -131,7 +148,7 @@ fn attribute(a: &AttributeProto, node: &str) -> Result<Attr, Result<ImportError,
         3 => Attr::Str(text(&a.s)?),
         4 => {
             let t = a.t.as_ref().ok_or_else(|| Err(format!("attribute `{}` has no tensor", a.name)))?;
-            Attr::Tensor(Arc::new(tensor(t, node).map_err(Ok)?))
+            Attr::Tensor(Arc::new(tensor(t, node, external).map_err(Ok)?))
         }
         5 => Attr::Other("graph"),
         6 => Attr::Floats(a.floats.iter().map(|&x| x.into()).collect()),
@@ -143,7 +160,7 @@ fn attribute(a: &AttributeProto, node: &str) -> Result<Attr, Result<ImportError,
         0 if !a.s.is_empty() => Attr::Str(text(&a.s)?),
         0 if a.t.is_some() => {
             let t = a.t.as_ref().ok_or_else(|| Err(format!("attribute `{}` has no tensor", a.name)))?;
-            Attr::Tensor(Arc::new(tensor(t, node).map_err(Ok)?))
+            Attr::Tensor(Arc::new(tensor(t, node, external).map_err(Ok)?))
         }
         0 if a.f != 0.0 => Attr::Float(a.f.into()),
         0 => Attr::Int(a.i),
@@ -163,7 +180,7 @@ pub(super) fn input_type(
 ) -> Result<(DType, Vec<usize>), ImportError> {
     let info = &graph.input[index];
     let bad = |reason: String| ImportError::Input { name: info.name.clone(), reason };
-    let Some(type_proto::Value::TensorType(t)) = info.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
+    let Some(t) = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()) else {
         return Err(bad("is not a tensor".into()));
     };
     let dtype = DType::from_onnx(t.elem_type)
@@ -173,13 +190,11 @@ pub(super) fn input_type(
         .dim
         .iter()
         .map(|d| match &d.value {
-            Some(tensor_shape_proto::dimension::Value::DimValue(v)) if *v >= 0 => {
+            Some(DimensionValue::DimValue(v)) if *v >= 0 => {
                 usize::try_from(*v).map_err(|_| bad(format!("dimension {v} is too large")))
             }
-            Some(tensor_shape_proto::dimension::Value::DimValue(v)) if *v < -1 => {
-                Err(bad(format!("dimension {v} is negative")))
-            }
-            Some(tensor_shape_proto::dimension::Value::DimParam(p)) => {
+            Some(DimensionValue::DimValue(v)) if *v < -1 => Err(bad(format!("dimension {v} is negative"))),
+            Some(DimensionValue::DimParam(p)) => {
                 Ok(options.dims.get(p).copied().unwrap_or(options.default_dim))
             }
             _ => Ok(options.default_dim),

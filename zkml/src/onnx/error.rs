@@ -87,11 +87,16 @@ pub enum ImportError {
         /// What is wrong.
         reason: String,
     },
-    /// Values in another file.
-    #[error(
-        "tensor `{0}` keeps its data in another file; save the model as one file (onnx.save with save_as_external_data=False)"
-    )]
-    ExternalData(String),
+    /// Values in another file that is not there, not readable, too short, or not beside the model.
+    #[error("tensor `{name}` keeps its data in the file `{location}`: {reason}")]
+    External {
+        /// Tensor.
+        name: String,
+        /// Path of the other file, as the model gives it.
+        location: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// An input of the graph that is not usable.
     #[error("input `{name}`: {reason}")]
     Input {

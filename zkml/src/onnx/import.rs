@@ -1,15 +1,20 @@
 //! From bytes to a [`Model`].
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
-use tract_onnx::pb::{GraphProto, ModelProto};
+use prost::bytes::Bytes;
 
 use crate::float::{self, OpError};
 
+use super::control::{self, Scope};
 use super::decode;
 use super::error::{ImportError, Unsupported, UnsupportedList};
+use super::external::External;
 use super::model::{Attrs, Model, Node, Value, ValueId};
+use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use super::support;
 use super::tensor::{DType, TensorF};
 
@@ -55,37 +60,64 @@ impl Default for ImportOptions {
     }
 }
 
-/// Imports an ONNX file.
+/// Imports an ONNX file that holds all of its values.
 ///
 /// # Errors
 ///
 /// Every problem of the file is an [`ImportError`] that names the tensor or node. Nodes that are legal but not supported are collected
 /// and returned together as [`ImportError::Unsupported`].
 pub fn import(bytes: &[u8], options: &ImportOptions) -> Result<Model, ImportError> {
-    if bytes.len() > options.limits.bytes {
-        return Err(ImportError::TooManyBytes { len: bytes.len(), limit: options.limits.bytes });
-    }
+    check_size(bytes.len(), options)?;
+    Ok(import_from(Bytes::copy_from_slice(bytes), None, options)?.model)
+}
+
+/// A model with the digest of the values that its file does not hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Imported {
+    /// The model.
+    pub model: Model,
+    /// BLAKE2b over the names and values of the tensors that were read from other files, in the order of reading; `None` where
+    /// the model is one file.
+    pub external: Option<[u8; 32]>,
+}
+
+/// [`import`] without a copy of the file, for a model whose tensors may be in other files of a folder.
+///
+/// # Errors
+///
+/// As [`import`]; a tensor whose file is missing, too short or outside the folder is [`ImportError::External`].
+pub fn import_from(
+    bytes: Bytes,
+    dir: Option<&Path>,
+    options: &ImportOptions,
+) -> Result<Imported, ImportError> {
+    check_size(bytes.len(), options)?;
     if bytes.is_empty() {
         return Err(ImportError::Malformed("the file is empty".into()));
     }
     let proto = decode::parse(bytes)?;
     let graph = proto.graph.as_ref().ok_or(ImportError::NoGraph)?;
-    if graph.node.len() > options.limits.nodes {
-        return Err(ImportError::TooManyNodes { len: graph.node.len(), limit: options.limits.nodes });
-    }
     if graph.output.is_empty() {
         return Err(ImportError::NoOutputs);
     }
-    let mut builder = Builder::new(&proto, options);
-    builder.declare(graph)?;
-    let order = builder.sort()?;
-    builder.settle(order)?;
-    builder.finish(graph)
+    let mut builder = Builder::new(&proto, options, External::new(dir));
+    let mut scope = Scope::default();
+    builder.declare(graph, &mut scope)?;
+    builder.declare_nodes(graph, &mut scope, "")?;
+    let order = builder.sort(0..builder.nodes.len())?;
+    builder.settle(order, &scope)?;
+    let external = builder.external.digest();
+    Ok(Imported { model: builder.finish(graph, &scope)?, external })
+}
+
+fn check_size(len: usize, options: &ImportOptions) -> Result<(), ImportError> {
+    let limit = options.limits.bytes;
+    if len > limit { Err(ImportError::TooManyBytes { len, limit }) } else { Ok(()) }
 }
 
 /// What is known of a value while the graph is settled.
 #[derive(Clone, Debug)]
-enum Known {
+pub(super) enum Known {
     /// Its node has not been visited, or could not be.
     Nothing,
     /// Shape and type.
@@ -94,32 +126,56 @@ enum Known {
     Constant(Arc<TensorF>),
 }
 
-struct Builder<'a> {
-    options: &'a ImportOptions,
+/// Identity of a message while its file is in memory.
+pub(super) fn address<T>(message: &T) -> usize {
+    std::ptr::from_ref(message).addr()
+}
+
+/// Results of an operator of a body on constants, by the operator and the constants.
+type Memo = HashMap<(usize, Vec<usize>), Vec<Option<Arc<TensorF>>>>;
+
+pub(super) struct Builder<'a> {
+    pub(super) options: &'a ImportOptions,
     proto: &'a ModelProto,
-    names: HashMap<String, ValueId>,
-    labels: Vec<String>,
-    known: Vec<Known>,
+    external: External,
+    pub(super) labels: Vec<String>,
+    pub(super) known: Vec<Known>,
     /// Index of the node that defines a value.
     producer: Vec<Option<usize>>,
     inputs: Vec<ValueId>,
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
+    /// Message of a node that is in the body of another: one for all its copies.
+    copies: Vec<Option<&'a NodeProto>>,
+    /// Nodes with bodies.
+    pub(super) bodies: HashMap<usize, &'a NodeProto>,
+    /// Values that the bodies of a node read from around them.
+    captured: HashMap<usize, Vec<ValueId>>,
+    literals: HashMap<usize, Arc<TensorF>>,
+    memo: Memo,
+    /// Attributes of operators of bodies.
+    decoded: HashMap<usize, Attrs>,
     unsupported: Vec<Unsupported>,
     live: Vec<usize>,
     elements: usize,
 }
 
 impl<'a> Builder<'a> {
-    fn new(proto: &'a ModelProto, options: &'a ImportOptions) -> Self {
+    fn new(proto: &'a ModelProto, options: &'a ImportOptions, external: External) -> Self {
         Builder {
             options,
             proto,
-            names: HashMap::new(),
+            external,
             labels: Vec::new(),
             known: Vec::new(),
             producer: Vec::new(),
             inputs: Vec::new(),
             nodes: Vec::new(),
+            copies: Vec::new(),
+            bodies: HashMap::new(),
+            captured: HashMap::new(),
+            literals: HashMap::new(),
+            memo: HashMap::new(),
+            decoded: HashMap::new(),
             unsupported: Vec::new(),
             live: Vec::new(),
             elements: 0,
@@ -131,20 +187,12 @@ impl<'a> Builder<'a> {
         self.proto.opset_import.iter().find(|o| same(&o.domain)).map_or(1, |o| o.version)
     }
 
-    fn add_value(
-        &mut self,
-        name: &str,
-        known: Known,
-        producer: Option<usize>,
-    ) -> Result<ValueId, ImportError> {
+    pub(super) fn add_value(&mut self, label: String, known: Known, producer: Option<usize>) -> ValueId {
         let id = ValueId(self.labels.len() as u32);
-        if self.names.insert(name.to_owned(), id).is_some() {
-            return Err(ImportError::Redefined(name.to_owned()));
-        }
-        self.labels.push(name.to_owned());
+        self.labels.push(label);
         self.known.push(known);
         self.producer.push(producer);
-        Ok(id)
+        id
     }
 
     fn count(&mut self, n: usize, at: &str) -> Result<(), ImportError> {
@@ -156,8 +204,44 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Registers initializers, inputs, nodes and the values that nodes define.
-    fn declare(&mut self, graph: &GraphProto) -> Result<(), ImportError> {
+    /// Registers the initializers and inputs of the model.
+    fn declare(&mut self, graph: &'a GraphProto, scope: &mut Scope<'_>) -> Result<(), ImportError> {
+        self.declare_literals(graph, scope, "")?;
+        for (i, info) in graph.input.iter().enumerate() {
+            if scope.holds(&info.name) {
+                continue;
+            }
+            let (dtype, shape) = decode::input_type(graph, i, self.options)?;
+            let id = match self.options.fixed.get(&info.name) {
+                Some(t) if t.dtype != dtype => {
+                    return Err(ImportError::Input {
+                        name: info.name.clone(),
+                        reason: format!("is fixed to values of type {}, not {dtype}", t.dtype),
+                    });
+                }
+                Some(t) => {
+                    self.count(t.len(), &info.name)?;
+                    self.add_value(info.name.clone(), Known::Constant(Arc::new(t.clone())), None)
+                }
+                None => {
+                    self.count(shape.iter().product(), &info.name)?;
+                    let id = self.add_value(info.name.clone(), Known::Shape(shape, dtype), None);
+                    self.inputs.push(id);
+                    id
+                }
+            };
+            scope.define(&info.name, id)?;
+        }
+        Ok(())
+    }
+
+    /// Registers the initializers of a graph. Those of a body are one constant for all its copies.
+    pub(super) fn declare_literals(
+        &mut self,
+        graph: &'a GraphProto,
+        scope: &mut Scope<'_>,
+        prefix: &str,
+    ) -> Result<(), ImportError> {
         if !graph.sparse_initializer.is_empty() {
             return Err(ImportError::Tensor {
                 name: "sparse_initializer".into(),
@@ -165,88 +249,120 @@ impl<'a> Builder<'a> {
             });
         }
         for t in &graph.initializer {
-            let value = decode::tensor(t, "initializer")?;
-            self.count(value.len(), &t.name)?;
-            self.add_value(&t.name, Known::Constant(Arc::new(value)), None)?;
+            let value = self.literal(t)?;
+            let id = self.add_value(format!("{prefix}{}", t.name), Known::Constant(value), None);
+            scope.define(&t.name, id)?;
         }
-        for (i, info) in graph.input.iter().enumerate() {
-            if self.names.contains_key(&info.name) {
-                continue;
-            }
-            let (dtype, shape) = decode::input_type(graph, i, self.options)?;
-            if let Some(t) = self.options.fixed.get(&info.name) {
-                if t.dtype != dtype {
-                    return Err(ImportError::Input {
-                        name: info.name.clone(),
-                        reason: format!("is fixed to values of type {}, not {dtype}", t.dtype),
-                    });
-                }
-                self.count(t.len(), &info.name)?;
-                self.add_value(&info.name, Known::Constant(Arc::new(t.clone())), None)?;
-                continue;
-            }
-            self.count(shape.iter().product(), &info.name)?;
-            let id = self.add_value(&info.name, Known::Shape(shape, dtype), None)?;
-            self.inputs.push(id);
+        Ok(())
+    }
+
+    fn literal(&mut self, t: &'a TensorProto) -> Result<Arc<TensorF>, ImportError> {
+        if let Some(value) = self.literals.get(&address(t)) {
+            return Ok(value.clone());
+        }
+        let value = Arc::new(decode::tensor(t, "initializer", &self.external)?);
+        self.count(value.len(), &t.name)?;
+        self.literals.insert(address(t), value.clone());
+        Ok(value)
+    }
+
+    /// Registers the nodes of a graph and the values that they define.
+    pub(super) fn declare_nodes(
+        &mut self,
+        graph: &'a GraphProto,
+        scope: &mut Scope<'_>,
+        prefix: &str,
+    ) -> Result<(), ImportError> {
+        let limit = self.options.limits.nodes;
+        let (first, len) = (self.nodes.len(), self.nodes.len() + graph.node.len());
+        if len > limit {
+            return Err(ImportError::TooManyNodes { len, limit });
         }
         for (i, n) in graph.node.iter().enumerate() {
             for name in n.output.iter().filter(|s| !s.is_empty()) {
-                self.add_value(name, Known::Nothing, Some(i))?;
+                let id = self.add_value(format!("{prefix}{name}"), Known::Nothing, Some(first + i));
+                scope.define(name, id)?;
             }
         }
         for n in &graph.node {
-            let name =
-                [&n.name].into_iter().chain(&n.output).find(|s| !s.is_empty()).unwrap_or(&n.op_type).clone();
+            let own = [&n.name].into_iter().chain(&n.output).find(|s| !s.is_empty()).unwrap_or(&n.op_type);
+            let name = format!("{prefix}{own}");
             let domain = if n.domain == "ai.onnx" { String::new() } else { n.domain.clone() };
             let known_op = support::lookup(&domain, &n.op_type).is_some();
+            let missing =
+                |tensor: &str| ImportError::MissingTensor { node: name.clone(), tensor: tensor.to_owned() };
             let mut inputs = Vec::with_capacity(n.input.len());
             for i in &n.input {
-                inputs.push(if i.is_empty() {
-                    None
-                } else {
-                    Some(self.names.get(i).copied().ok_or_else(|| ImportError::MissingTensor {
-                        node: name.clone(),
-                        tensor: i.clone(),
-                    })?)
-                });
+                inputs.push(if i.is_empty() { None } else { Some(scope.get(i).ok_or_else(|| missing(i))?) });
             }
-            let outputs = n.output.iter().map(|o| self.names.get(o).copied()).collect();
+            if known_op && n.attribute.iter().any(|a| a.g.is_some()) {
+                let names = control::captured_names(n);
+                let ids = names.iter().map(|c| scope.get(c).ok_or_else(|| missing(c)));
+                self.captured.insert(self.nodes.len(), ids.collect::<Result<_, _>>()?);
+                self.bodies.insert(self.nodes.len(), n);
+            }
+            let outputs = n.output.iter().map(|o| if o.is_empty() { None } else { scope.get(o) }).collect();
             // Attributes of an operator that is reported anyway need not make sense.
-            let attrs = if known_op { decode::attributes(n, &name)? } else { Attrs::default() };
+            let attrs = match self.decoded.get(&address(n)) {
+                Some(attrs) => attrs.clone(),
+                None if known_op => decode::attributes(n, &name, &self.external)?,
+                None => Attrs::default(),
+            };
+            if !prefix.is_empty() {
+                self.decoded.entry(address(n)).or_insert_with(|| attrs.clone());
+            }
             let version = self.opset(&domain);
+            self.copies.push((!prefix.is_empty()).then_some(n));
             self.nodes.push(Node { name, op: n.op_type.clone(), domain, version, inputs, outputs, attrs });
         }
         Ok(())
     }
 
-    /// An order in which every node follows those that it reads.
-    fn sort(&self) -> Result<Vec<usize>, ImportError> {
-        let mut waits = vec![0usize; self.nodes.len()];
-        let mut readers = vec![Vec::new(); self.nodes.len()];
-        for (i, n) in self.nodes.iter().enumerate() {
-            for p in n.inputs.iter().flatten().filter_map(|v| self.producer[v.index()]) {
-                waits[i] += 1;
-                readers[p].push(i);
+    /// Adds a node of our own on values that are settled, and settles it.
+    pub(super) fn emit(&mut self, node: Node, scope: &Scope<'_>) -> Result<(), ImportError> {
+        let limit = self.options.limits.nodes;
+        let at = self.nodes.len();
+        if at >= limit {
+            return Err(ImportError::TooManyNodes { len: at + 1, limit });
+        }
+        self.copies.push(None);
+        self.nodes.push(node);
+        self.settle(vec![at], scope)
+    }
+
+    /// An order in which every node of a range follows those of it that it reads.
+    pub(super) fn sort(&self, range: Range<usize>) -> Result<Vec<usize>, ImportError> {
+        let first = range.start;
+        let mut waits = vec![0usize; range.len()];
+        let mut readers = vec![Vec::new(); range.len()];
+        let none = Vec::new();
+        for i in range.clone() {
+            let captured = self.captured.get(&i).unwrap_or(&none);
+            for v in self.nodes[i].inputs.iter().flatten().chain(captured) {
+                if let Some(p) = self.producer[v.index()].filter(|p| range.contains(p)) {
+                    waits[i - first] += 1;
+                    readers[p - first].push(i);
+                }
             }
         }
-        let mut ready: VecDeque<usize> = (0..self.nodes.len()).filter(|&i| waits[i] == 0).collect();
-        let mut order = Vec::with_capacity(self.nodes.len());
+        let mut ready: VecDeque<usize> = range.clone().filter(|&i| waits[i - first] == 0).collect();
+        let mut order = Vec::with_capacity(range.len());
         while let Some(i) = ready.pop_front() {
             order.push(i);
-            for &r in &readers[i] {
-                waits[r] -= 1;
-                if waits[r] == 0 {
+            for &r in &readers[i - first] {
+                waits[r - first] -= 1;
+                if waits[r - first] == 0 {
                     ready.push_back(r);
                 }
             }
         }
         match waits.iter().position(|&w| w > 0) {
-            Some(i) => Err(ImportError::Cycle(self.nodes[i].name.clone())),
+            Some(i) => Err(ImportError::Cycle(self.nodes[first + i].name.clone())),
             None => Ok(order),
         }
     }
 
-    fn refuse(&mut self, node: usize, reason: String) {
+    pub(super) fn refuse(&mut self, node: usize, reason: String) {
         let n = &self.nodes[node];
         self.unsupported.push(Unsupported {
             node: n.name.clone(),
@@ -258,7 +374,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Evaluates what is constant and finds the shape of what is not.
-    fn settle(&mut self, order: Vec<usize>) -> Result<(), ImportError> {
+    pub(super) fn settle(&mut self, order: Vec<usize>, scope: &Scope<'_>) -> Result<(), ImportError> {
         for i in order {
             let (domain, op) = (self.nodes[i].domain.clone(), self.nodes[i].op.clone());
             let Some(info) = support::lookup(&domain, &op) else {
@@ -286,7 +402,10 @@ impl<'a> Builder<'a> {
                 );
                 continue;
             }
-            self.evaluate(i)?;
+            match self.bodies.get(&i).copied() {
+                Some(n) => self.unroll(i, n, scope)?,
+                None => self.evaluate(i)?,
+            }
         }
         Ok(())
     }
@@ -315,9 +434,24 @@ impl<'a> Builder<'a> {
             "CastLike" => node.input(0).is_some_and(|v| matches!(self.known[v.index()], Known::Constant(_))),
             _ => false,
         };
+        let key = match self.copies[i].filter(|_| constant) {
+            Some(n) => {
+                let addresses = operands.iter().map(|o| o.as_deref().map_or(0, address)).collect();
+                Some((address(n), addresses))
+            }
+            None => None,
+        };
+        if let Some(known) = key.as_ref().and_then(|k| self.memo.get(k)) {
+            for (out, t) in node.outputs.clone().into_iter().zip(known.clone()) {
+                if let (Some(out), Some(t)) = (out, t) {
+                    self.known[out.index()] = Known::Constant(t);
+                }
+            }
+            return Ok(());
+        }
         let refs: Vec<Option<&TensorF>> = operands.iter().map(|o| o.as_deref()).collect();
-        let results = match float::eval(node, &refs) {
-            Ok(r) => r,
+        let results: Vec<Option<Arc<TensorF>>> = match float::eval(node, &refs) {
+            Ok(r) => r.into_iter().map(|t| t.map(Arc::new)).collect(),
             Err(OpError::Unsupported(reason)) => {
                 self.refuse(i, reason);
                 return Ok(());
@@ -339,11 +473,11 @@ impl<'a> Builder<'a> {
                 });
             };
             self.count(t.len(), &name)?;
-            self.known[out.index()] = if constant {
-                Known::Constant(Arc::new(t.clone()))
-            } else {
-                Known::Shape(t.shape.clone(), t.dtype)
-            };
+            self.known[out.index()] =
+                if constant { Known::Constant(t.clone()) } else { Known::Shape(t.shape.clone(), t.dtype) };
+        }
+        if let Some(key) = key {
+            self.memo.insert(key, results);
         }
         if !constant {
             self.live.push(i);
@@ -351,10 +485,10 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn finish(self, graph: &GraphProto) -> Result<Model, ImportError> {
+    fn finish(self, graph: &GraphProto, scope: &Scope<'_>) -> Result<Model, ImportError> {
         let mut outputs = Vec::with_capacity(graph.output.len());
         for o in &graph.output {
-            let id = self.names.get(&o.name).copied();
+            let id = scope.get(&o.name);
             outputs.push(id.ok_or_else(|| ImportError::MissingOutput(o.name.clone()))?);
         }
         if !self.unsupported.is_empty() {

@@ -1,21 +1,24 @@
 //! ONNX files as graphs with static shapes.
 //!
-//! [`import`] decodes a file (the protobuf schema is tract-onnx's; nothing else of tract is used), checks it against [`Limits`], and
+//! [`import`] decodes a file, checks it against [`Limits`], unrolls control flow, and
 //! settles everything that does not depend on the values of the inputs: symbolic dimensions are bound, every shape becomes a number,
 //! and every node without a path from an input is evaluated, so that chains such as Shape → Gather → Concat → Reshape leave no
 //! trace. What remains is a [`Model`]: live nodes in an order in which they can be evaluated, in the names of the file.
 //!
 //! A file either imports completely or is a typed error. Unsupported nodes are listed all at once. Panics of the parser stop here.
 
+mod control;
 mod decode;
 mod error;
+mod external;
 mod import;
 mod model;
+pub mod proto;
 mod support;
 mod tensor;
 
 pub use error::{ImportError, Unsupported, UnsupportedList};
-pub use import::{ImportOptions, Limits, import};
+pub use import::{ImportOptions, Imported, Limits, import, import_from};
 pub use model::{Attr, Attrs, Model, Node, Value, ValueId};
 pub use support::{is_supported, supported_ops};
 pub use tensor::{

@@ -74,6 +74,7 @@ const ONNX: &[OpInfo] = &[
     op("HardSigmoid"),
     op("HardSwish"),
     op("Identity"),
+    op("If"),
     op("InstanceNormalization"),
     op("LSTM"),
     op("LayerNormalization"),
@@ -82,6 +83,7 @@ const ONNX: &[OpInfo] = &[
     op("LessOrEqual"),
     op("Log"),
     op("LogSoftmax"),
+    op("Loop"),
     op("MatMul"),
     op("MatMulInteger"),
     op("Max"),
@@ -121,6 +123,7 @@ const ONNX: &[OpInfo] = &[
     shaped("Reshape", &[1]),
     shaped("Resize", &[1, 2, 3]),
     op("Round"),
+    op("Scan"),
     op("ScatterElements"),
     op("ScatterND"),
     op("Selu"),
@@ -174,9 +177,7 @@ pub fn supported_ops() -> impl Iterator<Item = &'static str> {
 /// A rewrite of an unsupported operator, where one is known.
 pub(crate) fn hint(domain: &str, name: &str) -> Option<&'static str> {
     Some(match name {
-        "If" | "Loop" | "Scan" => {
-            "export with constant control flow: torch.onnx.export(..., dynamo=False) on fixed shapes unrolls it"
-        }
+        "If" | "Loop" | "Scan" => "export with trip counts that do not depend on data, on fixed shapes",
         "RandomNormal" | "RandomUniform" | "RandomNormalLike" | "RandomUniformLike" | "Multinomial"
         | "Bernoulli" => "make the random values an input of the model",
         "NonMaxSuppression" | "RoiAlign" | "Unique" | "Compress" => {

@@ -1,10 +1,10 @@
 //! ONNX models written in a test.
 
-use prost::Message;
-use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
-    TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
+use parhelion_zkml::onnx::proto::{
+    AttributeProto, Dimension, DimensionValue as Value, GraphProto, ModelProto, NodeProto,
+    OperatorSetIdProto, TensorProto, TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
 };
+use prost::Message;
 
 /// Code of `float32`.
 pub(crate) const FLOAT: i32 = 1;
@@ -24,6 +24,7 @@ pub(crate) enum A<'a> {
     Float(f32),
     Ints(&'a [i64]),
     Str(&'a str),
+    Graph(GraphProto),
 }
 
 impl Builder {
@@ -78,7 +79,8 @@ impl Builder {
                     A::Int(i) => (a.r#type, a.i) = (2, *i),
                     A::Float(f) => (a.r#type, a.f) = (1, *f),
                     A::Ints(v) => (a.r#type, a.ints) = (7, v.to_vec()),
-                    A::Str(s) => (a.r#type, a.s) = (3, s.as_bytes().to_vec()),
+                    A::Graph(g) => (a.r#type, a.g) = (5, Some(g.clone())),
+                    A::Str(s) => (a.r#type, a.s) = (3, s.as_bytes().to_vec().into()),
                 }
                 a
             })
@@ -108,15 +110,13 @@ impl Builder {
 
 /// A tensor's declaration; negative dimensions are symbolic.
 pub(crate) fn value(name: &str, dtype: i32, shape: &[i64]) -> ValueInfoProto {
-    use tensor_shape_proto::{Dimension, dimension::Value};
     let dim = shape
         .iter()
         .map(|&d| Dimension {
             value: Some(if d < 0 { Value::DimParam("batch".into()) } else { Value::DimValue(d) }),
-            ..Default::default()
         })
         .collect();
-    let tensor = type_proto::Tensor { elem_type: dtype, shape: Some(TensorShapeProto { dim }) };
-    let r#type = Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() });
-    ValueInfoProto { name: name.into(), r#type, ..Default::default() }
+    let tensor = TensorType { elem_type: dtype, shape: Some(TensorShapeProto { dim }) };
+    let r#type = Some(TypeProto { tensor_type: Some(tensor) });
+    ValueInfoProto { name: name.into(), r#type }
 }
