@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Mock(Mock),
     /// What the circuit of a model consists of, layer by layer
     Inspect(Inspect),
+    /// The cheapest circuit that keeps a bound on accuracy, from samples
+    Calibrate(Calibrate),
     /// Float against quantised accuracy on labelled images
     Accuracy(Accuracy),
     /// Backends and devices here, and the knobs in force
@@ -106,6 +108,9 @@ pub(crate) struct ModelOptions {
     /// Allowed magnitude of any value, over what calibration saw
     #[arg(long, value_name = "FACTOR")]
     pub(crate) headroom: Option<f64>,
+    /// Scales and ranges that `calibrate` wrote (`calibration.json`)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["activation_bits", "input_bits", "output_bits", "weight_bits", "headroom"])]
+    pub(crate) settings: Option<PathBuf>,
     /// What happens to lists of the input that the model has no input for
     #[arg(long, value_enum, default_value_t = SurplusArg::Refuse)]
     pub(crate) surplus: SurplusArg,
@@ -131,7 +136,7 @@ pub(crate) struct Prove {
     #[arg(short, long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Directory that `setup` wrote: prove for its settings and keys
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["visibility", "activation_bits", "input_bits", "output_bits", "weight_bits", "headroom", "min_k", "max_k"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["visibility", "activation_bits", "input_bits", "output_bits", "weight_bits", "headroom", "settings", "min_k", "max_k"])]
     pub(crate) setup: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) options: ModelOptions,
@@ -221,8 +226,8 @@ pub(crate) struct Setup {
     /// ONNX model
     pub(crate) model: PathBuf,
     /// Input to calibrate with; the range of every later input should be like this one's
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) input: PathBuf,
+    #[arg(short, long, value_name = "FILE", required_unless_present = "settings")]
+    pub(crate) input: Option<PathBuf>,
     /// Directory for settings and keys
     #[arg(short, long, value_name = "DIR")]
     pub(crate) out: PathBuf,
@@ -276,6 +281,66 @@ pub(crate) struct Inspect {
     pub(crate) measure: bool,
     #[command(flatten)]
     pub(crate) options: ModelOptions,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a calibration must keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MetricArg {
+    /// Points of top-1 lost against the float model (answers that differ from it, without labels)
+    Top1,
+    /// Greatest deviation of an output element
+    MaxAbs,
+    /// Mean squared deviation of the outputs
+    Mse,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Calibrate {
+    /// ONNX model
+    pub(crate) model: PathBuf,
+    /// Samples: a directory of inputs, an input (`.json`), a list of inputs (`.json`, `.jsonl`), an array (`.npy`) or images (IDX, gzip
+    /// or not) [default: evenly spread values]
+    #[arg(long, value_name = "FILE_OR_DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Right answers of the samples: IDX, `.npy`, or numbers in a text or JSON file
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub(crate) labels: Option<PathBuf>,
+    /// Samples FROM to TO − 1 only
+    #[arg(long, value_name = "FROM..TO", requires = "data")]
+    pub(crate) range: Option<String>,
+    /// An image's byte is divided by this
+    #[arg(long, value_name = "N", default_value_t = 255.0)]
+    pub(crate) divide: f64,
+    /// What must be kept
+    #[arg(long, value_enum, default_value_t = MetricArg::MaxAbs)]
+    pub(crate) metric: MetricArg,
+    /// How much of it may be lost [default: 0.5 points, 1e-3, or 1e-6]
+    #[arg(long, value_name = "VALUE")]
+    pub(crate) budget: Option<f64>,
+    /// Directory for `calibration.json`, `report.json` and `report.html`
+    #[arg(short, long, value_name = "DIR", default_value = "calibration")]
+    pub(crate) out: PathBuf,
+    /// Most circuits that are tried
+    #[arg(long, value_name = "N", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) trials: u32,
+    /// How much more a circuit may cost, as a factor, if no input can fail in it
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.25)]
+    pub(crate) cover_cost: f64,
+    /// Forget the trials of an earlier run
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Who sees what, as for `prove`: it decides the circuit's size
+    #[arg(long, value_name = "PART=KIND,…", default_value = "input=private,output=public,params=private")]
+    pub(crate) visibility: String,
+    /// Largest circuit: at most 2^N rows
+    #[arg(long, value_name = "N", default_value_t = 22, value_parser = clap::value_parser!(u32).range(4..=26))]
+    pub(crate) max_k: u32,
+    /// Value of a symbolic dimension
+    #[arg(long = "variable", value_name = "NAME=N")]
+    pub(crate) variables: Vec<String>,
     /// One JSON object on standard output
     #[arg(long)]
     pub(crate) json: bool,

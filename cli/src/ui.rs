@@ -44,14 +44,14 @@ pub(crate) fn init(global: &Global) -> Result<()> {
     let level = match (global.quiet, global.verbose) {
         (true, _) => "error",
         (_, 0) => "warn",
-        (_, 1) => "info,tract=warn",
-        (_, 2) => "debug,tract=warn",
+        (_, 1) => "info",
+        (_, 2) => "debug",
         _ => "trace",
     };
     let filter = match std::env::var("RUST_LOG") {
         Ok(set) => EnvFilter::try_new(&set).map_err(|e| anyhow::anyhow!("RUST_LOG={set}: {e}"))?,
         // The importer's own warnings are about parts of a graph that it goes on to handle.
-        Err(_) => EnvFilter::new(format!("{level},tract_onnx=error,tract_core=error,tract_hir=error")),
+        Err(_) => EnvFilter::new(level),
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -78,6 +78,22 @@ pub(crate) fn phase(name: impl Into<String>) {
     if let Some(bar) = BAR.get() {
         bar.set_message(name);
     }
+}
+
+/// Says how far a long step is.
+pub(crate) fn progress(done: usize, of: usize, what: impl Into<String>) {
+    let what = what.into();
+    tracing::info!("{done} of at most {of}: {what}");
+    let Some(bar) = BAR.get() else { return };
+    if bar.length().is_none() {
+        let line = "{spinner} [{bar:24}] {pos}/{len} {msg} [{elapsed}]";
+        if let Ok(style) = ProgressStyle::with_template(line) {
+            bar.set_style(style.progress_chars("━╸ "));
+        }
+    }
+    bar.set_length(of as u64);
+    bar.set_position(done as u64);
+    bar.set_message(what);
 }
 
 /// Takes the progress line away.

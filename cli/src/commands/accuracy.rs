@@ -84,7 +84,7 @@ pub(super) fn run(args: &Accuracy, engine: &Engine<G1Affine>, cache: Cache) -> R
     Ok(())
 }
 
-fn parse_range(text: &str, items: usize) -> Result<std::ops::Range<usize>> {
+pub(super) fn parse_range(text: &str, items: usize) -> Result<std::ops::Range<usize>> {
     let (from, to) = text.split_once("..").with_context(|| format!("--range {text}: expected FROM..TO"))?;
     let number = |s: &str| s.trim().parse::<usize>().with_context(|| format!("--range {text}"));
     let range = number(from)?..number(to)?;

@@ -1,6 +1,7 @@
 //! What several commands share: options from arguments, progress, the way from a model to a circuit.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use halo2curves::bn256::G1Affine;
@@ -10,7 +11,10 @@ use parhelion_zkml::input::Surplus;
 use parhelion_zkml::machine::{Part, Vis, Visibility};
 use parhelion_zkml::onnx::ImportOptions;
 use parhelion_zkml::quant::QuantOptions;
-use parhelion_zkml::session::{self, Cache, Disclosed, Files, Options, Phase, Session, Timings};
+use parhelion_zkml::quant::calibrate::Calibration;
+use parhelion_zkml::session::{
+    self, Cache, Disclosed, Files, Kind, Options, Phase, Session, Timings, read_json,
+};
 use serde_json::{Value, json};
 
 use crate::args::{ModelOptions, SurplusArg};
@@ -32,9 +36,9 @@ pub(super) fn session(engine: &Engine<G1Affine>, cache: Cache) -> Session {
     })
 }
 
-pub(super) fn options(args: &ModelOptions) -> Result<Options> {
+pub(super) fn import_options(variables: &[String]) -> Result<ImportOptions> {
     let mut import = ImportOptions::default();
-    for variable in &args.variables {
+    for variable in variables {
         let (name, value) =
             variable.split_once('=').with_context(|| format!("--variable {variable}: expected NAME=N"))?;
         let value: usize =
@@ -42,6 +46,11 @@ pub(super) fn options(args: &ModelOptions) -> Result<Options> {
         ensure!(value > 0, "--variable {variable}: a length is at least 1");
         import.dims.insert(name.to_owned(), value);
     }
+    Ok(import)
+}
+
+pub(super) fn options(args: &ModelOptions) -> Result<Options> {
+    let import = import_options(&args.variables)?;
     let mut quant = QuantOptions::default();
     if let Some(bits) = args.activation_bits {
         quant.activation_bits = bits;
@@ -58,12 +67,16 @@ pub(super) fn options(args: &ModelOptions) -> Result<Options> {
     if let Some(headroom) = args.headroom {
         quant.headroom = headroom;
     }
+    let calibration = match &args.settings {
+        Some(path) => Some(Arc::new(read_json::<Calibration>(path, Kind::Calibration)?)),
+        None => None,
+    };
     let min_k = args.min_k.unwrap_or(Options::default().min_k);
     if let Some(min_k) = args.min_k {
         ensure!(min_k <= args.max_k, "--min-k {min_k} is above --max-k {}", args.max_k);
     }
     let visibility = visibility(&args.visibility)?;
-    Ok(Options { import, quant, visibility, min_k, max_k: args.max_k })
+    Ok(Options { import, quant, visibility, min_k, max_k: args.max_k, calibration })
 }
 
 /// `input=private,output=public,params=fixed,params.NAME=hashed`; what is left out keeps its default.

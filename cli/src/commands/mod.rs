@@ -1,6 +1,7 @@
 //! One file per command.
 
 mod accuracy;
+mod calibrate;
 mod common;
 mod devices;
 mod explain;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Witness(args) => witness::run(args, &engine(global)?, cache(global)),
         Command::Mock(args) => mock::run(args, &engine(global)?, cache(global)),
         Command::Inspect(args) => inspect::run(args, &engine(global)?, cache(global)),
+        Command::Calibrate(args) => calibrate::run(args, &engine(global)?, cache(global)),
         Command::Accuracy(args) => accuracy::run(args, &engine(global)?, cache(global)),
         Command::Devices(args) => devices::run(args, &engine(global)?),
         Command::Explain(args) => explain::run(args, &engine(global)?),

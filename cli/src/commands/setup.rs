@@ -14,8 +14,11 @@ pub(super) fn run(args: &Setup, engine: &Engine<G1Affine>, cache: Cache) -> Resu
     let options = common::options(&args.options)?;
     let mut session = common::session(engine, cache);
     let imported = session.import(&args.model, &options.import)?;
-    let sample = session.input(&imported, &args.input, common::surplus(&args.options))?;
-    let prepared = session.prepare(imported, &[sample], &options)?;
+    let samples = match &args.input {
+        Some(path) => vec![session.input(&imported, path, common::surplus(&args.options))?],
+        None => Vec::new(),
+    };
+    let prepared = session.prepare(imported, &samples, &options)?;
     let srs = session.srs(args.srs.as_deref(), prepared.k())?;
     let keys = session.keys(&prepared, &srs)?;
     session.write_setup(&args.out, &prepared, &keys)?;

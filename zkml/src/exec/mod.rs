@@ -16,7 +16,7 @@ mod pointwise;
 
 use std::sync::Arc;
 
-pub use bounds::accumulator_bounds;
+pub use bounds::{accumulator_bounds, reachable_bounds};
 pub use check::{CheckError, check};
 pub use error::{ExecError, OutOfRange};
 

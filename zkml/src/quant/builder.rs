@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::exec::accumulator_bounds;
+use crate::exec::{accumulator_bounds, reachable_bounds};
 use crate::onnx::{broadcast, broadcast_map};
 use crate::qir::{Activation, Op, OpKind, Pick, Program, Role, Tensor, TensorId, Term};
 
@@ -76,6 +76,10 @@ pub(super) struct Builder {
     pub program: Program,
     /// Name that new operations and tensors get.
     pub layer: String,
+    /// Whether range checks admit everything that inputs within their bounds can lead to, instead of what calibration saw.
+    pub cover: bool,
+    /// Layers that inputs within their bounds can drive out of range.
+    pub restricted: std::collections::BTreeSet<String>,
     used: std::collections::HashMap<String, usize>,
 }
 
@@ -94,8 +98,14 @@ pub(super) fn hull(lo: i128, hi: i128) -> (i128, i128) {
 }
 
 impl Builder {
-    pub(super) fn new() -> Self {
-        Builder { program: Program::default(), layer: String::new(), used: Default::default() }
+    pub(super) fn new(cover: bool) -> Self {
+        Builder {
+            program: Program::default(),
+            layer: String::new(),
+            cover,
+            restricted: Default::default(),
+            used: Default::default(),
+        }
     }
 
     pub(super) fn fail(&self, reason: impl Into<String>) -> QuantError {
@@ -342,12 +352,20 @@ impl Builder {
         let (lo, hi) = self.bounds(a);
         let half = if shift == 0 { 0 } else { 1i128 << (shift - 1) };
         let implied = ((lo + half) >> shift, (hi + half) >> shift);
-        let wanted = r.range.map(|(a, b)| real_hull(a, b, scale));
+        let (low, high) = reachable_bounds(&self.program, &a.terms, a.constant);
+        let reachable = ((low + half) >> shift, (high + half) >> shift);
+        let wanted = match r.range {
+            Some(_) if self.cover => Some(hull(reachable.0, reachable.1)),
+            range => range.map(|(a, b)| real_hull(a, b, scale)),
+        };
         let free = shift == 0 && !r.relu;
         if free {
             let wide = implied.0 < -MAX_BOUND || implied.1 > MAX_BOUND;
             return match wanted {
-                Some(w) if wide => self.enforce(a, w),
+                Some(w) if wide => {
+                    self.restrict(reachable, w);
+                    self.enforce(a, w)
+                }
                 _ => self.linear(a, 0, implied, Activation::None),
             };
         }
@@ -362,7 +380,22 @@ impl Builder {
         if pre.0 > pre.1 {
             return Err(self.fail("the calibrated range contradicts the bounds of the operands"));
         }
+        self.restrict(reachable, pre);
         self.linear(a, shift as u32, pre, if r.relu { Activation::Relu } else { Activation::None })
+    }
+
+    /// Notes that the current layer admits less than it may be given.
+    pub(super) fn restrict(&mut self, reachable: (i128, i128), admitted: (i128, i128)) {
+        if reachable.0 < admitted.0 || reachable.1 > admitted.1 {
+            self.restricted.insert(self.layer.clone());
+        }
+    }
+
+    /// [`Builder::enforce`] of a range that inputs within their bounds may leave: not a fact, but a condition.
+    pub(super) fn demand(&mut self, a: &Acc, bounds: (i128, i128)) -> Result<TensorId, QuantError> {
+        let reachable = reachable_bounds(&self.program, &a.terms, a.constant);
+        self.restrict(reachable, bounds);
+        self.enforce(a, bounds)
     }
 
     /// The accumulator at its own scale with a range check, whatever its operands imply: doubled and halved, so that the check exists.

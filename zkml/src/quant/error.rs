@@ -36,6 +36,12 @@ pub enum QuantError {
         /// Index of the sample.
         sample: usize,
     },
+    /// Ranges that are not of this model, or not finite.
+    #[error("the calibrated range of `{name}` does not belong to this model")]
+    Ranges {
+        /// Value.
+        name: String,
+    },
     /// The options contradict themselves.
     #[error("option `{name}`: {reason}")]
     Option {

@@ -10,6 +10,7 @@
 //! Constants of one element are part of the structure, and so public; larger float constants are parameters of the model.
 
 mod builder;
+pub mod calibrate;
 mod cluster;
 mod error;
 mod fold;
@@ -19,13 +20,17 @@ mod recurrent;
 mod rewrite;
 mod tables;
 
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::exec;
-use crate::onnx::{DType, Data, Model, TensorF, unravel};
+use crate::onnx::{DType, Data, Model, TensorF, ValueId, unravel};
 use crate::qir::{Program, TensorId};
 
 pub use error::{EncodeError, QuantError};
+pub use range::ValueRange;
 
 use builder::exp2;
 
@@ -48,6 +53,13 @@ pub struct QuantOptions {
     pub max_lookup: u32,
     /// Greatest number of knots of a piecewise linear table.
     pub max_knots: u32,
+    /// Fraction bits of single values, by name, in place of `activation_bits` and `output_bits`.
+    pub scales: BTreeMap<String, u32>,
+    /// Whether range checks admit everything that inputs within their bounds can lead to, by interval arithmetic over the model's
+    /// weights, instead of the calibrated range with its headroom.
+    pub cover: bool,
+    /// Whether inputs past their range are moved to its end, instead of being an error.
+    pub saturate: bool,
 }
 
 impl Default for QuantOptions {
@@ -61,6 +73,9 @@ impl Default for QuantOptions {
             min_range: 1.0,
             max_lookup: 1 << 10,
             max_knots: 1 << 10,
+            scales: BTreeMap::new(),
+            cover: false,
+            saturate: false,
         }
     }
 }
@@ -77,6 +92,9 @@ impl QuantOptions {
             if !(lo..=24).contains(&bits) {
                 return bad(name, "is not between 2 (4 for weights) and 24");
             }
+        }
+        if let Some((name, bits)) = self.scales.iter().find(|(_, b)| **b > 24) {
+            return bad("scales", &format!("gives `{name}` {bits} fraction bits, more than 24"));
         }
         if !(self.headroom.is_finite() && self.headroom >= 1.0) {
             return bad("headroom", "is below 1");
@@ -127,6 +145,10 @@ pub struct Quantised {
     pub output_names: Vec<String>,
     /// Tensors that stand for values of the file.
     pub report: Vec<TensorReport>,
+    /// Whether inputs past their range are moved to its end when they are encoded.
+    pub saturate: bool,
+    /// Layers whose range check an input within its bounds may fail. Where there are none, every input that can be encoded can be proven.
+    pub restricted: Vec<String>,
 }
 
 /// Quantises a model.
@@ -150,57 +172,138 @@ pub fn quantise(
     } else {
         calibration
     };
-    let rewritten = rewrite::rewrite(model)?;
-    let ranges = range::Ranges::measure(&rewritten, samples)?;
-    let lowered = lower::lower(&rewritten, &ranges, options)?;
-    exec::check(&lowered.program)?;
-    let mut q = Quantised {
-        input_types: model.input_values().map(|v| v.dtype).collect(),
-        output_types: model.output_values().map(|v| v.dtype).collect(),
-        input_names: model.input_values().map(|v| v.name.clone()).collect(),
-        output_names: model.output_values().map(|v| v.name.clone()).collect(),
-        program: lowered.program,
-        report: Vec::new(),
-    };
-    let mut errors = vec![0f64; lowered.values.len()];
-    for (sample, inputs) in samples.iter().enumerate() {
-        let float = crate::float::run_all(&rewritten, inputs)
-            .map_err(|source| QuantError::Calibration { sample, source })?;
-        let encoded = q.encode_inputs(inputs).map_err(|e| QuantError::Layer {
-            layer: format!("calibration sample {sample}"),
-            reason: e.to_string(),
-        })?;
-        let trace =
-            exec::run_checked(&q.program, &encoded).map_err(|source| QuantError::Run { sample, source })?;
-        for (e, (value, tensor)) in errors.iter_mut().zip(&lowered.values) {
-            let Some(f) = float.get(*value) else { continue };
-            let unit = exp2(-q.program.tensor(*tensor).scale);
-            for (i, v) in trace.get(*tensor).iter().enumerate() {
-                let d = (f.at(i) - *v as f64 * unit).abs();
-                if d.is_finite() && f.at(i).abs() < range::INFINITE {
-                    *e = e.max(d);
-                }
-            }
-        }
+    let quantiser = Quantiser::new(model, samples)?;
+    let mut draft = quantiser.draft(options)?;
+    quantiser.fill_report(&mut draft, samples)?;
+    Ok(draft.quantised)
+}
+
+/// A model with the ranges of its values, ready to be quantised any number of times.
+pub struct Quantiser {
+    interface: Model,
+    rewritten: Model,
+    ranges: range::Ranges,
+}
+
+/// A quantised model with the values that its tensors stand for.
+pub(crate) struct Draft {
+    pub(crate) quantised: Quantised,
+    values: Vec<(ValueId, TensorId)>,
+}
+
+impl Quantiser {
+    /// Measures the ranges over samples.
+    ///
+    /// # Errors
+    ///
+    /// See [`QuantError`].
+    pub fn new(model: &Model, samples: &[Vec<TensorF>]) -> Result<Self, QuantError> {
+        let rewritten = rewrite::rewrite(model)?;
+        let ranges = range::Ranges::measure(&rewritten, samples)?;
+        Ok(Quantiser { interface: interface(model), rewritten, ranges })
     }
-    q.report = lowered
-        .values
-        .iter()
-        .zip(errors)
-        .map(|(&(value, tensor), max_abs_error)| {
-            let t = q.program.tensor(tensor);
+
+    /// Takes ranges that [`Quantiser::ranges`] gave for the same model.
+    ///
+    /// # Errors
+    ///
+    /// [`QuantError::Ranges`] where they are of another model.
+    pub fn with_ranges(model: &Model, ranges: &[ValueRange]) -> Result<Self, QuantError> {
+        let rewritten = rewrite::rewrite(model)?;
+        let ranges = range::Ranges::restore(&rewritten, ranges)?;
+        Ok(Quantiser { interface: interface(model), rewritten, ranges })
+    }
+
+    /// The range of every value that depends on an input.
+    pub fn ranges(&self) -> Vec<ValueRange> {
+        self.ranges.list(&self.rewritten)
+    }
+
+    /// The model in integers, with a report that says nothing about errors yet.
+    ///
+    /// # Errors
+    ///
+    /// See [`QuantError`].
+    pub fn quantise(&self, options: &QuantOptions) -> Result<Quantised, QuantError> {
+        options.validate()?;
+        Ok(self.draft(options)?.quantised)
+    }
+
+    pub(crate) fn draft(&self, options: &QuantOptions) -> Result<Draft, QuantError> {
+        let lowered = lower::lower(&self.rewritten, &self.ranges, options)?;
+        exec::check(&lowered.program)?;
+        let report = lowered.values.iter().map(|&(value, tensor)| {
+            let t = lowered.program.tensor(tensor);
             let m = t.lo.unsigned_abs().max(t.hi.unsigned_abs());
             TensorReport {
-                name: rewritten.value(value).name.clone(),
+                name: self.rewritten.value(value).name.clone(),
                 tensor,
                 scale: t.scale,
                 bits: 64 - m.leading_zeros() + u32::from(t.lo < 0),
-                observed: ranges.observed(value),
-                max_abs_error,
+                observed: self.ranges.observed(value),
+                max_abs_error: 0.0,
             }
-        })
-        .collect();
-    Ok(q)
+        });
+        let quantised = Quantised {
+            input_types: self.interface.input_values().map(|v| v.dtype).collect(),
+            output_types: self.interface.output_values().map(|v| v.dtype).collect(),
+            input_names: self.interface.input_values().map(|v| v.name.clone()).collect(),
+            output_names: self.interface.output_values().map(|v| v.name.clone()).collect(),
+            report: report.collect(),
+            program: lowered.program,
+            saturate: options.saturate,
+            restricted: lowered.restricted,
+        };
+        Ok(Draft { quantised, values: lowered.values })
+    }
+
+    /// Runs both models on samples and notes how far they are apart.
+    pub(crate) fn fill_report(&self, draft: &mut Draft, samples: &[Vec<TensorF>]) -> Result<(), QuantError> {
+        let q = &draft.quantised;
+        let errors = samples.par_iter().enumerate().map(|(sample, inputs)| {
+            let float = crate::float::run_all(&self.rewritten, inputs)
+                .map_err(|source| QuantError::Calibration { sample, source })?;
+            let encoded = q.encode_inputs(inputs).map_err(|e| QuantError::Layer {
+                layer: format!("calibration sample {sample}"),
+                reason: e.to_string(),
+            })?;
+            let trace = exec::run_checked(&q.program, &encoded)
+                .map_err(|source| QuantError::Run { sample, source })?;
+            let mut errors = vec![0f64; draft.values.len()];
+            for (e, (value, tensor)) in errors.iter_mut().zip(&draft.values) {
+                let Some(f) = float.get(*value) else { continue };
+                let unit = exp2(-q.program.tensor(*tensor).scale);
+                for (i, v) in trace.get(*tensor).iter().enumerate() {
+                    let d = (f.at(i) - *v as f64 * unit).abs();
+                    if d.is_finite() && f.at(i).abs() < range::INFINITE {
+                        *e = e.max(d);
+                    }
+                }
+            }
+            Ok(errors)
+        });
+        let none = || Ok(vec![0f64; draft.values.len()]);
+        let errors = errors.reduce(none, |a: Result<Vec<f64>, QuantError>, b| {
+            let (a, b) = (a?, b?);
+            Ok(a.iter().zip(&b).map(|(a, b)| a.max(*b)).collect::<Vec<f64>>())
+        })?;
+        draft.quantised.report.iter_mut().zip(errors).for_each(|(r, e)| r.max_abs_error = e);
+        Ok(())
+    }
+}
+
+/// A model without nodes and constants: the types and names of its inputs and outputs.
+fn interface(model: &Model) -> Model {
+    let mut values = model.values.clone();
+    values.iter_mut().for_each(|v| v.constant = None);
+    Model {
+        name: model.name.clone(),
+        opset: model.opset,
+        inputs: model.inputs.clone(),
+        outputs: model.outputs.clone(),
+        nodes: Vec::new(),
+        values,
+    }
 }
 
 impl Quantised {
@@ -229,6 +332,10 @@ impl Quantised {
                     .map(|i| {
                         let v = (x.at(i) * exp2(t.scale)).round();
                         let unit = exp2(-t.scale);
+                        // The statement is then about the number at the end of the range.
+                        if self.saturate && !v.is_nan() && !(v >= t.lo as f64 && v <= t.hi as f64) {
+                            return Ok(if v < t.lo as f64 { t.lo } else { t.hi });
+                        }
                         if v >= t.lo as f64 && v <= t.hi as f64 {
                             return Ok(match &x.data {
                                 Data::I(d) if t.scale == 0 => d[i],
@@ -246,6 +353,18 @@ impl Quantised {
                     .collect()
             })
             .collect()
+    }
+
+    /// Number of elements that encoding moves to the end of their range, where the model saturates.
+    pub fn saturated(&self, inputs: &[TensorF]) -> usize {
+        let pairs = inputs.iter().zip(&self.program.inputs).filter(|_| self.saturate);
+        pairs
+            .map(|(x, &id)| {
+                let t = self.program.tensor(id);
+                let outside = |v: f64| !(v >= t.lo as f64 && v <= t.hi as f64);
+                (0..x.len()).filter(|&i| outside((x.at(i) * exp2(t.scale)).round())).count()
+            })
+            .sum()
     }
 
     /// The outputs of a run as numbers of the model's types.

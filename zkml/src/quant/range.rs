@@ -1,15 +1,35 @@
 //! Ranges of values over the calibration data.
 
+use rayon::prelude::*;
+
 use crate::float;
 use crate::onnx::{Data, Model, TensorF, ValueId};
 
 use super::error::QuantError;
 
 /// Least and greatest observed value of every tensor of a model.
+#[derive(Clone)]
 pub(super) struct Ranges {
     seen: Vec<Option<(f64, f64)>>,
     /// Whether a value took the place of minus or plus infinity.
     infinite: Vec<(bool, bool)>,
+}
+
+/// The range that calibration saw of one value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValueRange {
+    /// Its number in the rewritten graph.
+    pub value: u32,
+    /// Its name.
+    pub name: String,
+    /// Least.
+    pub lo: f64,
+    /// Greatest.
+    pub hi: f64,
+    /// Whether minus infinity, or a mask's number in its place, was among the values.
+    pub below: bool,
+    /// The same for plus infinity.
+    pub above: bool,
 }
 
 /// Magnitudes from which a value stands for infinity, as in masks.
@@ -21,9 +41,9 @@ pub(super) const FILL: f64 = 65536.0;
 impl Ranges {
     /// Runs the float model on every sample.
     pub(super) fn measure(model: &Model, samples: &[Vec<TensorF>]) -> Result<Ranges, QuantError> {
-        let mut ranges = vec![None; model.values.len()];
-        let mut infinite = vec![(false, false); model.values.len()];
-        for (sample, inputs) in samples.iter().enumerate() {
+        let parts = samples.par_iter().enumerate().map(|(sample, inputs)| {
+            let mut ranges = vec![None; model.values.len()];
+            let mut infinite = vec![(false, false); model.values.len()];
             let values =
                 float::run_all(model, inputs).map_err(|source| QuantError::Calibration { sample, source })?;
             for (i, slot) in ranges.iter_mut().enumerate() {
@@ -52,8 +72,64 @@ impl Ranges {
                     }
                 }
             }
+            Ok(Ranges { seen: ranges, infinite })
+        });
+        let nothing = || {
+            Ok(Ranges {
+                seen: vec![None; model.values.len()],
+                infinite: vec![(false, false); model.values.len()],
+            })
+        };
+        parts.reduce(nothing, |a, b| Ok(a?.merge(b?)))
+    }
+
+    fn merge(mut self, other: Ranges) -> Ranges {
+        for (a, b) in self.seen.iter_mut().zip(other.seen) {
+            *a = match (*a, b) {
+                (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+                (a, b) => a.or(b),
+            };
         }
-        Ok(Ranges { seen: ranges, infinite })
+        for (a, b) in self.infinite.iter_mut().zip(other.infinite) {
+            *a = (a.0 || b.0, a.1 || b.1);
+        }
+        self
+    }
+
+    /// Ranges as they were measured before, of the same model.
+    pub(super) fn restore(model: &Model, list: &[ValueRange]) -> Result<Ranges, QuantError> {
+        let mut ranges = Ranges {
+            seen: vec![None; model.values.len()],
+            infinite: vec![(false, false); model.values.len()],
+        };
+        for r in list {
+            let at = r.value as usize;
+            let same = model.values.get(at).is_some_and(|v| v.name == r.name && v.constant.is_none());
+            if !same || !(r.lo.is_finite() && r.hi.is_finite() && r.lo <= r.hi) {
+                return Err(QuantError::Ranges { name: r.name.clone() });
+            }
+            ranges.seen[at] = Some((r.lo, r.hi));
+            ranges.infinite[at] = (r.below, r.above);
+        }
+        // Constants speak for themselves.
+        for (i, v) in model.values.iter().enumerate() {
+            let Some(c) = &v.constant else { continue };
+            let finite = (0..c.len()).map(|k| c.at(k)).filter(|v| v.abs() < INFINITE);
+            ranges.seen[i] = finite.map(|v| (v, v)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+            ranges.infinite[i] =
+                ((0..c.len()).any(|k| c.at(k) <= -INFINITE), (0..c.len()).any(|k| c.at(k) >= INFINITE));
+        }
+        Ok(ranges)
+    }
+
+    /// What [`Ranges::restore`] takes.
+    pub(super) fn list(&self, model: &Model) -> Vec<ValueRange> {
+        let range = |(i, v): (usize, &crate::onnx::Value)| {
+            let (lo, hi) = self.seen[i].filter(|_| v.constant.is_none())?;
+            let (below, above) = self.infinite[i];
+            Some(ValueRange { value: i as u32, name: v.name.clone(), lo, hi, below, above })
+        };
+        model.values.iter().enumerate().filter_map(range).collect()
     }
 
     /// Observed range.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use halo2curves::bn256::Fr;
 use parhelion_prover::srs::Srs;
 use parhelion_prover::{Engine, PreparedKey, ProofReport, ProvingKey, VerifyingKey};
+use prost::bytes::Bytes;
 
 use super::artefact::{Port, ProofFile, Settings, WitnessFile, real_text, scalar_to_hex};
 use super::cache::Cache;
@@ -23,6 +24,7 @@ use crate::input::{InputError, Surplus, parse_inputs_with};
 use crate::machine::{self, Exposure, OpeningSecret, Plan, PlanOptions, Vis, Visibility};
 use crate::onnx::{self, ImportOptions, Model, TensorF};
 use crate::qir::Program;
+use crate::quant::calibrate::Calibration;
 use crate::quant::{self, QuantOptions};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -107,6 +109,8 @@ pub struct Options {
     pub min_k: u32,
     /// The circuit has at most 2^`max_k` rows.
     pub max_k: u32,
+    /// Scales and ranges of an earlier calibration, in place of `quant` and the samples.
+    pub calibration: Option<Arc<Calibration>>,
 }
 
 impl Default for Options {
@@ -117,6 +121,7 @@ impl Default for Options {
             visibility: Visibility::default(),
             min_k: PlanOptions::default().min_k,
             max_k: 22,
+            calibration: None,
         }
     }
 }
@@ -339,10 +344,14 @@ impl Session {
     /// [`SessionError::File`], [`SessionError::Import`].
     pub fn import(&mut self, path: &Path, options: &ImportOptions) -> Result<Imported, SessionError> {
         self.step(Phase::Import, |_| {
-            let bytes = read_limited(path, MODEL_LIMIT)?;
-            let model = onnx::import(&bytes, options)
+            let bytes = Bytes::from(read_limited(path, MODEL_LIMIT)?);
+            let imported = onnx::import_from(bytes.clone(), path.parent(), options)
                 .map_err(|source| SessionError::Import { path: path.to_owned(), source })?;
-            Ok(Imported { hash: digest_hex(&[&bytes]), model: Arc::new(model) })
+            let hash = match &imported.external {
+                None => digest_hex(&[&bytes]),
+                Some(external) => digest_hex(&[&bytes, external]),
+            };
+            Ok(Imported { hash, model: Arc::new(imported.model) })
         })
     }
 
@@ -362,10 +371,10 @@ impl Session {
         parse_inputs_with(text, &imported.model, surplus).map_err(refuse)
     }
 
-    /// Quantises a model for inputs like the given ones.
+    /// Quantises a model for inputs like the given ones, or as a calibration of it says.
     ///
     /// # Errors
-    /// [`SessionError::Quant`].
+    /// [`SessionError::Quant`]; [`SessionError::Mismatch`] when the calibration is of another model.
     pub fn quantise(
         &mut self,
         imported: Imported,
@@ -373,7 +382,17 @@ impl Session {
         options: &Options,
     ) -> Result<Quantised, SessionError> {
         self.step(Phase::Calibrate, |_| {
-            Quantised::new(imported.clone(), quant::quantise(&imported.model, samples, &options.quant)?)
+            let model = match &options.calibration {
+                None => quant::quantise(&imported.model, samples, &options.quant)?,
+                Some(c) if c.model_hash == imported.hash => c.quantise(&imported.model)?,
+                Some(c) => {
+                    return Err(SessionError::Mismatch {
+                        what: "model",
+                        why: format!("the calibration is of {}, this is {}", c.model_hash, imported.hash),
+                    });
+                }
+            };
+            Quantised::new(imported, model)
         })
     }
 

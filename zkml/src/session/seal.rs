@@ -46,10 +46,13 @@ pub enum Kind {
     Witness,
     /// A proof with its public values.
     Proof,
+    /// Scales and ranges: [`crate::quant::calibrate::Calibration`].
+    Calibration,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Model, Kind::Circuit, Kind::Settings, Kind::Witness, Kind::Proof];
+    const ALL: [Kind; 6] =
+        [Kind::Model, Kind::Circuit, Kind::Settings, Kind::Witness, Kind::Proof, Kind::Calibration];
 
     /// What people call it.
     pub fn name(self) -> &'static str {
@@ -59,6 +62,7 @@ impl Kind {
             Kind::Settings => "settings",
             Kind::Witness => "witness",
             Kind::Proof => "proof",
+            Kind::Calibration => "calibration",
         }
     }
 
@@ -69,6 +73,7 @@ impl Kind {
             Kind::Settings => *b"SETT",
             Kind::Witness => *b"WITN",
             Kind::Proof => *b"PROF",
+            Kind::Calibration => *b"CALB",
         }
     }
 }

@@ -399,13 +399,13 @@ impl Lower<'_> {
         let h = self.options.headroom;
         if seen_lo > 0.0 {
             let floor = ((seen_lo / h * exp2(scale)).floor() as i128).max(1);
-            let bounded = self.b.enforce(&self.b.acc(den_id), (floor, hi.into()))?;
+            let bounded = self.b.demand(&self.b.acc(den_id), (floor, hi.into()))?;
             return Ok((num.clone(), bounded));
         }
         if seen_hi < 0.0 {
             let floor = ((-seen_hi / h * exp2(scale)).floor() as i128).max(1);
             let negated = self.b.neg(&self.b.acc(den_id))?;
-            let bounded = self.b.enforce(&negated, (floor, -i128::from(lo)))?;
+            let bounded = self.b.demand(&negated, (floor, -i128::from(lo)))?;
             return Ok((self.b.neg(num)?, bounded));
         }
         // Both signs: |den| in the denominator, its sign in the numerator.
@@ -415,7 +415,7 @@ impl Lower<'_> {
         sign.constant -= 1;
         let sign = self.exact(&sign)?;
         let magnitude = self.product(sign, den_id)?;
-        let bounded = self.b.enforce(&magnitude, (1, i128::from(hi).max(-i128::from(lo))))?;
+        let bounded = self.b.demand(&magnitude, (1, i128::from(hi).max(-i128::from(lo))))?;
         let n = self.exact(num)?;
         Ok((self.product(sign, n)?, bounded))
     }
@@ -473,7 +473,7 @@ impl Lower<'_> {
             }
         }
         let (lo, hi) = (t.lo, t.hi);
-        let d = if lo >= 1 { d } else { self.b.enforce(&self.b.acc(d), (1, hi.into()))? };
+        let d = if lo >= 1 { d } else { self.b.demand(&self.b.acc(d), (1, hi.into()))? };
         if self.b.program.tensor(x).lo >= 0 {
             let q = self.div(x, d, shape, 0)?;
             return Ok(self.b.acc(q));
@@ -526,7 +526,7 @@ impl Lower<'_> {
                 den
             } else if self.ranges.observed(b).is_some_and(|(lo, _)| lo >= 1.0) {
                 let hi = self.b.program.tensor(den).hi;
-                self.b.enforce(&self.b.acc(den), (1, hi.into()))?
+                self.b.demand(&self.b.acc(den), (1, hi.into()))?
             } else {
                 return Err("the divisor may be zero or negative".to_owned().into());
             };
@@ -580,7 +580,7 @@ impl Lower<'_> {
         if self.b.bounds(&x).0 < 0 {
             let id = self.exact(&x)?;
             let hi = self.b.program.tensor(id).hi;
-            let id = self.b.enforce(&self.b.acc(id), (0, hi.into()))?;
+            let id = self.b.demand(&self.b.acc(id), (0, hi.into()))?;
             x = self.b.acc(id);
         }
         let x = self.b.rescale(&x, want)?;

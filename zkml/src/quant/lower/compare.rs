@@ -167,7 +167,7 @@ impl Lower<'_> {
             if let (Some((lo, hi)), (a, b)) = (to.int_bounds(), self.b.bounds(&x))
                 && (a < lo.into() || b > hi.into())
             {
-                let id = self.b.enforce(&x, (a.max(lo.into()), b.min(hi.into())))?;
+                let id = self.b.demand(&x, (a.max(lo.into()), b.min(hi.into())))?;
                 let x = self.b.acc(id);
                 return self.set_acc(out, x);
             }

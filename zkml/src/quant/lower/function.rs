@@ -69,7 +69,7 @@ impl Lower<'_> {
         // Where the function ends inside the range, the range ends too.
         let (lo, hi, x) = match self.domain(&f, root, (lo, hi), scale)? {
             d if d == (lo, hi) => (lo, hi, x),
-            (a, b) => (a, b, self.b.enforce(&self.b.acc(x), (a.into(), b.into()))?),
+            (a, b) => (a, b, self.b.demand(&self.b.acc(x), (a.into(), b.into()))?),
         };
         let clusters = &self.clusters;
         let f = |p: &[f64]| clusters.sample(root, v, p);

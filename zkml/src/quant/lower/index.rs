@@ -47,12 +47,12 @@ impl Lower<'_> {
             let mut shift = self.b.times(&self.b.acc(below), -(n as i64))?;
             shift.constant += n as i64;
             let sum = self.b.add(&x, &shift)?;
-            return Ok(self.b.enforce(&sum, (0, top.into()))?);
+            return Ok(self.b.demand(&sum, (0, top.into()))?);
         }
         if self.tighten(id, top) && within(self, id) {
             return Ok(id);
         }
-        Ok(self.b.enforce(&self.b.acc(id), (0, top.into()))?)
+        Ok(self.b.demand(&self.b.acc(id), (0, top.into()))?)
     }
 
     /// Restricts an input, or a view of inputs, to `[0, top]`: an index outside is an error of the input.

@@ -27,6 +27,8 @@ use super::tables::TableLimits;
 pub(super) struct Lowered {
     pub program: Program,
     pub values: Vec<(ValueId, TensorId)>,
+    /// Layers that inputs within their bounds can drive out of range.
+    pub restricted: Vec<String>,
 }
 
 /// Why a node was not lowered.
@@ -78,7 +80,8 @@ struct Lower<'m> {
     vals: Vec<Option<Val>>,
     uses: Vec<usize>,
     is_output: Vec<bool>,
-    data: HashMap<(ValueId, i32), TensorId>,
+    /// Stored constants by their data and scale: equal addresses are one weight, whatever values of the graph stand for it.
+    data: HashMap<(usize, i32), TensorId>,
     act: i32,
     limits: TableLimits,
 }
@@ -91,7 +94,7 @@ pub(super) fn lower(model: &Model, ranges: &Ranges, options: &QuantOptions) -> R
         ranges,
         options,
         clusters: Clusters::new(model),
-        b: Builder::new(),
+        b: Builder::new(options.cover),
         vals: vec![None; n],
         uses: vec![0; n],
         is_output: vec![false; n],
@@ -160,7 +163,7 @@ pub(super) fn lower(model: &Model, ranges: &Ranges, options: &QuantOptions) -> R
             _ => None,
         })
         .collect();
-    Ok(Lowered { program: l.b.program, values })
+    Ok(Lowered { program: l.b.program, values, restricted: l.b.restricted.into_iter().collect() })
 }
 
 impl<'m> Lower<'m> {
@@ -251,6 +254,9 @@ impl<'m> Lower<'m> {
 
     /// Fraction bits that a value is rounded to where it has to be.
     fn frac(&self, v: ValueId) -> i32 {
+        if let Some(&bits) = self.options.scales.get(&self.model.value(v).name) {
+            return bits as i32;
+        }
         if self.is_output[v.index()] { self.act.max(self.options.output_bits as i32) } else { self.act }
     }
 
@@ -358,11 +364,12 @@ impl<'m> Lower<'m> {
 
     /// A constant as a tensor at a scale: a parameter, unless it is integers.
     fn constant_tensor(&mut self, v: ValueId, scale: i32) -> Result<TensorId, QuantError> {
-        if let Some(&id) = self.data.get(&(v, scale)) {
-            return Ok(id);
-        }
         let value = self.model.value(v);
         let Some(c) = &value.constant else { return Err(self.b.fail("not a constant")) };
+        let key = (std::sync::Arc::as_ptr(c).addr(), scale);
+        if let Some(&id) = self.data.get(&key) {
+            return Ok(id);
+        }
         let layer = std::mem::replace(&mut self.b.layer, value.name.clone());
         let q = quantise(c, scale, f64::round);
         let whole = scale == 0 && (!c.dtype.is_float() || c.len() == 1);
@@ -370,7 +377,7 @@ impl<'m> Lower<'m> {
         let id = self.b.data(c.shape.clone(), q, scale, role);
         self.b.layer = layer;
         let id = id?;
-        self.data.insert((v, scale), id);
+        self.data.insert(key, id);
         Ok(id)
     }
 
