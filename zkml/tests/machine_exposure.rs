@@ -96,7 +96,7 @@ fn digests_in_proofs_are_those_without_a_circuit() {
     ] {
         let setup = Setup::new(&p, &visibility, &PlanOptions::default());
         let proof = setup.prove(&t, None);
-        assert_eq!(proof.instances, [expected.clone()], "{visibility}");
+        assert_eq!(proof.instances, std::slice::from_ref(&expected), "{visibility}");
         for i in 0..expected.len() {
             let mut other = proof.instances.clone();
             other[0][i] += Fr::ONE;

@@ -5,7 +5,6 @@
 //!
 //! `cargo test --release -p parhelion-zkml --test machine_mutation -- --ignored --nocapture` prints the counts of the long run, and `cargo run
 //! --release -p parhelion-zkml --example mutations` makes a record of them.
-#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 mod machine_common;
 

@@ -149,11 +149,7 @@ pub fn commit(srs: &Srs, values: &[i64], secret: &OpeningSecret) -> Vec<u8> {
 }
 
 /// The commitments in a proof of a circuit with 2^k rows, for the lengths of its committed tensors in order; `None` for a proof that is too short.
-pub fn of_proof<'a>(
-    proof: &'a [u8],
-    k: u32,
-    lengths: impl IntoIterator<Item = usize>,
-) -> Option<Vec<&'a [u8]>> {
+pub fn of_proof(proof: &[u8], k: u32, lengths: impl IntoIterator<Item = usize>) -> Option<Vec<&[u8]>> {
     let mut rest = proof;
     let one = |len| {
         let own;
