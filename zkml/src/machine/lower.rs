@@ -20,6 +20,13 @@ use super::visibility::{Exposure, Vis};
 /// Widest weight that a store column may hold whole.
 const STORE_BITS: u32 = 18;
 
+/// What the store holds: polynomials, the least and greatest weight, and whether any of it is hashed or committed.
+struct Stored {
+    bulks: Vec<Bulk>,
+    bounds: (i64, i64),
+    told: bool,
+}
+
 /// A Linear whose accumulators are folded.
 pub(super) struct Task {
     pub(super) op: u32,
@@ -410,7 +417,7 @@ impl<'a> Lowerer<'a> {
     }
 
     /// Decides which weights live in the store, and imports or fixes the others.
-    fn place_weights(&mut self) -> Result<(Vec<Bulk>, (i64, i64), bool), PlanError> {
+    fn place_weights(&mut self) -> Result<Stored, PlanError> {
         let mut wired: BTreeSet<u32> = BTreeSet::new();
         let is_weight = |tensor: u32| {
             self.p
@@ -492,7 +499,7 @@ impl<'a> Lowerer<'a> {
         };
         // The range that the store checks, if everything is in it that could be.
         let (mut lo, mut hi) = (0, 0);
-        for (&tensor, _) in &covered {
+        for &tensor in covered.keys() {
             if storable(tensor, self.exposure.param(TensorId(tensor))) {
                 let t = &self.p.tensors[tensor as usize];
                 (lo, hi) = (t.lo.min(lo), t.hi.max(hi));
@@ -543,7 +550,7 @@ impl<'a> Lowerer<'a> {
                 }
             }
         }
-        Ok((bulks, bounds, store_told))
+        Ok(Stored { bulks, bounds, told: store_told })
     }
 
     /// Public values, digests and committed tensors: inputs, parameters, outputs.
@@ -771,7 +778,7 @@ pub(crate) fn lower(p: &Program, exposure: &Exposure, units: u32) -> Result<Lowe
     for (&output, _) in p.outputs.iter().zip(&exposure.outputs).filter(|(_, v)| **v == Vis::Hashed) {
         l.bound(output);
     }
-    let (bulks, store_bounds, store_told) = l.place_weights()?;
+    let Stored { bulks, bounds: store_bounds, told: store_told } = l.place_weights()?;
     l.order();
     let mut f = Folder::new(units, l.strips.clone(), l.homes.clone(), bulks);
     let mut junks = Vec::new();
