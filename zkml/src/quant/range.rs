@@ -105,7 +105,8 @@ impl Ranges {
         for r in list {
             let at = r.value as usize;
             let same = model.values.get(at).is_some_and(|v| v.name == r.name && v.constant.is_none());
-            if !same || !(r.lo.is_finite() && r.hi.is_finite() && r.lo <= r.hi) {
+            let ordered = r.lo.is_finite() && r.hi.is_finite() && r.lo <= r.hi;
+            if !(same && ordered) {
                 return Err(QuantError::Ranges { name: r.name.clone() });
             }
             ranges.seen[at] = Some((r.lo, r.hi));
