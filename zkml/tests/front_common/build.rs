@@ -98,12 +98,7 @@ impl Builder {
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let opset = OperatorSetIdProto { domain: String::new(), version: self.opset };
-        let model = ModelProto {
-            ir_version: 8,
-            opset_import: vec![opset],
-            graph: Some(self.graph.clone()),
-            ..Default::default()
-        };
+        let model = ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(self.graph.clone()) };
         model.encode_to_vec()
     }
 }
