@@ -71,6 +71,9 @@ fn today() -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
+/// Medians of CPU and device, and a note.
+type Cell = (Option<f64>, Option<f64>, String);
+
 /// A record on disk.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -150,7 +153,7 @@ impl Record {
         writeln!(text, "| step | variant | CPU | accelerator | ratio | note |\n|---|---|---|---|---|---|")?;
         // The last figure of a kind counts; order is that of first appearance.
         let mut order: Vec<(String, String)> = Vec::new();
-        let mut cells: BTreeMap<(String, String), (Option<f64>, Option<f64>, String)> = BTreeMap::new();
+        let mut cells: BTreeMap<(String, String), Cell> = BTreeMap::new();
         for row in &rows {
             let at = |i: usize| row.get(i).cloned().unwrap_or_default();
             let key = (at(4), at(5));

@@ -264,6 +264,11 @@ impl Search<'_> {
         self.trials.len() >= self.goal.trials
     }
 
+    /// Whether only the trial of [`Search::cover`] is left.
+    fn nearly_exhausted(&self) -> bool {
+        self.trials.len() + 1 >= self.goal.trials
+    }
+
     /// A trial with its cost, whatever its score.
     fn full(&mut self, options: &QuantOptions) -> Result<Trial, CalibrateError> {
         self.attempt(options, true)
@@ -341,7 +346,7 @@ impl Search<'_> {
     fn lower_together(&mut self, best: (QuantOptions, f64)) -> Result<(QuantOptions, f64), CalibrateError> {
         let (mut good, mut bad) = (0, 16);
         let mut found = best.clone();
-        while bad - good > 1 {
+        while bad - good > 1 && !self.nearly_exhausted() {
             let middle = (good + bad) / 2;
             let o = shifted(&best.0, -middle);
             match self.cost(&o)? {
@@ -363,9 +368,6 @@ impl Search<'_> {
             let mut next: Option<(QuantOptions, f64)> = None;
             for knob in Knob::ALL {
                 for by in [-1, -2, -3] {
-                    if self.exhausted() {
-                        return Ok(best);
-                    }
                     let mut candidates = vec![knob.moved(&best.0, by)];
                     if by == -2 {
                         // A bit less here may need one more there.
@@ -373,6 +375,9 @@ impl Search<'_> {
                         candidates.extend(Knob::ALL.iter().filter(|k| **k != knob).map(|k| k.moved(&low, 1)));
                     }
                     for o in candidates {
+                        if self.nearly_exhausted() {
+                            return Ok(next.unwrap_or(best));
+                        }
                         if let Some(cost) = self.cost(&o)?
                             && cost < next.as_ref().map_or(best.1, |n| n.1) * (1.0 - SAME)
                         {
@@ -414,7 +419,7 @@ impl Search<'_> {
                 (over > 0).then(|| (r.name.clone(), (bits - over).clamp(0, 24) as u32))
             })
             .collect();
-        if !by_range.is_empty() && !self.exhausted() {
+        if !by_range.is_empty() && !self.nearly_exhausted() {
             let o = QuantOptions { scales: by_range, ..best.0.clone() };
             if let Some(cost) = self.cost(&o)?
                 && cost < best.1 * (1.0 - SAME)
@@ -425,7 +430,7 @@ impl Search<'_> {
         for (name, scale, _) in list.into_iter().take(OWN_SCALES) {
             let own = best.0.scales.get(&name).copied().unwrap_or(scale.min(24));
             for by in 1..=3 {
-                if self.exhausted() || own < by {
+                if self.nearly_exhausted() || own < by {
                     break;
                 }
                 let mut o = best.0.clone();
@@ -454,6 +459,9 @@ impl Search<'_> {
         let (mut options, cost) = best;
         for knob in Knob::ALL {
             for _ in 0..3 {
+                if self.exhausted() {
+                    return Ok(options);
+                }
                 let o = knob.moved(&options, 1);
                 match self.cost(&o)? {
                     Some(c) if c <= cost * (1.0 + SAME) && o != options => options = o,
