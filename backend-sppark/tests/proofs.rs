@@ -137,7 +137,7 @@ fn a_failure_anywhere_in_a_proof_does_not_change_it() {
     let Some(backend) = backends().into_iter().next() else { return };
     let mut failures = [0; 2];
     // Until a failure would come after the end of the proof.
-    'steps: for after in (1..).step_by(31) {
+    'steps: for after in (1..).step_by(13) {
         for (kind, code) in [2, 4].into_iter().enumerate() {
             let provider = open(&backend);
             backend.inject(after, code).unwrap();
