@@ -343,7 +343,8 @@ impl<C: Curve> Engine<C> {
             Place::Device { raw, start, len } => {
                 let owner = self.owner(raw.space(), raw.name())?;
                 let at = (start * size_of::<C::ScalarExt>()) as u64;
-                owner.provider.space.download(&owner.queue()?, raw, at, as_bytes_mut(&mut copy))?;
+                let done = owner.provider.space.download(&owner.queue()?, raw, at, as_bytes_mut(&mut copy));
+                self.blame(owner, done)?;
                 extra.move_bytes(len * size_of::<C::ScalarExt>());
             }
             _ => copy.copy_from_slice(r.as_host()?),
@@ -362,7 +363,8 @@ impl<C: Curve> Engine<C> {
                 let owner = self.owner(raw.space(), raw.name())?;
                 let at = (start * size_of::<C::ScalarExt>()) as u64;
                 extra.move_bytes(size_of_val(from));
-                owner.provider.space.upload(&owner.queue()?, as_bytes(from), raw, at)
+                let done = owner.provider.space.upload(&owner.queue()?, as_bytes(from), raw, at);
+                self.blame(owner, done)
             }
             None => {
                 to.as_host()?.copy_from_slice(from);

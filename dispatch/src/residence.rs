@@ -165,7 +165,7 @@ impl<C: Curve> Engine<C> {
     }
 
     /// A device that fails at a copy is out; one that has no room is not.
-    fn blame<T>(&self, slot: &Slot<C>, result: Result<T>) -> Result<T> {
+    pub(crate) fn blame<T>(&self, slot: &Slot<C>, result: Result<T>) -> Result<T> {
         if let Err(error) = &result
             && !error.try_elsewhere()
             && !error.is_caller_fault()

@@ -171,7 +171,7 @@ impl Job<'_> {
         let y = session.channel.squeeze();
         let mut state = mask;
         for circuit in circuits {
-            let circuit = circuit.interpolate(session)?;
+            let circuit = circuit.interpolate(session, &mut state)?;
             state.circuits.push(circuit);
         }
 
@@ -258,7 +258,7 @@ impl CircuitColumns {
         }
     }
 
-    fn interpolate(self, session: &mut Session<'_>) -> Result<CircuitPolys> {
+    fn interpolate(self, session: &mut Session<'_>, state: &mut impl Retreat) -> Result<CircuitPolys> {
         let CircuitColumns { advice, instance, lookups, permutation, lookup_products } = self;
         let [advice_at, instance_at] = [0, advice.len()];
         let permutation_at = instance_at + instance.len();
@@ -266,7 +266,7 @@ impl CircuitColumns {
         let lookups_at = products_at + lookup_products.len();
         let lookups = lookups.into_iter().flat_map(|l| [l.input, l.table]);
         let all = advice.into_iter().chain(instance).chain(permutation).chain(lookup_products);
-        let polys = session.interpolate(all.chain(lookups).collect())?;
+        let polys = session.interpolate(all.chain(lookups).collect(), state)?;
         Ok(CircuitPolys { polys, advice_at, instance_at, permutation_at, products_at, lookups_at })
     }
 }

@@ -307,8 +307,12 @@ impl Session<'_> {
             .collect()
     }
 
-    /// Values on the domain become coefficients, in place.
-    pub(crate) fn interpolate(&mut self, columns: Vec<Values>) -> Result<Vec<Poly>> {
+    /// Values on the domain become coefficients, in place; `state` is what else there is on the device.
+    pub(crate) fn interpolate(
+        &mut self,
+        columns: Vec<Values>,
+        state: &mut impl Retreat,
+    ) -> Result<Vec<Poly>> {
         let mut polys: Vec<Poly> = columns
             .into_iter()
             .map(|Values { host, mirror }| match mirror.filter(|_| self.resident.is_some()) {
@@ -332,6 +336,7 @@ impl Session<'_> {
         match done {
             Err(error) if self.may_retreat(&error) => {
                 self.retreat(&error);
+                state.retreat(self)?;
                 retreat_polys(self, &mut polys)?;
             }
             done => done?,
