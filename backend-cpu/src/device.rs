@@ -6,19 +6,20 @@ use halo2curves::bn256::G1Affine;
 use parhelion_backend_api::hal::{HostSpace, MemoryInfo};
 use parhelion_backend_api::{Backend, DeviceInfo, Error, Provider, SpaceId};
 
-use crate::{CpuMsm, CpuNtt, CpuPoly, CpuQuotient, Isa, IsaError, NAME};
+use crate::{CpuMsm, CpuNtt, CpuPoly, CpuQuotient, Isa, IsaError, NAME, PrecomputeError};
 
 /// The CPU backend. Its one device is the processor, its space the host's memory; every operation is offered.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuBackend {
     isa: Option<Isa>,
+    precompute: Option<u64>,
 }
 
 impl CpuBackend {
-    /// The backend with the instruction set that `PARHELION_CPU_ISA` asks for, or else the fastest. The variable is read when a
-    /// device is probed or opened.
+    /// The backend with the instruction set that `PARHELION_CPU_ISA` asks for, or else the fastest, and the memory for multiples of bases
+    /// that `PARHELION_CPU_PRECOMPUTE` allows, or else none. The variables are read when a device is probed or opened.
     pub const fn new() -> Self {
-        CpuBackend { isa: None }
+        CpuBackend { isa: None, precompute: None }
     }
 
     /// The backend with a given instruction set.
@@ -26,7 +27,15 @@ impl CpuBackend {
     /// # Errors
     /// [`IsaError::Unavailable`] when this machine cannot run it.
     pub fn with_isa(isa: Isa) -> Result<Self, IsaError> {
-        Ok(CpuBackend { isa: Some(isa.check()?) })
+        Ok(CpuBackend { isa: Some(isa.check()?), ..CpuBackend::new() })
+    }
+
+    /// The same with up to `bytes` of memory for multiples of bases, whatever `PARHELION_CPU_PRECOMPUTE` says: all bases that one open
+    /// device prepares for long use ([`Reuse::Often`](parhelion_backend_api::Reuse)) share them. Multi-scalar multiplications then need
+    /// fewer additions; results are the same. A table that would save too little is not made.
+    #[must_use]
+    pub const fn with_precompute(self, bytes: u64) -> Self {
+        CpuBackend { precompute: Some(bytes), ..self }
     }
 
     /// The instruction set that devices are opened with.
@@ -36,6 +45,14 @@ impl CpuBackend {
     pub fn isa(&self) -> Result<Isa, IsaError> {
         self.isa.map_or_else(Isa::from_env, Ok)
     }
+
+    /// Bytes for multiples of bases.
+    ///
+    /// # Errors
+    /// [`PrecomputeError`] when `PARHELION_CPU_PRECOMPUTE` is not a number of bytes.
+    pub fn precompute(&self) -> Result<u64, PrecomputeError> {
+        self.precompute.map_or_else(PrecomputeError::bytes_from_env, Ok)
+    }
 }
 
 impl Backend<G1Affine> for CpuBackend {
@@ -44,9 +61,9 @@ impl Backend<G1Affine> for CpuBackend {
     }
 
     fn probe(&self) -> Result<Vec<DeviceInfo>, parhelion_backend_api::Unavailable> {
-        let isa = self
-            .isa()
-            .map_err(|error| parhelion_backend_api::Unavailable { backend: NAME, why: error.to_string() })?;
+        let unavailable = |why| parhelion_backend_api::Unavailable { backend: NAME, why };
+        let isa = self.isa().map_err(|error| unavailable(error.to_string()))?;
+        self.precompute().map_err(|error| unavailable(error.to_string()))?;
         Ok(vec![DeviceInfo {
             backend: NAME,
             space: SpaceId::HOST,
@@ -68,7 +85,7 @@ impl Backend<G1Affine> for CpuBackend {
         Ok(Provider {
             info: device.clone(),
             space: Arc::new(HostSpace),
-            msm: Some(Arc::new(CpuMsm::new(isa)?)),
+            msm: Some(Arc::new(CpuMsm::new(isa)?.with_precompute(self.precompute()?))),
             ntt: Some(Arc::new(CpuNtt::new(isa)?)),
             quotient: Some(Arc::new(CpuQuotient::new(isa)?)),
             poly: Some(Arc::new(CpuPoly::new(isa)?)),

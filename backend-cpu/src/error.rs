@@ -23,8 +23,76 @@ pub enum IsaError {
     },
 }
 
+/// The variable that bounds the memory for multiples of bases.
+const PRECOMPUTE: &str = "PARHELION_CPU_PRECOMPUTE";
+
+/// A value of `PARHELION_CPU_PRECOMPUTE` that is not a number of bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{PRECOMPUTE}={value}: expected bytes, such as 4096, 512M or 8G")]
+pub struct PrecomputeError {
+    /// The value.
+    pub value: String,
+}
+
+impl PrecomputeError {
+    /// The bytes that the environment asks for: none if it says nothing.
+    pub(crate) fn bytes_from_env() -> Result<u64, Self> {
+        std::env::var_os(PRECOMPUTE).map_or(Ok(0), |value| Self::bytes(&value.to_string_lossy()))
+    }
+
+    /// `4096`, `64K`, `512M`, `8G`, `8GiB`: bytes in powers of 1024. Nothing is none.
+    fn bytes(value: &str) -> Result<u64, Self> {
+        let text = value.trim();
+        if text.is_empty() {
+            return Ok(0);
+        }
+        let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = text[number.len()..].to_ascii_uppercase();
+        let shift = match unit.strip_suffix("IB").or(unit.strip_suffix('B')).unwrap_or(&unit) {
+            "" => Some(0),
+            "K" => Some(10),
+            "M" => Some(20),
+            "G" => Some(30),
+            "T" => Some(40),
+            _ => None,
+        };
+        let bytes = shift.and_then(|shift| number.trim().parse::<u64>().ok()?.checked_mul(1 << shift));
+        bytes.ok_or_else(|| PrecomputeError { value: value.to_owned() })
+    }
+}
+
+impl From<PrecomputeError> for Error {
+    fn from(error: PrecomputeError) -> Self {
+        Error::Invalid { what: "memory for multiples of bases", why: error.to_string() }
+    }
+}
+
 impl From<IsaError> for Error {
     fn from(error: IsaError) -> Self {
         Error::Invalid { what: "instruction set", why: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_parsed_strictly() {
+        for (text, bytes) in [
+            ("", 0),
+            (" ", 0),
+            ("0", 0),
+            ("4096", 4096),
+            ("64K", 65536),
+            (" 2GiB ", 2 << 30),
+            ("1tb", 1 << 40),
+        ] {
+            assert_eq!(PrecomputeError::bytes(text), Ok(bytes), "{text:?}");
+        }
+        for text in ["-1", "many", "8X", "1.5G", "99999999T", "G", "0x10", "1 0"] {
+            let error = PrecomputeError::bytes(text).unwrap_err();
+            assert!(error.to_string().contains(text), "{error}");
+        }
     }
 }

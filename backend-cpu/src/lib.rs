@@ -7,6 +7,7 @@
 mod arch;
 mod device;
 mod error;
+mod ffi;
 mod memory;
 mod msm;
 mod ntt;
@@ -16,7 +17,7 @@ mod quotient;
 
 pub use arch::Isa;
 pub use device::CpuBackend;
-pub use error::IsaError;
+pub use error::{IsaError, PrecomputeError};
 pub use msm::CpuMsm;
 pub use ntt::CpuNtt;
 pub use poly::CpuPoly;

@@ -10,7 +10,9 @@ use group::{Curve, Group};
 use halo2_axiom::arithmetic::best_multiexp;
 use halo2curves::bn256::{Fr, G1, G1Affine};
 use parhelion_backend_api::hal::Ref;
-use parhelion_backend_api::{Error, Provider, Queue, Reuse, ScalarKind};
+use parhelion_backend_api::{Backend, Error, Provider, Queue, Reuse, ScalarKind};
+use parhelion_backend_cpu::{CpuBackend, Isa};
+use proptest::prelude::*;
 use rand_core::RngCore;
 
 fn formula(scalars: &[Fr], bases: &[G1Affine]) -> G1 {
@@ -31,6 +33,22 @@ fn run(provider: &Provider<G1Affine>, queue: &Queue, bases: &[G1Affine], columns
         out = again;
     }
     out
+}
+
+/// Budgets for multiples of 300 bases: none, too little for one level, one level, some, all that could be used.
+const BUDGETS: [u64; 5] = [0, 300 * 64 - 1, 300 * 64, 300 * 64 * 5, 1 << 30];
+
+/// Runs a test once per instruction set and budget.
+fn on_every_budget(test: impl Fn(&Provider<G1Affine>, &Queue)) {
+    for isa in Isa::available() {
+        for bytes in BUDGETS {
+            let backend = CpuBackend::with_isa(isa).unwrap().with_precompute(bytes);
+            assert_eq!(backend.precompute(), Ok(bytes));
+            let provider = backend.open(&backend.probe().unwrap()[0]).unwrap();
+            let queue = provider.space.queue().unwrap();
+            test(&provider, &queue);
+        }
+    }
 }
 
 fn affine(points: &[G1]) -> Vec<G1Affine> {
@@ -98,7 +116,7 @@ fn adversarial_columns_of_one_batch() {
         vec![<Fr as ff::WithSmallOrderMulGroup<3>>::ZETA.square() - Fr::ONE; 9],
     ];
     let expected: Vec<_> = columns.iter().map(|column| formula(column, &bases).to_affine()).collect();
-    on_every_isa(|provider, queue| {
+    on_every_budget(|provider, queue| {
         let got = run(provider, queue, &bases, &columns);
         for (i, (expected, got)) in expected.iter().zip(&got).enumerate() {
             assert_eq!(got.to_affine(), *expected, "column {i}");
@@ -130,7 +148,7 @@ fn degenerate_bases() {
     ];
     let expected: Vec<Vec<_>> =
         sets.iter().map(|bases| columns.iter().map(|c| formula(c, bases).to_affine()).collect()).collect();
-    on_every_isa(|provider, queue| {
+    on_every_budget(|provider, queue| {
         for (set, (bases, expected)) in sets.iter().zip(&expected).enumerate() {
             let got = run(provider, queue, bases, &columns);
             for (i, (expected, got)) in expected.iter().zip(&got).enumerate() {
@@ -200,6 +218,109 @@ fn one_bucket_takes_more_than_a_group() {
 }
 
 #[test]
+fn a_budget_is_shared_and_given_back() {
+    let bases = points(9, 600);
+    let mut r = rng(9);
+    let columns = [uniform(&mut r, 600), elements(&mut r, 599), elements(&mut r, 17), vec![]];
+    let expected: Vec<_> = columns.iter().map(|c| formula(c, &bases).to_affine()).collect();
+    for isa in Isa::available() {
+        // Enough for a few levels of one table, so that the tables differ.
+        let backend = CpuBackend::with_isa(isa).unwrap().with_precompute(600 * 64 * 4);
+        let provider = backend.open(&backend.probe().unwrap()[0]).unwrap();
+        let queue = provider.space.queue().unwrap();
+        let msm = provider.msm.as_deref().unwrap();
+        for _ in 0..3 {
+            let tables: Vec<_> = (0..3).map(|_| msm.prepare(&queue, &bases, Reuse::Often).unwrap()).collect();
+            for table in &tables {
+                let refs: Vec<_> = columns.iter().map(|c| Ref::host(c)).collect();
+                let mut out = vec![G1::generator(); columns.len()];
+                msm.msm_batch(&queue, table, &refs, ScalarKind::Full, &mut out).unwrap();
+                assert_eq!(affine(&out), expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same() {
+    let n = 20_000;
+    let bases = points(10, n);
+    let mut r = rng(10);
+    // A column alone is divided; a batch is not. One column has a bucket that takes everything.
+    let batches = [
+        vec![uniform(&mut r, n)],
+        vec![elements(&mut r, n)],
+        vec![vec![-Fr::ONE; n]],
+        (0..9).map(|i| elements(&mut r, 100 + 301 * i)).collect(),
+    ];
+    let expected: Vec<Vec<_>> = batches
+        .iter()
+        .map(|b| b.iter().map(|c| best_multiexp(c, &bases[..c.len()]).to_affine()).collect())
+        .collect();
+    for threads in [1, 2, 3, 7, 16, 64] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for isa in Isa::available() {
+            for bytes in [0, 8 << 20] {
+                let backend = CpuBackend::with_isa(isa).unwrap().with_precompute(bytes);
+                let provider = backend.open(&backend.probe().unwrap()[0]).unwrap();
+                let queue = provider.space.queue().unwrap();
+                let msm = provider.msm.as_deref().unwrap();
+                pool.install(|| {
+                    let prepared = msm.prepare(&queue, &bases, Reuse::Often).unwrap();
+                    for (columns, expected) in batches.iter().zip(&expected) {
+                        let refs: Vec<_> = columns.iter().map(|c| Ref::host(c)).collect();
+                        let mut out = vec![G1::generator(); columns.len()];
+                        msm.msm_batch(&queue, &prepared, &refs, ScalarKind::Full, &mut out).unwrap();
+                        assert_eq!(
+                            affine(&out),
+                            *expected,
+                            "{threads} threads, {bytes} bytes, {}",
+                            isa.name()
+                        );
+                    }
+                });
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever the budget, the length of the bases, the length of the column and the width of its scalars.
+    #[test]
+    fn multiples_of_bases_change_nothing(
+        seed in any::<u64>(), len in 1usize..400, used in 0usize..400, bits in 1u32..=256, levels in 0u64..40,
+    ) {
+        let bases: Vec<_> = points(seed, len)
+            .into_iter()
+            .enumerate()
+            .map(|(i, p)| if (seed >> (i % 64)) & 7 == 7 { G1Affine::default() } else { p })
+            .collect();
+        let mut r = rng(seed);
+        let scalar = |r: &mut rand_chacha::ChaCha20Rng| {
+            let mut words: [u64; 4] = std::array::from_fn(|_| r.next_u64());
+            for (i, word) in words.iter_mut().enumerate() {
+                let keep = bits.saturating_sub(64 * i as u32).min(64);
+                *word = if keep == 0 { 0 } else { *word >> (64 - keep) };
+            }
+            // Not below r for the widest: any word is a Montgomery form, the sign is random.
+            let s = Fr::from_raw(words);
+            if r.next_u32() & 1 == 0 { s } else { -s }
+        };
+        let column: Vec<Fr> = (0..used.min(len)).map(|_| scalar(&mut r)).collect();
+        let expected = formula(&column, &bases).to_affine();
+        for isa in Isa::available() {
+            let backend = CpuBackend::with_isa(isa).unwrap().with_precompute(levels * 64 * len as u64);
+            let provider = backend.open(&backend.probe().unwrap()[0]).unwrap();
+            let queue = provider.space.queue().unwrap();
+            let got = run(&provider, &queue, &bases, std::slice::from_ref(&column));
+            prop_assert_eq!(got[0].to_affine(), expected);
+        }
+    }
+}
+
+#[test]
 fn wrong_arguments_are_typed_errors() {
     let bases = points(6, 8);
     on_every_isa(|provider, queue| {
@@ -221,15 +342,18 @@ fn wrong_arguments_are_typed_errors() {
 fn a_million_terms() {
     let n = 1 << 14;
     let bases = points(7, n);
-    on_every_isa(|provider, queue| {
-        let columns: Vec<Vec<Fr>> = (0..64)
+    let columns: Vec<Vec<Fr>> =
+        (0..64)
             .map(|seed: u64| {
                 if seed.is_multiple_of(2) { uniform(&mut rng(seed), n) } else { elements(&mut rng(seed), n) }
             })
             .collect();
-        let got = run(provider, queue, &bases, &columns);
-        for (column, got) in columns.iter().zip(&got) {
-            assert_eq!(got.to_affine(), best_multiexp(column, &bases).to_affine());
-        }
-    });
+    let expected: Vec<_> = columns.iter().map(|c| best_multiexp(c, &bases).to_affine()).collect();
+    for isa in Isa::available() {
+        // Bases that are used often get multiples.
+        let backend = CpuBackend::with_isa(isa).unwrap().with_precompute(64 << 20);
+        let provider = backend.open(&backend.probe().unwrap()[0]).unwrap();
+        let queue = provider.space.queue().unwrap();
+        assert_eq!(affine(&run(&provider, &queue, &bases, &columns)), expected);
+    }
 }

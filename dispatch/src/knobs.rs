@@ -144,6 +144,12 @@ pub const KNOBS: &[Knob] = &[
         doc: "instruction set of the CPU backend",
     },
     Knob {
+        name: "PARHELION_CPU_PRECOMPUTE",
+        kind: KnobKind::Bytes,
+        default: "0",
+        doc: "memory for multiples of the reference string, which make multi-scalar multiplications on the CPU faster",
+    },
+    Knob {
         name: "PARHELION_ICICLE_LIB",
         kind: KnobKind::Path,
         default: "searched",
@@ -237,6 +243,8 @@ pub struct Knobs {
     pub trace: Option<PathBuf>,
     /// `PARHELION_CPU_ISA`.
     pub cpu_isa: Option<String>,
+    /// `PARHELION_CPU_PRECOMPUTE`, in bytes.
+    pub cpu_precompute: Option<u64>,
     /// `PARHELION_ICICLE_LIB`.
     pub icicle_lib: Option<PathBuf>,
     /// `PARHELION_ICICLE_DEVICE`.
@@ -343,6 +351,7 @@ impl Knobs {
             }
             "PARHELION_TRACE" => self.trace = Some(value.into()),
             "PARHELION_CPU_ISA" => self.cpu_isa = Some(parse_word(knob, value)?.to_owned()),
+            "PARHELION_CPU_PRECOMPUTE" => self.cpu_precompute = Some(parse_bytes(value)?),
             "PARHELION_ICICLE_LIB" => self.icicle_lib = Some(value.into()),
             "PARHELION_ICICLE_DEVICE" => self.icicle_device = Some(parse_word(knob, value)?.to_owned()),
             "PARHELION_ICICLE_TIMEOUT" => self.icicle_timeout = Some(parse_count(value)?),
@@ -495,6 +504,7 @@ mod tests {
             ("PARHELION_MEMORY", "99999999999T"),
             ("PARHELION_CHECK", "maybe"),
             ("PARHELION_CPU_ISA", "sse2"),
+            ("PARHELION_CPU_PRECOMPUTE", "some"),
             ("HALO2_USE_GPU_NTT", "2"),
         ] {
             let error = knobs(&[(name, value)]).unwrap_err();

@@ -37,6 +37,8 @@ pub(crate) trait Points: Copy + Send + Sync + std::fmt::Debug + 'static {
     const IDENTITY: Self::Point;
     /// Additions per vector: the granularity below which work is wasted.
     const LANES: usize;
+    /// Points that are summed together: they and the workspace stay in the second-level cache, and the inversions vanish.
+    const GROUP: usize;
 
     /// From the canonical layout.
     fn import(self, point: &G1Affine) -> Self::Point;

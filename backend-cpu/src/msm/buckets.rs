@@ -8,9 +8,6 @@ use rayon::prelude::*;
 
 use crate::arch::points::{NEGATE, Pair, Points};
 
-/// Items that are summed together: their points and the workspace stay in the second-level cache.
-const GROUP: usize = 1 << 13;
-
 /// Reusable memory of one thread.
 struct Workspace<P: Points> {
     points: P::Workspace,
@@ -55,11 +52,11 @@ pub(crate) fn sum_segments<P: Points>(
 ) {
     assert_eq!(ends.len(), out.len(), "one end per segment");
     let start_of = |segment: usize| if segment == 0 { 0 } else { ends[segment - 1] };
-    let long = |segment: usize| (ends[segment] - start_of(segment)) as usize > GROUP;
+    let long = |segment: usize| (ends[segment] - start_of(segment)) as usize > P::GROUP;
     // Segments too long for one group are cut; the sums of their pieces are summed in turn.
     let mut cuts: Vec<(usize, Vec<u32>)> = Vec::new();
     for segment in (0..ends.len()).filter(|s| long(*s)) {
-        let pieces = (start_of(segment)..ends[segment]).step_by(GROUP).skip(1).chain([ends[segment]]);
+        let pieces = (start_of(segment)..ends[segment]).step_by(P::GROUP).skip(1).chain([ends[segment]]);
         cuts.push((segment, pieces.collect()));
     }
     let mut partial = vec![P::IDENTITY; cuts.iter().map(|(_, pieces)| pieces.len()).sum()];
@@ -79,7 +76,7 @@ pub(crate) fn sum_segments<P: Points>(
     while first < ends.len() {
         let start = start_of(first);
         let mut last = first;
-        while last < ends.len() && (ends[last] - start) as usize <= GROUP {
+        while last < ends.len() && (ends[last] - start) as usize <= P::GROUP {
             last += 1;
         }
         // A long segment stands alone; its sum comes from its pieces.

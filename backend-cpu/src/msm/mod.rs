@@ -1,20 +1,23 @@
 //! Multi-scalar multiplication: Pippenger's bucket method with signed digits and affine buckets.
 //!
 //! A column goes through four steps. Its scalars are sorted into classes by magnitude ([`scalars`]); each class gets its own
-//! windows. Per window, references to bases are sorted by digit. The sums of all buckets are computed by trees of affine additions
-//! that share their inversions ([`buckets`]), and so are the weighted sums of the buckets ([`reduce`]). Last, what is left of all
-//! windows is combined by doublings. Tasks are ranges of windows of a class of a column, so a batch fills the threads whatever its shape.
+//! windows. Per window, references to bases are sorted by digit ([`sort`]); if multiples of the bases are there, several windows share
+//! one set of buckets ([`table`]). The sums of all buckets are computed by trees of affine additions that share their inversions
+//! ([`buckets`]), and so are the weighted sums of the buckets ([`reduce`]). Last, what is left of all sets is combined by doublings.
+//! A batch fills the threads whatever its shape ([`plan`]).
 
 mod buckets;
+mod plan;
 mod reduce;
 mod scalars;
+mod sort;
+mod table;
 
-use std::any::Any;
 use std::sync::Arc;
 
 use group::Group;
 use halo2curves::bn256::{Fr, G1, G1Affine};
-use parhelion_backend_api::hal::{Prepared, Ref};
+use parhelion_backend_api::hal::Ref;
 use parhelion_backend_api::msm::check_batch;
 use parhelion_backend_api::{Bases, Error, Msm, MsmShape, Op, Queue, Reuse, ScalarKind, SpaceId, Support};
 use rayon::prelude::*;
@@ -27,8 +30,11 @@ use crate::arch::points::{NEGATE, Points};
 use crate::memory::room;
 use crate::{Isa, IsaError, NAME, parallel};
 use buckets::sum_segments;
+use plan::{Plan, Task};
 use reduce::Term;
 use scalars::{CLASSES, Count, Slot, Windows, bits, count, fill};
+use sort::sort;
+use table::{Budget, Levels, Table};
 
 /// Scalars per task of the classification.
 const CHUNK: usize = 1 << 13;
@@ -36,17 +42,11 @@ const CHUNK: usize = 1 << 13;
 const BYTES_PER_SCALAR: usize = 64;
 /// Scalars up to which one thread does all.
 const SERIAL: usize = 1 << 8;
-/// Most items that a task aims at.
-const TASK: usize = 1 << 16;
-/// Tasks per thread that even out their ends.
-const MANY_TASKS: usize = 12;
-/// Fewest items that a task aims at: enough for its fixed costs to vanish.
-const SMALL_TASK: usize = 1 << 12;
-
 /// Multi-scalar multiplication on the processor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CpuMsm {
     kernels: Kernels,
+    budget: Arc<Budget>,
 }
 
 impl CpuMsm {
@@ -55,22 +55,14 @@ impl CpuMsm {
     /// # Errors
     /// [`IsaError::Unavailable`] when this machine cannot run it.
     pub fn new(isa: Isa) -> Result<Self, IsaError> {
-        Ok(CpuMsm { kernels: Kernels::new(isa)? })
+        Ok(CpuMsm { kernels: Kernels::new(isa)?, budget: Arc::default() })
     }
-}
 
-/// Bases in the layout of one instruction set.
-#[derive(Debug)]
-struct CpuBases<P: Points> {
-    points: Vec<P::Point>,
-}
-
-impl<P: Points> Prepared for CpuBases<P> {
-    fn space(&self) -> SpaceId {
-        SpaceId::HOST
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
+    /// With `bytes` of memory for multiples of bases that are prepared to be used often. All such bases share it, the first first, and
+    /// give their part back when they are dropped. None is used without this.
+    #[must_use]
+    pub fn with_precompute(self, bytes: u64) -> Self {
+        CpuMsm { budget: Budget::new(bytes), ..self }
     }
 }
 
@@ -87,7 +79,7 @@ impl Msm<G1Affine> for CpuMsm {
         shape.len.max(wave()).min(shape.len.saturating_mul(shape.batch)) as u64 * BYTES_PER_SCALAR as u64
     }
 
-    fn prepare(&self, _: &Queue, bases: &[G1Affine], _: Reuse) -> Result<Bases<G1Affine>, Error> {
+    fn prepare(&self, _: &Queue, bases: &[G1Affine], reuse: Reuse) -> Result<Bases<G1Affine>, Error> {
         if bases.len() >= NEGATE as usize {
             return Err(Error::Unsupported {
                 backend: NAME,
@@ -95,10 +87,14 @@ impl Msm<G1Affine> for CpuMsm {
                 why: format!("{} bases exceed the limit of 2^31", bases.len()),
             });
         }
+        let budget = match reuse {
+            Reuse::Once => Arc::default(),
+            Reuse::Often => self.budget.clone(),
+        };
         match self.kernels {
-            Kernels::Scalar => prepare(ScalarPoints, bases),
+            Kernels::Scalar => prepare(ScalarPoints, bases, &budget),
             #[cfg(target_arch = "x86_64")]
-            Kernels::Ifma(token) => prepare(IfmaPoints::new(token), bases),
+            Kernels::Ifma(token) => prepare(IfmaPoints::new(token), bases, &budget),
         }
     }
 
@@ -120,10 +116,8 @@ impl Msm<G1Affine> for CpuMsm {
     }
 }
 
-fn prepare<P: Points>(points: P, bases: &[G1Affine]) -> Result<Bases<G1Affine>, Error> {
-    let mut converted = room(bases.len(), "bases")?;
-    converted.par_extend(bases.par_iter().with_min_len(1024).map(|base| points.import(base)));
-    Ok(Bases::new(Arc::new(CpuBases::<P> { points: converted }), bases.len()))
+fn prepare<P: Points>(points: P, bases: &[G1Affine], budget: &Arc<Budget>) -> Result<Bases<G1Affine>, Error> {
+    Ok(Bases::new(Arc::new(Table::new(points, bases, budget)?), bases.len()))
 }
 
 /// One class of one column, with its digits: window w of item i is `digits[w·len + i]`.
@@ -140,7 +134,7 @@ fn msm_batch<P: Points>(
     columns: &[&[Fr]],
     out: &mut [G1],
 ) -> Result<(), Error> {
-    let bases = &bases.downcast::<CpuBases<P>>(SpaceId::HOST)?.points;
+    let bases = bases.downcast::<Table<P>>(SpaceId::HOST)?;
     let (mut columns, mut out) = (columns, out);
     while !columns.is_empty() {
         let mut total = 0;
@@ -165,7 +159,7 @@ fn wave() -> usize {
     (rayon::current_num_threads() << 16).max(1 << 19)
 }
 
-fn msm_wave<P: Points>(points: P, bases: &[P::Point], columns: &[&[Fr]], out: &mut [G1]) {
+fn msm_wave<P: Points>(points: P, bases: &Table<P>, columns: &[&[Fr]], out: &mut [G1]) {
     let parallel = columns.iter().map(|column| column.len()).sum::<usize>() > SERIAL;
     let chunks: Vec<Chunk<'_>> = columns
         .iter()
@@ -173,7 +167,7 @@ fn msm_wave<P: Points>(points: P, bases: &[P::Point], columns: &[&[Fr]], out: &m
         .flat_map(|(c, column)| column.chunks(CHUNK).enumerate().map(move |(i, chunk)| (c, i * CHUNK, chunk)))
         .collect();
     let counts = parallel::map(parallel, &chunks, |(_, _, chunk)| count(points, chunk));
-    let mut classes = allocate::<P>(columns.len(), &chunks, &counts);
+    let mut classes = allocate::<P>(columns.len(), &chunks, &counts, bases.levels());
     let mut jobs = jobs(&chunks, &counts, &mut classes);
     let job = |(first, chunk, slots): &mut Job<'_>| fill(points, chunk, *first, slots);
     if parallel && jobs.len() > 1 {
@@ -183,28 +177,14 @@ fn msm_wave<P: Points>(points: P, bases: &[P::Point], columns: &[&[Fr]], out: &m
     }
     drop(jobs);
     classes.retain(|class| !class.index.is_empty());
-    // Ranges of windows of a class, of about equal loads.
-    let load = |class: &Class| class.index.len() + 2 * class.windows.buckets();
-    let total: usize = classes.iter().map(|class| load(class) * class.windows.count as usize).sum();
-    let threads = rayon::current_num_threads();
-    let target = (total / (MANY_TASKS * threads)).clamp(SMALL_TASK, TASK);
-    let tasks: Vec<(usize, std::ops::Range<usize>)> = classes
-        .iter()
-        .enumerate()
-        .flat_map(|(c, class)| {
-            let count = class.windows.count as usize;
-            let step = (target / load(class)).clamp(1, count);
-            (0..count).step_by(step).map(move |first| (c, first..(first + step).min(count)))
-        })
-        .collect();
-    // Tasks that are divided further take more workspace: a thread that waits for a part begins another task.
-    let divide = parallel && tasks.len() < MANY_TASKS / 2 * threads;
-    let terms = parallel::map(parallel, &tasks, |(c, windows)| {
-        window_terms(points, bases, &classes[*c], windows.clone(), divide)
+    let shapes: Vec<_> = classes.iter().map(|class| (class.index.len(), class.windows)).collect();
+    let plan = Plan::new(&shapes, if parallel { rayon::current_num_threads() } else { 1 });
+    let terms = parallel::map(parallel, &plan.tasks, |task| {
+        set_terms(points, bases, &classes[task.class], task, &plan)
     });
     let mut per_column: Vec<Vec<Term<P>>> = columns.iter().map(|_| Vec::new()).collect();
-    for ((class, _), terms) in tasks.iter().zip(terms) {
-        per_column[classes[*class].column].extend(terms);
+    for (task, terms) in plan.tasks.iter().zip(terms) {
+        per_column[classes[task.class].column].extend(terms);
     }
     for (out, sum) in out.iter_mut().zip(parallel::map(parallel, &per_column, |terms| combine(points, terms)))
     {
@@ -233,7 +213,12 @@ type Chunk<'a> = (usize, usize, &'a [Fr]);
 type Job<'a> = (usize, &'a [Fr], [Option<Slot<'a>>; CLASSES]);
 
 /// The classes of all columns, [`CLASSES`] each, with their windows chosen and their memory taken.
-fn allocate<P: Points>(columns: usize, chunks: &[Chunk<'_>], counts: &[[Count; CLASSES]]) -> Vec<Class> {
+fn allocate<P: Points>(
+    columns: usize,
+    chunks: &[Chunk<'_>],
+    counts: &[[Count; CLASSES]],
+    levels: Levels,
+) -> Vec<Class> {
     let mut totals = vec![[Count::default(); CLASSES]; columns];
     for ((column, _, _), counts) in chunks.iter().zip(counts) {
         for (total, count) in totals[*column].iter_mut().zip(counts) {
@@ -242,7 +227,7 @@ fn allocate<P: Points>(columns: usize, chunks: &[Chunk<'_>], counts: &[[Count; C
         }
     }
     let class = |column: usize, total: &Count| {
-        let windows = Windows::choose(total.len, bits(&total.all), P::LANES);
+        let windows = Windows::choose(total.len, bits(&total.all), P::LANES, levels).0;
         let digits = vec![0; total.len * windows.count as usize];
         Class { column, windows, index: vec![0; total.len], digits }
     };
@@ -280,48 +265,24 @@ fn jobs<'a>(chunks: &[Chunk<'a>], counts: &[[Count; CLASSES]], classes: &'a mut 
     chunks.iter().zip(counts).map(job).collect()
 }
 
-/// The terms of some windows of a class.
-fn window_terms<P: Points>(
+/// The terms of some sets of buckets of a class.
+fn set_terms<P: Points>(
     points: P,
-    bases: &[P::Point],
+    bases: &Table<P>,
     class: &Class,
-    range: std::ops::Range<usize>,
-    divide: bool,
+    Task { sets, .. }: &Task,
+    plan: &Plan,
 ) -> Vec<Term<P>> {
-    let buckets = class.windows.buckets();
-    let len = class.index.len();
-    // A digit's magnitude is at most the number of buckets, a power of two: that one takes the place of zero, which needs none.
-    let mask = buckets - 1;
-    let segments = buckets * range.len();
-    // Counting sort: `ends` holds first the counts, then the running starts, which the scatter turns into ends.
-    let mut ends = vec![0u32; segments];
-    let windows =
-        || range.clone().map(|w| (class.windows.bias(w), &class.digits[w * len..(w + 1) * len])).enumerate();
-    for (w, (bias, digits)) in windows() {
-        let counts = &mut ends[w * buckets..(w + 1) * buckets];
-        for digit in digits {
-            let magnitude = (i32::from(*digit) - bias).unsigned_abs() as usize;
-            counts[magnitude & mask] += u32::from(magnitude != 0);
-        }
-    }
-    let mut total = 0;
-    for end in &mut ends {
-        total += std::mem::replace(end, total);
-    }
-    let mut items = vec![0u32; total as usize];
-    for (w, (bias, digits)) in windows() {
-        let starts = &mut ends[w * buckets..(w + 1) * buckets];
-        for (digit, index) in digits.iter().zip(&class.index) {
-            let digit = i32::from(*digit) - bias;
-            if digit != 0 {
-                let at = &mut starts[digit.unsigned_abs() as usize & mask];
-                items[*at as usize] = if digit < 0 { index ^ NEGATE } else { *index };
-                *at += 1;
-            }
-        }
-    }
-    let mut sums = vec![P::IDENTITY; segments];
-    sum_segments(points, bases, &items, &ends, &mut sums, divide);
+    let (items, ends) = sort(class, sets.clone(), bases.len(), plan.pieces(class.index.len()));
+    let mut sums = vec![P::IDENTITY; ends.len()];
+    sum_segments(points, bases.points(), &items, &ends, &mut sums, plan.divide);
     drop((items, ends));
-    reduce::terms(points, sums, buckets, range.map(|w| w as u32 * class.windows.width), divide)
+    let Windows { width, .. } = class.windows;
+    reduce::terms(
+        points,
+        sums,
+        class.windows.buckets(),
+        sets.clone().map(|set| set as u32 * width),
+        plan.divide,
+    )
 }

@@ -8,6 +8,7 @@
 
 use halo2curves::bn256::Fr;
 
+use super::table::Levels;
 use crate::arch::generic::field::{FrPrime, Prime};
 use crate::arch::points::{NEGATE, Points};
 
@@ -133,6 +134,12 @@ pub(crate) fn fill<P: Points>(
     }
 }
 
+/// The cost in additions of one set of m buckets and its items. l = m(1 − e^(−items/m)) buckets are hit, so that items − l additions
+/// fill them and 2l reduce them; every bucket costs memory traffic worth half an addition.
+fn set_cost(items: f64, buckets: f64, lanes: usize) -> f64 {
+    items + buckets * (1.0 - (-items / buckets).exp()) + buckets * 0.5 + lanes as f64
+}
+
 /// How the magnitudes of one class are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Windows {
@@ -142,32 +149,41 @@ pub(crate) struct Windows {
     pub(crate) count: u32,
     /// Whether digits are signed. One window alone needs no sign.
     pub(crate) signed: bool,
+    /// Number of sets of buckets: window w fills set w mod `sets`, with the bases of level ⌊w / `sets`⌋.
+    pub(crate) sets: u32,
 }
 
 impl Windows {
+    /// Narrowest signed window.
+    pub(crate) const NARROWEST: u32 = 2;
     /// Widest window: a digit is 16 bits.
-    const WIDEST: u32 = 16;
+    pub(crate) const WIDEST: u32 = 16;
+    /// Bits of the largest magnitude, (r − 1)/2.
+    pub(crate) const FULL: u32 = 253;
 
-    /// The cheapest windows for `len` magnitudes of `bits` bits, in additions. A window of m buckets, of which l = m(1 − e^(−len/m)) are
-    /// hit, costs len − l additions to fill them and 2l to reduce them; every bucket costs memory traffic worth half an addition.
-    pub(crate) fn choose(len: usize, bits: u32, lanes: usize) -> Self {
-        let len = len as f64;
-        let overhead = lanes as f64;
-        let cost = |buckets: f64| len + buckets * (1.0 - (-len / buckets).exp()) + buckets * 0.5 + overhead;
-        let single = (bits <= Self::WIDEST)
-            .then(|| (cost(f64::from(1u32 << bits)), Windows { width: bits, count: 1, signed: false }));
-        (2..=Self::WIDEST)
+    /// The cheapest windows for `len` magnitudes of `bits` bits and bases of these levels, and their cost in additions.
+    pub(crate) fn choose(len: usize, bits: u32, lanes: usize, levels: Levels) -> (Self, f64) {
+        let single = (bits <= Self::WIDEST).then(|| {
+            let windows = Windows { width: bits, count: 1, signed: false, sets: 1 };
+            (windows, set_cost(len as f64, f64::from(1u32 << bits), lanes))
+        });
+        (Self::NARROWEST..=Self::WIDEST)
             .map(|width| {
                 // One more bit for the sign.
                 let count = (bits + 1).div_ceil(width);
-                (
-                    f64::from(count) * cost(f64::from(1u32 << (width - 1))),
-                    Windows { width, count, signed: true },
-                )
+                let windows = Windows { width, count, signed: true, sets: levels.sets(width, count) };
+                (windows, Self::cost(len, width, count, lanes, levels))
             })
             .chain(single)
-            .min_by(|a, b| a.0.total_cmp(&b.0))
-            .map_or(Windows { width: 2, count: 127, signed: true }, |(_, windows)| windows)
+            .min_by(|a, b| a.1.total_cmp(&b.1))
+            .unwrap_or((Windows { width: 2, count: 127, signed: true, sets: 127 }, f64::INFINITY))
+    }
+
+    /// The cost in additions of `count` signed windows of `width` bits for `len` magnitudes.
+    pub(crate) fn cost(len: usize, width: u32, count: u32, lanes: usize, levels: Levels) -> f64 {
+        let sets = f64::from(levels.sets(width, count));
+        let items = len as f64 * f64::from(count) / sets;
+        sets * set_cost(items, f64::from(1u32 << (width - 1)), lanes)
     }
 
     /// Buckets per window, a power of two and the largest magnitude of a digit.
@@ -255,7 +271,8 @@ mod tests {
         ];
         for value in values {
             for width in 2..=16 {
-                let windows = Windows { width, count: (bits(&value) + 1).div_ceil(width), signed: true };
+                let windows =
+                    Windows { width, count: (bits(&value) + 1).div_ceil(width), signed: true, sets: 1 };
                 let mut columns = vec![vec![0u16; 1]; windows.count as usize];
                 let mut slices: Vec<_> = columns.iter_mut().map(|c| &mut c[..]).collect();
                 windows.digits(&[value], 0, &mut slices);
@@ -271,8 +288,9 @@ mod tests {
 
     #[test]
     fn small_scalars_take_one_window() {
-        assert_eq!(Windows::choose(1 << 16, 1, 8).buckets(), 2);
-        assert_eq!(Windows::choose(1 << 20, 16, 8).count, 1);
-        assert!(Windows::choose(1 << 10, 254, 8).width < Windows::choose(1 << 20, 254, 8).width);
+        let choose = |len, bits| Windows::choose(len, bits, 8, Levels::PLAIN).0;
+        assert_eq!(choose(1 << 16, 1).buckets(), 2);
+        assert_eq!(choose(1 << 20, 16).count, 1);
+        assert!(choose(1 << 10, 254).width < choose(1 << 20, 254).width);
     }
 }

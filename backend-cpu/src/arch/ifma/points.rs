@@ -67,6 +67,7 @@ impl Points for IfmaPoints {
     type Workspace = Workspace;
     const IDENTITY: Packed = Packed { x: [0, 0, 0, FLAG], y: [0; 4] };
     const LANES: usize = 8;
+    const GROUP: usize = 1 << 13;
 
     fn import(self, point: &G1Affine) -> Packed {
         if point.y == Fq::ZERO {
@@ -108,7 +109,7 @@ impl Points for IfmaPoints {
 
 fn export(point: &Packed) -> G1Affine {
     if IfmaPoints::is_identity(point) {
-        return ScalarPoints::IDENTITY;
+        return G1Affine { x: Fq::ZERO, y: Fq::ZERO };
     }
     const SIXTEENTH: Fq = Fq::from_raw([
         0x71d2_4ecc_d9c6_4e78,
