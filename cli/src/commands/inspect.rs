@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::common;
 use crate::args::Inspect;
-use crate::ui;
+use crate::{process, ui};
 
 /// What is told about one layer.
 struct Line {
@@ -98,6 +98,7 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
                 "layers": layers, "predicted_ms": report.cost, "predicted": report.predicted,
                 "proof_bytes": report.counts.proof_bytes(), "degree": report.counts.degree,
                 "measured_ms": measured.as_ref().map(|(_, proof)| proof.total.as_secs_f64() * 1e3),
+                "timings_ms": common::timings_json(session.timings()), "peak_rss_mb": process::peak_rss_mb(),
             })
             .to_string(),
         );
@@ -155,6 +156,10 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
     if let Some((_, proof)) = &measured {
         ui::out(format!("measured: {:.0} ms", proof.total.as_secs_f64() * 1e3));
     }
+    let took = session.timings().total().as_secs_f64();
+    let memory =
+        process::peak_rss_mb().map_or(String::new(), |mb| format!(", {mb:.0} MiB of memory at most"));
+    ui::out(format!("all of this took {took:.1} s{memory}"));
     interface("input", &Port::of(program, &program.inputs));
     interface("output", &Port::of(program, &program.outputs));
     Ok(())

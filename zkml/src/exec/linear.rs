@@ -214,17 +214,22 @@ fn matmul<T: Wide>(
     if m == 0 || n == 0 {
         return out;
     }
-    // A vector times a matrix splits over columns, anything else over rows.
+    // A vector times a matrix splits over columns, anything else over rows. A few columns at once read whole cache lines, whichever way
+    // the matrix lies.
     if m == 1 {
-        let fill = |(j, o): (usize, &mut T)| {
+        const COLUMNS: usize = 16;
+        let fill = |(chunk, out): (usize, &mut [T])| {
             for i in 0..k {
-                *o += T::from(left(0, i)) * T::from(right(i, j));
+                let v = T::from(left(0, i));
+                for (j, o) in out.iter_mut().enumerate() {
+                    *o += v * T::from(right(i, chunk * COLUMNS + j));
+                }
             }
         };
         if k * n >= PARALLEL {
-            out.par_iter_mut().enumerate().for_each(fill);
+            out.par_chunks_mut(COLUMNS).enumerate().for_each(fill);
         } else {
-            out.iter_mut().enumerate().for_each(fill);
+            out.chunks_mut(COLUMNS).enumerate().for_each(fill);
         }
         return out;
     }

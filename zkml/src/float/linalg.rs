@@ -1,5 +1,7 @@
 //! Matrix products, convolutions and pooling.
 
+use std::borrow::Cow;
+
 use crate::onnx::{DType, Data, Node, TensorF, broadcast, broadcast_map, checked_len, strides, unravel};
 
 use super::{Call, OpError};
@@ -30,9 +32,14 @@ fn finish(shape: Vec<usize>, data: Vec<f64>, like: DType) -> Result<TensorF, OpE
 }
 
 /// An operand less its zero point, which is a scalar or has one value per row (`rows`) or column.
-pub(super) fn centred(x: &TensorF, zero: Option<&TensorF>, axis: usize) -> Result<Vec<f64>, OpError> {
-    let mut v = x.to_f64();
+pub(super) fn centred<'a>(
+    x: &'a TensorF,
+    zero: Option<&TensorF>,
+    axis: usize,
+) -> Result<Cow<'a, [f64]>, OpError> {
+    let mut all = x.as_f64();
     if let Some(z) = zero {
+        let v = all.to_mut();
         if z.len() == 1 {
             v.iter_mut().for_each(|v| *v -= z.at(0));
         } else {
@@ -43,7 +50,7 @@ pub(super) fn centred(x: &TensorF, zero: Option<&TensorF>, axis: usize) -> Resul
             v.iter_mut().enumerate().for_each(|(i, v)| *v -= z.at(i / inner.max(1) % z.len()));
         }
     }
-    Ok(v)
+    Ok(all)
 }
 
 pub(super) fn matmul(c: &Call<'_>) -> Result<TensorF, OpError> {
@@ -98,24 +105,37 @@ pub(super) fn product(
     Ok((shape, out))
 }
 
-fn transposed(x: &TensorF) -> Result<(Vec<usize>, Vec<f64>), OpError> {
-    let [r, c] = x.shape[..] else { return Err(format!("{:?} is not a matrix", x.shape).into()) };
-    let v = x.to_f64();
-    Ok((vec![c, r], (0..r * c).map(|i| v[i % r * c + i / r]).collect()))
+/// A row times the transpose of `b` (n × k): a product with a weight as PyTorch's exports hold it, without a copy of the weight.
+fn row_by_transpose(a: &[f64], b: &[f64]) -> Vec<f64> {
+    let dot = |line: &[f64]| a.iter().zip(line).fold(0.0, |sum, (&v, &w)| sum + v * w);
+    b.chunks_exact(a.len().max(1)).map(dot).collect()
 }
 
 pub(super) fn gemm(c: &Call<'_>) -> Result<TensorF, OpError> {
     let a = &c.node.attrs;
     let (alpha, beta) = (a.float_or("alpha", 1.0)?, a.float_or("beta", 1.0)?);
-    let operand = |i: usize, attr: &str| -> Result<(Vec<usize>, Vec<f64>), OpError> {
+    let operand = |i: usize, attr: &str| -> Result<([usize; 2], Cow<'_, [f64]>, bool), OpError> {
         let x = c.input(i)?;
-        if x.shape.len() != 2 {
-            return Err(format!("{:?} is not a matrix", x.shape).into());
-        }
-        if a.int_or(attr, 0)? != 0 { transposed(x) } else { Ok((x.shape.clone(), x.to_f64())) }
+        let [r, c] = x.shape[..] else { return Err(format!("{:?} is not a matrix", x.shape).into()) };
+        let across = a.int_or(attr, 0)? != 0;
+        Ok((if across { [c, r] } else { [r, c] }, x.as_f64(), across))
     };
-    let ((sx, x), (sy, y)) = (operand(0, "transA")?, operand(1, "transB")?);
-    let (shape, mut v) = product(&sx, &x, &sy, &y)?;
+    let straight = |([r, c], v, across): ([usize; 2], Cow<'_, [f64]>, bool)| -> Vec<f64> {
+        if across {
+            (0..r).flat_map(|i| (0..c).map(move |j| (i, j))).map(|(i, j)| v[j * r + i]).collect()
+        } else {
+            v.into_owned()
+        }
+    };
+    let (x, y) = (operand(0, "transA")?, operand(1, "transB")?);
+    let (sx, sy) = (x.0, y.0);
+    let (shape, mut v) = if sx[0] == 1 && y.2 && sx[1] == sy[0] && sy[0] > 0 {
+        (vec![1, sy[1]], row_by_transpose(&x.1, &y.1))
+    } else if y.2 || x.2 {
+        product(&sx, &straight(x), &sy, &straight(y))?
+    } else {
+        product(&sx, &x.1, &sy, &y.1)?
+    };
     v.iter_mut().for_each(|v| *v *= alpha);
     if let Some(bias) = c.opt(2) {
         let bias = bias.broadcast_to(&shape)?;

@@ -444,9 +444,9 @@ impl Bench {
             }
             Col::Store(_) | Col::Bulk | Col::Junk => {
                 let bulk = l.bulk_rows.partition_point(|&first| first <= cell.row).saturating_sub(1);
-                let tensor = l.lowered.bulks.get(bulk).and_then(|b| b.elements.first());
-                let name = tensor.and_then(|t| self.circuit.tensor_name(t.0));
-                (name.unwrap_or_else(|| "store".into()), tensor.map_or(0, |t| t.1 as usize))
+                let bulk = l.lowered.bulks.get(bulk);
+                let name = bulk.and_then(|b| self.circuit.tensor_name(b.tensor));
+                (name.unwrap_or_else(|| "store".into()), bulk.map_or(0, |b| b.elements.first() as usize))
             }
             Col::Hash(_) => {
                 let hash = l.hash.at_row(cell.row as usize).and_then(|h| l.lowered.hashes.get(h));

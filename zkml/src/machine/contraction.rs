@@ -10,10 +10,12 @@
 //! coefficients, already folded over the output channels by τ, are cells that are committed before ρ is drawn. Where they are is fixed by
 //! the shape of the operation, so they cannot stand in for an output.
 
+use std::sync::Arc;
+
 use crate::qir::{Term, Window};
 
 use super::fold::Exps;
-use super::lowered::Src;
+use super::lowered::{Elements, Src};
 use super::plan::PlanError;
 
 /// What an axis of the output contributes to the monomial.
@@ -63,8 +65,8 @@ pub(crate) fn offsets<const N: usize>(shape: &[usize], steps: &[[usize; N]]) -> 
 pub(crate) struct Segments {
     /// Labels that tell the polynomials apart, with their lengths.
     pub(crate) outer: Vec<(u8, usize)>,
-    /// Flat indices of each polynomial's elements, by outer index.
-    pub(crate) elements: Vec<Vec<u32>>,
+    /// Each polynomial's elements, by outer index.
+    pub(crate) elements: Vec<Elements>,
     /// Monomials of the elements, ascending.
     pub(crate) exps: Vec<Exps>,
 }
@@ -101,9 +103,10 @@ pub(crate) fn segments(labels: &[u8], shape: &[usize], role: impl Fn(u8) -> Opti
     let mut inner = offsets(&inner_shape, &inner_steps);
     inner.sort_by_key(|&[_, a, b]| (a, b));
     let exps = inner.iter().map(|&[_, a, b]| (a as u32, b as u32)).collect();
+    let within: Arc<[u32]> = inner.iter().map(|&[at, ..]| at as u32).collect();
     let elements = offsets(&outer_shape, &outer_steps)
         .into_iter()
-        .map(|[base]| inner.iter().map(|&[at, ..]| (base + at) as u32).collect())
+        .map(|[base]| Elements::at(base as u32, &within))
         .collect();
     Segments { outer, elements, exps }
 }
@@ -207,6 +210,6 @@ pub(crate) fn positions(input: &[usize], output: &[usize], window: &Window) -> R
 }
 
 /// Elements of a tensor as sources.
-pub(crate) fn pick(all: &[Src], elements: &[u32]) -> Vec<Src> {
-    elements.iter().map(|&e| all[e as usize]).collect()
+pub(crate) fn pick(all: &[Src], elements: &Elements) -> Vec<Src> {
+    elements.iter().map(|e| all[e as usize]).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::lowered::{Base, Bulk, Home, Mul, Operand, Ref, ScalarRow, Src, Strip, Sweep};
+use super::lowered::{Base, Bulk, Elements, Home, Mul, Operand, Ref, ScalarRow, Src, Strip, Sweep};
 use super::plan::PlanError;
 
 /// Exponents of τ and ρ.
@@ -75,6 +75,15 @@ pub(crate) struct Folder {
 /// How many distinct multipliers sweeps may use before they are cut instead.
 const MULTIPLIERS: usize = 8;
 
+fn misfolded() -> PlanError {
+    PlanError::Internal("a fold over stored weights that are not stored so".into())
+}
+
+/// Whether monomials are 1, τ, τ², …
+pub(crate) fn consecutive(exps: &[Exps]) -> bool {
+    exps.iter().enumerate().all(|(j, &e)| e == (j as u32, 0))
+}
+
 struct Piece {
     from: usize,
     what: Ref,
@@ -82,11 +91,8 @@ struct Piece {
 
 impl Folder {
     pub(crate) fn new(units: u32, strips: Vec<Strip>, homes: Vec<Home>, bulks: Vec<Bulk>) -> Self {
-        let bulk_at = bulks
-            .iter()
-            .enumerate()
-            .filter_map(|(i, b)| b.elements.first().map(|&first| (first, i as u32)))
-            .collect();
+        let bulk_at =
+            bulks.iter().enumerate().map(|(i, b)| ((b.tensor, b.elements.first()), i as u32)).collect();
         Folder {
             units,
             strips,
@@ -430,22 +436,32 @@ impl Folder {
         Ok(result)
     }
 
+    /// `Σ τ^j · w_j` over weights of the store.
+    pub(crate) fn stored(&self, tensor: u32, elements: &Elements, exps: &[Exps]) -> Result<Ref, PlanError> {
+        let bulk = self.bulk_at.get(&(tensor, elements.first())).copied().ok_or_else(misfolded)?;
+        let same = self.bulks[bulk as usize].elements.same(elements) && consecutive(exps);
+        if same && exps.len() == elements.len() { Ok(Ref::Bulk(bulk)) } else { Err(misfolded()) }
+    }
+
+    /// Whether a tensor's elements are in the store and nowhere else.
+    pub(crate) fn in_store(&self, tensor: u32) -> bool {
+        matches!(self.homes.get(tensor as usize), Some(Home::Store))
+    }
+
     fn is_stored(&self, src: Src) -> bool {
-        matches!(src, Src::Cell { tensor, .. } if matches!(self.homes.get(tensor as usize), Some(Home::Store)))
+        matches!(src, Src::Cell { tensor, .. } if self.in_store(tensor))
     }
 
     fn poly_fresh(&mut self, sources: &[Src], exps: &[Exps], op: u32) -> Result<Ref, PlanError> {
         if let Some(&Src::Cell { tensor, index }) = sources.first()
             && self.is_stored(sources[0])
         {
-            let wrong = || PlanError::Internal("a fold over stored weights that are not stored so".into());
-            let bulk = self.bulk_at.get(&(tensor, index)).copied().ok_or_else(wrong)?;
+            let bulk = self.bulk_at.get(&(tensor, index)).copied().ok_or_else(misfolded)?;
             let elements = &self.bulks[bulk as usize].elements;
             let same = elements.len() == sources.len()
-                && elements.iter().zip(sources).enumerate().all(|(j, (&(tensor, index), &src))| {
-                    src == Src::Cell { tensor, index } && exps[j] == (j as u32, 0)
-                });
-            return if same { Ok(Ref::Bulk(bulk)) } else { Err(wrong()) };
+                && consecutive(exps)
+                && elements.iter().zip(sources).all(|(index, &src)| src == Src::Cell { tensor, index });
+            return if same { Ok(Ref::Bulk(bulk)) } else { Err(misfolded()) };
         }
         let mut parts: Vec<(Exps, Ref)> = Vec::new();
         let mut order: Vec<usize> = Vec::new();

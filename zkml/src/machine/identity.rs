@@ -6,10 +6,32 @@ use std::sync::Arc;
 use crate::qir::{OpKind, TensorId, Term};
 
 use super::contraction::{Axis, Segments, pick, positions, roles, segments};
-use super::fold::{Chain, Exps, Folder};
+use super::fold::{Chain, Exps, Folder, consecutive};
 use super::lower::{Lowerer, Task, broadcast, sum_targets};
-use super::lowered::{Base, Junk, Mul, Ref, Src};
+use super::lowered::{Base, Elements, Junk, Mul, Ref, Src};
 use super::plan::PlanError;
+
+/// A polynomial that a task needs, over elements of an operand.
+pub(super) struct Wanted<'w> {
+    /// The operand.
+    pub(super) tensor: u32,
+    /// What its elements are, where they are others'.
+    pub(super) alias: Option<&'w [Src]>,
+    /// Which of them.
+    pub(super) elements: &'w Elements,
+    /// Whether the monomials are 1, τ, τ², …
+    pub(super) powers: bool,
+}
+
+impl Wanted<'_> {
+    /// The elements as sources.
+    pub(super) fn sources(&self) -> impl Iterator<Item = Src> + '_ {
+        self.elements.iter().map(|index| match self.alias {
+            Some(sources) => sources[index as usize],
+            None => Src::Cell { tensor: self.tensor, index },
+        })
+    }
+}
 
 impl<'a> Lowerer<'a> {
     pub(super) fn frame(&self, task: &Task) -> (Vec<Axis>, Vec<&'a Term>) {
@@ -43,7 +65,7 @@ impl<'a> Lowerer<'a> {
         let labels: Vec<u8> = (0..shape.len() as u8).collect();
         let output = segments(&labels, shape, |label| Some(axes[label as usize]));
         for (batch, elements) in output.elements.iter().enumerate() {
-            for (&e, &x) in elements.iter().zip(&output.exps) {
+            for (e, &x) in elements.iter().zip(&output.exps) {
                 out[e as usize] = (batch as u32, x);
             }
         }
@@ -104,43 +126,62 @@ impl<'a> Lowerer<'a> {
         segments(labels, &self.p.tensor(id).shape, role)
     }
 
-    /// Polynomials that each task needs: lists of sources with their monomials.
-    pub(super) fn wanted(&self, task: &Task) -> Vec<(Vec<Src>, Vec<Exps>)> {
+    /// Visits the polynomials that a task needs.
+    pub(super) fn wanted(&self, task: &Task, visit: &mut dyn FnMut(&Wanted<'_>)) {
         let (axes, terms) = self.frame(task);
-        let mut out = Vec::new();
+        let mut all = |id: &TensorId, segments: &[Elements], exps: &[Exps]| {
+            let powers = !exps.is_empty() && consecutive(exps);
+            let (tensor, alias) = (id.0, self.alias(*id));
+            for elements in segments {
+                visit(&Wanted { tensor, alias, elements, powers });
+            }
+        };
+        let planes = |id: &TensorId| {
+            let spatial: usize = self.p.tensor(*id).shape[2..].iter().product();
+            runs(self.p.tensor(*id).len(), spatial)
+        };
         for term in terms {
             match term {
                 Term::Einsum { a, b, a_axes, b_axes, out_axes, .. } => {
                     for (id, labels) in [(a, a_axes), (b, b_axes)] {
-                        let all = self.sources(*id);
                         let s = self.einsum_segments(&axes, *id, labels, out_axes);
-                        out.extend(s.elements.iter().map(|e| (pick(&all, e), s.exps.clone())));
+                        all(id, &s.elements, &s.exps);
                     }
                 }
                 Term::Conv { x, w, groups, .. } => {
-                    let all = self.sources(*x);
-                    let spatial: usize = self.p.tensor(*x).shape[2..].iter().product();
-                    out.extend(all.chunks(spatial.max(1)).map(|c| (c.to_vec(), vec![])));
-                    let all = self.sources(*w);
-                    out.extend(kernel_segments(&self.p.tensor(*w).shape, *groups).into_iter().map(|s| {
-                        let exps = (0..s.len() as u32).map(|a| (a, 0)).collect();
-                        (pick(&all, &s), exps)
-                    }));
+                    all(x, &planes(x), &[]);
+                    let kernel = kernel_segments(&self.p.tensor(*w).shape, *groups);
+                    let n = kernel.first().map_or(0, Elements::len);
+                    all(w, &kernel, &powers(n));
                 }
-                Term::SumPool { x, .. } => {
-                    let all = self.sources(*x);
-                    let spatial: usize = self.p.tensor(*x).shape[2..].iter().product();
-                    out.extend(all.chunks(spatial.max(1)).map(|c| (c.to_vec(), vec![])));
-                }
+                Term::SumPool { x, .. } => all(x, &planes(x), &[]),
                 Term::Scale { x, .. } => {
-                    let all = self.sources(*x);
-                    let exps = (0..all.len() as u32).map(|a| (a, 0)).collect();
-                    out.push((all, exps));
+                    let n = self.p.tensor(*x).len();
+                    all(x, &runs(n, n), &powers(n));
                 }
                 Term::Sum { .. } | Term::Product { .. } => {}
             }
         }
-        out
+    }
+
+    /// The polynomial over some elements of an operand: `all` are its sources, unless it is in the store.
+    fn poly(
+        &self,
+        f: &mut Folder,
+        (id, all): (TensorId, Option<&[Src]>),
+        elements: &Elements,
+        exps: &[Exps],
+        op: u32,
+    ) -> Result<Ref, PlanError> {
+        match all {
+            Some(all) => f.poly(&pick(all, elements), exps, op),
+            None => f.stored(id.0, elements, exps),
+        }
+    }
+
+    /// The sources of an operand, unless it is in the store.
+    fn unstored(&self, id: TensorId, f: &Folder) -> Option<Vec<Src>> {
+        (!f.in_store(id.0)).then(|| self.resolved(id))
     }
 
     /// Emits all identities.
@@ -190,8 +231,8 @@ impl<'a> Lowerer<'a> {
         let output = segments(&labels, out_shape, |label| Some(axes[label as usize]));
         struct Einsum {
             factor: i128,
-            a: (Segments, Vec<Src>),
-            b: (Segments, Vec<Src>),
+            a: (Segments, TensorId, Option<Vec<Src>>),
+            b: (Segments, TensorId, Option<Vec<Src>>),
             out: Vec<u8>,
             summed: Vec<(u8, usize)>,
         }
@@ -208,8 +249,8 @@ impl<'a> Lowerer<'a> {
             }
             einsums.push(Einsum {
                 factor: (*coeff).into(),
-                a: (self.einsum_segments(axes, *a, a_axes, out_axes), self.resolved(*a)),
-                b: (self.einsum_segments(axes, *b, b_axes, out_axes), self.resolved(*b)),
+                a: (self.einsum_segments(axes, *a, a_axes, out_axes), *a, self.unstored(*a, f)),
+                b: (self.einsum_segments(axes, *b, b_axes, out_axes), *b, self.unstored(*b, f)),
                 out: out_axes.clone(),
                 summed,
             });
@@ -225,14 +266,15 @@ impl<'a> Lowerer<'a> {
             sums.iter().map(|(x, summed, _)| sum_targets(&self.p.tensor(**x).shape, summed)).collect();
         let mut exps_of = vec![(0u32, 0u32); self.p.tensors[task.out as usize].len()];
         for elements in &output.elements {
-            for (&e, &x) in elements.iter().zip(&output.exps) {
+            for (e, &x) in elements.iter().zip(&output.exps) {
                 exps_of[e as usize] = x;
             }
         }
         let biases = self.biases(terms, axes, out_shape, task.op, f)?;
         let spread = self.spread_along_rho(axes, out_shape, biases.is_empty(), task.op, f);
         for (batch, elements) in output.elements.iter().enumerate() {
-            let parts = f.port(task.strip, elements, &output.exps)?;
+            let elements: Vec<u32> = elements.iter().collect();
+            let parts = f.port(task.strip, &elements, &output.exps)?;
             // Products first: they may need scalars of their own.
             let mut products = Vec::new();
             for e in &einsums {
@@ -261,9 +303,9 @@ impl<'a> Lowerer<'a> {
                         batch_index(label)
                     };
                     let mut polys = [Ref::Value(Src::Const(0)); 2];
-                    for (poly, (s, all)) in polys.iter_mut().zip([&e.a, &e.b]) {
-                        let sources = pick(all, &s.elements[s.at(index)]);
-                        *poly = f.poly(&sources, &s.exps, task.op)?;
+                    for (poly, (s, id, all)) in polys.iter_mut().zip([&e.a, &e.b]) {
+                        let elements = &s.elements[s.at(index)];
+                        *poly = self.poly(f, (*id, all.as_deref()), elements, &s.exps, task.op)?;
                     }
                     products.push((e.factor, polys[0], polys[1]));
                 }
@@ -344,19 +386,20 @@ impl<'a> Lowerer<'a> {
             let mut products: Vec<(Exps, Vec<(Ref, Ref)>)> = Vec::new();
             match kernel {
                 Some((w, groups)) => {
-                    let weights = self.resolved(*w);
+                    let weights = self.unstored(*w, f);
                     let per_group = o / groups;
                     let inputs = c / groups;
                     let size = at.kernel.len();
                     let segs = kernel_segments(&self.p.tensor(*w).shape, groups);
-                    let tau: Vec<Exps> = (0..per_group as u32).map(|a| (a, 0)).collect();
+                    let tau = powers(per_group);
                     for g in 0..groups {
                         let mut group = Vec::new();
                         for i in 0..inputs {
                             let mut taps = Vec::with_capacity(size);
                             for k in 0..size {
                                 let s = &segs[(g * inputs + i) * size + k];
-                                taps.push(((0, at.kernel[k]), f.poly(&pick(&weights, s), &tau, op)?));
+                                let tap = self.poly(f, (*w, weights.as_deref()), s, &tau, op)?;
+                                taps.push(((0, at.kernel[k]), tap));
                             }
                             let chain = f.combine(&taps, 1, op);
                             let folded = f.emit(chain);
@@ -423,19 +466,30 @@ impl<'a> Lowerer<'a> {
 }
 
 /// The weights of each (group, input channel, kernel element), over the group's output channels.
-fn kernel_segments(shape: &[usize], groups: usize) -> Vec<Vec<u32>> {
+fn kernel_segments(shape: &[usize], groups: usize) -> Vec<Elements> {
     let size: usize = shape[2..].iter().product();
     let inputs = shape[1];
     let per_group = shape[0] / groups;
+    let channels: Arc<[u32]> = (0..per_group).map(|o| (o * inputs * size) as u32).collect();
     let mut out = Vec::with_capacity(groups * inputs * size);
     for g in 0..groups {
         for i in 0..inputs {
             for k in 0..size {
-                out.push(
-                    (0..per_group).map(|o| (((g * per_group + o) * inputs + i) * size + k) as u32).collect(),
-                );
+                let base = (g * per_group * inputs + i) * size + k;
+                out.push(Elements::at(base as u32, &channels));
             }
         }
     }
     out
+}
+
+/// Runs of `n` elements of a tensor of `len`.
+fn runs(len: usize, n: usize) -> Vec<Elements> {
+    let within: Arc<[u32]> = (0..n as u32).collect();
+    (0..len).step_by(n.max(1)).map(|base| Elements::at(base as u32, &within)).collect()
+}
+
+/// 1, τ, τ², …
+fn powers(n: usize) -> Vec<Exps> {
+    (0..n as u32).map(|a| (a, 0)).collect()
 }

@@ -263,8 +263,8 @@ pub(crate) struct Layout {
     pub(crate) has_b: bool,
     /// Instance rows.
     pub(crate) instance: usize,
-    /// Bulk segment and position of stored weights that convolutions use.
-    stored: HashMap<(u32, u32), (u32, u32)>,
+    /// Bulk segment and position of the elements of stored weights that convolutions use; no segment is `u32::MAX`.
+    stored: HashMap<u32, Vec<(u32, u32)>>,
 }
 
 impl Layout {
@@ -354,7 +354,8 @@ impl Layout {
 
     /// Row and first column of a stored weight, known where the circuit has convolutions or tells of its weights.
     pub(crate) fn stored(&self, tensor: u32, index: u32) -> Option<(u32, u16)> {
-        self.stored.get(&(tensor, index)).map(|&(bulk, j)| self.bulk_cell(bulk as usize, j as usize))
+        let &(bulk, j) = self.stored.get(&tensor)?.get(index as usize)?;
+        (bulk != u32::MAX).then(|| self.bulk_cell(bulk as usize, j as usize))
     }
 
     /// Follows aliases.
@@ -474,8 +475,12 @@ pub(crate) fn outline(lowered: Lowered, sized: Sized) -> Layout {
     }
     if layout.three_phases() || layout.lowered.store_told {
         for (at, bulk) in layout.lowered.bulks.iter().enumerate() {
-            for (j, &element) in bulk.elements.iter().enumerate() {
-                layout.stored.insert(element, (at as u32, j as u32));
+            let places = layout.stored.entry(bulk.tensor).or_default();
+            for (j, index) in bulk.elements.iter().enumerate() {
+                if places.len() <= index as usize {
+                    places.resize(index as usize + 1, (u32::MAX, 0));
+                }
+                places[index as usize] = (at as u32, j as u32);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! From a program to strips, sweeps and scalar rows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::qir::{Activation, OpKind, Pick, Program, Role, TensorId, Term};
@@ -8,24 +8,14 @@ use crate::qir::{Activation, OpKind, Pick, Program, Role, TensorId, Term};
 use super::commitment::Committed;
 use super::contraction::{Axis, strides};
 use super::fold::{Exps, Folder};
-use super::lowered::{Accumulate, Bulk, Home, Lowered, Operand, Src, Strip, Virtual};
-use super::num::hull;
+use super::lowered::{Accumulate, Home, Lowered, Operand, Src, Strip, Virtual};
 use super::plan::PlanError;
 use super::poseidon::gadget::Hashed;
 use super::poseidon::width;
+use super::store::Stored;
 use super::table::Function;
 use super::template::{Affine, Spec};
 use super::visibility::{Exposure, Vis};
-
-/// Widest weight that a store column may hold whole.
-const STORE_BITS: u32 = 18;
-
-/// What the store holds: polynomials, the least and greatest weight, and whether any of it is hashed or committed.
-struct Stored {
-    bulks: Vec<Bulk>,
-    bounds: (i64, i64),
-    told: bool,
-}
 
 /// A Linear whose accumulators are folded.
 pub(super) struct Task {
@@ -47,10 +37,10 @@ pub(super) struct Sorting {
 
 pub(super) struct Lowerer<'a> {
     pub(super) p: &'a Program,
-    exposure: &'a Exposure,
+    pub(super) exposure: &'a Exposure,
     units: u32,
-    strips: Vec<Strip>,
-    homes: Vec<Home>,
+    pub(super) strips: Vec<Strip>,
+    pub(super) homes: Vec<Home>,
     virtuals: Vec<Virtual>,
     lens: Vec<usize>,
     functions: Vec<Function>,
@@ -132,7 +122,7 @@ impl<'a> Lowerer<'a> {
         id
     }
 
-    fn import(&mut self, tensor: u32, vis: Vis) {
+    pub(super) fn import(&mut self, tensor: u32, vis: Vis) {
         let t = &self.p.tensors[tensor as usize];
         let name = t.name.clone();
         let spec = Spec::Import { lo: t.lo, hi: t.hi, exact: vis == Vis::Hashed };
@@ -412,145 +402,16 @@ impl<'a> Lowerer<'a> {
         }
     }
 
-    pub(super) fn resolved(&self, id: TensorId) -> Vec<Src> {
-        self.sources(id).into_iter().map(|s| self.resolve(s)).collect()
+    /// What the elements of a tensor are, where they are others'.
+    pub(super) fn alias(&self, id: TensorId) -> Option<&[Src]> {
+        match &self.homes[id.0 as usize] {
+            Home::Alias(sources) => Some(sources),
+            _ => None,
+        }
     }
 
-    /// Decides which weights live in the store, and imports or fixes the others.
-    fn place_weights(&mut self) -> Result<Stored, PlanError> {
-        let mut wired: BTreeSet<u32> = BTreeSet::new();
-        let is_weight = |tensor: u32| {
-            self.p
-                .tensors
-                .get(tensor as usize)
-                .is_some_and(|t| matches!(t.role, Role::Param | Role::Constant))
-        };
-        let mut wire = |src: Src| {
-            if let Src::Cell { tensor, .. } = src
-                && is_weight(tensor)
-            {
-                wired.insert(tensor);
-            }
-        };
-        for strip in &self.strips {
-            for operand in &strip.operands {
-                match operand {
-                    Operand::Own(tensor) => wire(Src::Cell { tensor: *tensor, index: 0 }),
-                    Operand::Each(sources) => sources.iter().copied().for_each(&mut wire),
-                }
-            }
-        }
-        for sort in &self.sorts {
-            sort.x.iter().copied().for_each(&mut wire);
-        }
-        for &out in &self.p.outputs {
-            self.sources(out).into_iter().for_each(&mut wire);
-        }
-        for task in &self.tasks {
-            for term in self.frame(task).1 {
-                if let Term::Sum { x, .. } | Term::Scale { x, .. } = term {
-                    self.sources(*x).into_iter().for_each(&mut wire);
-                }
-            }
-        }
-        // A weight is stored where every polynomial that touches it is over consecutive powers of τ, and two of them are equal or disjoint.
-        let mut bulks: Vec<Bulk> = Vec::new();
-        let mut at: BTreeMap<(u32, u32), (usize, usize)> = BTreeMap::new();
-        let mut list: Vec<Vec<(u32, u32)>> = Vec::new();
-        for task in &self.tasks {
-            for (sources, exps) in self.wanted(task) {
-                let touched: Vec<(u32, u32)> = sources
-                    .iter()
-                    .filter_map(|s| match *s {
-                        Src::Cell { tensor, index } if is_weight(tensor) => Some((tensor, index)),
-                        _ => None,
-                    })
-                    .collect();
-                let Some(&first) = touched.first() else { continue };
-                let plain = touched.len() == sources.len()
-                    && exps.iter().enumerate().all(|(j, &e)| e == (j as u32, 0))
-                    && touched.iter().all(|t| t.0 == first.0)
-                    && !exps.is_empty();
-                let known = at.get(&first).copied();
-                let fits = match known {
-                    Some((segment, 0)) => list[segment] == touched,
-                    Some(_) => false,
-                    None => touched.iter().all(|t| !at.contains_key(t)),
-                };
-                if !plain || !fits {
-                    wired.extend(touched.iter().map(|t| t.0));
-                } else if known.is_none() {
-                    for (j, &t) in touched.iter().enumerate() {
-                        at.insert(t, (list.len(), j));
-                    }
-                    list.push(touched);
-                }
-            }
-        }
-        let mut bounds = (0i64, 0i64);
-        let fixed = self.exposure.all_fixed;
-        let mut covered: BTreeMap<u32, usize> = BTreeMap::new();
-        list.iter().for_each(|s| *covered.entry(s[0].0).or_insert(0) += s.len());
-        let storable = |tensor: u32, vis: Vis| {
-            let constant = self.p.tensors[tensor as usize].role == Role::Constant;
-            !wired.contains(&tensor)
-                && (fixed || (!constant && matches!(vis, Vis::Private | Vis::Hashed | Vis::Committed)))
-                && covered.contains_key(&tensor)
-        };
-        // The range that the store checks, if everything is in it that could be.
-        let (mut lo, mut hi) = (0, 0);
-        for &tensor in covered.keys() {
-            if storable(tensor, self.exposure.param(TensorId(tensor))) {
-                let t = &self.p.tensors[tensor as usize];
-                (lo, hi) = (t.lo.min(lo), t.hi.max(hi));
-            }
-        }
-        let (signed, bits) = hull(lo.into(), hi.into());
-        let mut store_told = false;
-        for tensor in 0..self.p.tensors.len() as u32 {
-            let t = &self.p.tensors[tensor as usize];
-            let constant = t.role == Role::Constant;
-            if !is_weight(tensor) {
-                continue;
-            }
-            let vis = self.exposure.param(TensorId(tensor));
-            let told = matches!(vis, Vis::Hashed | Vis::Committed);
-            // What is copied elsewhere is one cell, and what is hashed is within its width.
-            let exact = vis != Vis::Hashed || bits + u32::from(!signed) <= width(t.lo, t.hi);
-            let whole = bits <= STORE_BITS && covered.get(&tensor) == Some(&t.len());
-            if storable(tensor, vis) && (!told || (exact && whole)) {
-                self.homes[tensor as usize] = Home::Store;
-                bounds = (bounds.0.min(t.lo), bounds.1.max(t.hi));
-                store_told |= told;
-            } else if constant || vis == Vis::Fixed {
-                let data = t.data.as_deref().unwrap_or_default();
-                self.homes[tensor as usize] = Home::Alias(data.iter().map(|&c| Src::Const(c)).collect());
-            } else if vis != Vis::Private || wired.contains(&tensor) || list.iter().any(|s| s[0].0 == tensor)
-            {
-                self.import(tensor, vis);
-            }
-        }
-        for elements in list {
-            if matches!(self.homes[elements[0].0 as usize], Home::Store) {
-                bulks.push(Bulk { elements });
-            }
-        }
-        // Aliases may have named weights that are constants now.
-        for i in 0..self.homes.len() {
-            if let Home::Alias(sources) = &self.homes[i] {
-                let sources: Arc<[Src]> = sources.iter().map(|&s| self.resolve(s)).collect();
-                self.homes[i] = Home::Alias(sources);
-            }
-        }
-        for i in 0..self.strips.len() {
-            for j in 0..self.strips[i].operands.len() {
-                if let Operand::Each(sources) = &self.strips[i].operands[j] {
-                    let sources: Arc<[Src]> = sources.iter().map(|&s| self.resolve(s)).collect();
-                    self.strips[i].operands[j] = Operand::Each(sources);
-                }
-            }
-        }
-        Ok(Stored { bulks, bounds, told: store_told })
+    pub(super) fn resolved(&self, id: TensorId) -> Vec<Src> {
+        self.sources(id).into_iter().map(|s| self.resolve(s)).collect()
     }
 
     /// Public values, digests and committed tensors: inputs, parameters, outputs.
@@ -596,15 +457,15 @@ impl<'a> Lowerer<'a> {
         let mut blocks: BTreeMap<u32, Vec<Vec<u32>>> = BTreeMap::new();
         let mut seen: BTreeMap<u32, Vec<bool>> = BTreeMap::new();
         for task in &self.tasks {
-            for (sources, _) in self.wanted(task) {
-                let sources: Vec<Src> = sources.into_iter().map(|s| self.resolve(s)).collect();
-                if sources.len() < 2 {
-                    continue;
+            self.wanted(task, &mut |wanted| {
+                let stored = matches!(self.homes[wanted.tensor as usize], Home::Store);
+                if stored || wanted.elements.len() < 2 {
+                    return;
                 }
                 // Elements of the same strip, in the wanted order.
                 let mut elements: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-                for src in sources {
-                    if let Src::Cell { tensor, index } = src
+                for src in wanted.sources() {
+                    if let Src::Cell { tensor, index } = self.resolve(src)
                         && let Home::Strip { strip, .. } = self.homes[tensor as usize]
                     {
                         elements.entry(strip).or_default().push(index);
@@ -621,7 +482,7 @@ impl<'a> Lowerer<'a> {
                         blocks.entry(strip).or_default().push(block);
                     }
                 }
-            }
+            });
         }
         // Rows of several units start where the monomials of the accumulators do not go on.
         let mut monomials: BTreeMap<u32, Vec<(u32, Exps)>> = BTreeMap::new();

@@ -90,10 +90,55 @@ pub(crate) struct Sweep {
     pub(crate) jumps: Arc<[u32]>,
 }
 
+/// Elements of one tensor in order: flat indices `base + offsets[j]`, modulo 2^32. The rows of a matrix share their offsets, so that a
+/// large model's weights are not listed one by one.
+#[derive(Clone, Debug)]
+pub(crate) struct Elements {
+    base: u32,
+    offsets: Arc<[u32]>,
+}
+
+impl Elements {
+    /// Elements at the same distances as `offsets`, the first of which is 0.
+    pub(crate) fn at(base: u32, offsets: &Arc<[u32]>) -> Self {
+        Elements { base, offsets: Arc::clone(offsets) }
+    }
+
+    /// Any list of flat indices; `like` are offsets that are shared where they fit.
+    pub(crate) fn of(list: &[u32], like: Option<&Elements>) -> Self {
+        let base = list.first().copied().unwrap_or(0);
+        let offsets = || list.iter().map(|index| index.wrapping_sub(base));
+        match like {
+            Some(like) if offsets().eq(like.offsets.iter().copied()) => Elements::at(base, &like.offsets),
+            _ => Elements { base, offsets: offsets().collect() },
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// The flat index of the first element.
+    pub(crate) fn first(&self) -> u32 {
+        self.offsets.first().map_or(self.base, |offset| self.base.wrapping_add(*offset))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.offsets.iter().map(|offset| self.base.wrapping_add(*offset))
+    }
+
+    /// Whether the lists are equal.
+    pub(crate) fn same(&self, other: &Elements) -> bool {
+        let shared = self.base == other.base && Arc::ptr_eq(&self.offsets, &other.offsets);
+        shared || (self.len() == other.len() && self.iter().eq(other.iter()))
+    }
+}
+
 /// A polynomial over weights in the store: `Σ_j τ^j w_j`.
 #[derive(Clone, Debug)]
 pub(crate) struct Bulk {
-    pub(crate) elements: Vec<(u32, u32)>,
+    pub(crate) tensor: u32,
+    pub(crate) elements: Elements,
 }
 
 /// The unwanted coefficients of a convolution.

@@ -44,6 +44,7 @@ mod plan;
 pub mod poseidon;
 mod prove;
 mod search;
+mod store;
 mod table;
 mod template;
 mod validate;

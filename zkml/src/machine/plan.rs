@@ -373,9 +373,9 @@ impl Plan {
         let mut weights: HashMap<u32, usize> = HashMap::new();
         if !l.lowered.bulks.is_empty() {
             let readers = self.readers();
-            for &(tensor, _) in l.lowered.bulks.iter().flat_map(|b| &b.elements) {
-                if let Some(&op) = readers.get(&tensor) {
-                    *weights.entry(op).or_default() += 1;
+            for bulk in &l.lowered.bulks {
+                if let Some(&op) = readers.get(&bulk.tensor) {
+                    *weights.entry(op).or_default() += bulk.elements.len();
                 }
             }
         }

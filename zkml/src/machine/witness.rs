@@ -306,7 +306,8 @@ fn store(
     let mut used: HashMap<Section, u64> = HashMap::new();
     let stored = Arc::make_mut(&mut columns.store);
     for (at, bulk) in layout.lowered.bulks.iter().enumerate() {
-        for (j, &(tensor, index)) in bulk.elements.iter().enumerate() {
+        let tensor = bulk.tensor;
+        for (j, index) in bulk.elements.iter().enumerate() {
             let (row, column) = layout.bulk_cell(at, j);
             let value = i128::from(values.get(Src::Cell { tensor, index }));
             for i in 0..limbs {
@@ -356,7 +357,8 @@ fn store(
 pub(crate) fn fixed_store(p: &Program, layout: &Layout) -> Vec<Vec<Fr>> {
     let mut columns = vec![vec![Fr::ZERO; layout.usable()]; layout.sized.choice.store as usize];
     for (at, bulk) in layout.lowered.bulks.iter().enumerate() {
-        for (j, &(tensor, index)) in bulk.elements.iter().enumerate() {
+        let tensor = bulk.tensor;
+        for (j, index) in bulk.elements.iter().enumerate() {
             let (row, column) = layout.bulk_cell(at, j);
             let data = p.tensors[tensor as usize].data.as_deref().unwrap_or_default();
             columns[column as usize][row as usize] =

@@ -4,6 +4,7 @@
 //! Tensors are row-major. Lengths are checked products, bounded by [`MAX_ELEMENTS`], so that a hostile shape is an error and never
 //! an allocation.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -327,9 +328,14 @@ impl TensorF {
 
     /// Every element as a real number.
     pub fn to_f64(&self) -> Vec<f64> {
+        self.as_f64().into_owned()
+    }
+
+    /// [`TensorF::to_f64`] without a copy of what is real anyway.
+    pub(crate) fn as_f64(&self) -> Cow<'_, [f64]> {
         match &self.data {
-            Data::F(v) => v.clone(),
-            Data::I(v) => v.iter().map(|&x| x as f64).collect(),
+            Data::F(v) => Cow::Borrowed(v),
+            Data::I(v) => Cow::Owned(v.iter().map(|&x| x as f64).collect()),
         }
     }
 

@@ -148,7 +148,7 @@ pub struct Quantised {
 
 impl Quantised {
     fn new(imported: Imported, model: quant::Quantised) -> Result<Self, SessionError> {
-        let program_hash = digest_hex(&[&store::encode("quantised model", &model.program)?]);
+        let program_hash = store::encoded_digest("quantised model", &model.program)?;
         Ok(Quantised { imported, model: Arc::new(model), program_hash })
     }
 

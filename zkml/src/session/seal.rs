@@ -86,13 +86,18 @@ impl fmt::Display for Kind {
 
 /// BLAKE2b with 32 bytes of output.
 pub fn digest(parts: &[&[u8]]) -> [u8; DIGEST] {
-    let mut state = Params::new().hash_length(DIGEST).to_state();
+    let mut state = digest_state();
     for part in parts {
         state.update(part);
     }
     let mut out = [0; DIGEST];
     out.copy_from_slice(state.finalize().as_bytes());
     out
+}
+
+/// The state of [`digest`] before its first byte.
+pub(super) fn digest_state() -> blake2b_simd::State {
+    Params::new().hash_length(DIGEST).to_state()
 }
 
 /// [`digest`] as 64 lower-case hexadecimal digits.

@@ -9,7 +9,9 @@ use super::artefact::Settings;
 use super::circuit::{self, Shape};
 use super::error::{FileError, SessionError};
 use super::pipeline::{Keys, Prepared, Proof, Session, Witness};
-use super::seal::{Kind, read_binary, read_json, read_limited, write_atomic, write_binary, write_json};
+use super::seal::{
+    Kind, digest_state, read_binary, read_json, read_limited, to_hex, write_atomic, write_binary, write_json,
+};
 use crate::{exec, quant};
 
 /// Name of the settings.
@@ -63,6 +65,15 @@ impl Setup {
 /// A value's bytes: what its digest is over.
 pub(super) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, SessionError> {
     postcard::to_stdvec(value).map_err(|e| SessionError::Mismatch { what, why: e.to_string() })
+}
+
+/// The digest of [`encode`], which is never in memory whole.
+pub(super) fn encoded_digest<T: Serialize>(what: &'static str, value: &T) -> Result<String, SessionError> {
+    let mut state = std::io::BufWriter::with_capacity(1 << 16, digest_state());
+    let bad = |why: String| SessionError::Mismatch { what, why };
+    postcard::to_io(value, &mut state).map_err(|e| bad(e.to_string()))?;
+    let state = state.into_inner().map_err(|e| bad(e.to_string()))?;
+    Ok(to_hex(state.finalize().as_bytes()))
 }
 
 /// Reads [`encode`]; every byte must belong to the value.
