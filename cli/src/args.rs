@@ -267,6 +267,9 @@ pub(crate) struct Mock {
     pub(crate) calibrate_with: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) options: ModelOptions,
+    /// One JSON object on standard output, which says what fails where
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -71,6 +71,7 @@ pub(crate) fn succeeds<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item =
 }
 
 /// Runs it and expects failure with exit code 1, an error that has all of `words`, and no panic.
+#[allow(dead_code, reason = "not every test file uses every helper")]
 pub(crate) fn fails<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>, words: &[&str]) {
     let output = parhelion(args);
     let said = errors(&output);
