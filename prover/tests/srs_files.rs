@@ -257,3 +257,17 @@ fn damaged_ptau_files_are_errors() {
     assert!(import(b"").is_err());
     assert!(import(b"ptau").is_err());
 }
+
+#[test]
+fn compressed_points_past_the_modulus_are_errors() {
+    let mut good = Vec::new();
+    srs(2).write_halo2(&mut good, PointFormat::Compressed).unwrap();
+    // Each half of each abscissa in G2, above the modulus but for the flags.
+    for half in 1..=4 {
+        let mut bad = good.clone();
+        let end = bad.len() - 32 * (half - 1);
+        bad[end - 32..end].fill(0xff);
+        let outcome = Srs::read_halo2(&bad[..], PointFormat::Compressed);
+        assert!(matches!(outcome, Err(SrsError::BadPoint { .. })), "{half}");
+    }
+}

@@ -2,12 +2,13 @@
 
 use std::sync::OnceLock;
 
+use ff::PrimeField;
 use group::GroupEncoding;
 use group::prime::PrimeCurveAffine;
 use halo2_axiom::halo2curves::serde::SerdeObject;
 use halo2_axiom::poly::kzg::commitment::ParamsKZG;
 use halo2curves::CurveAffine;
-use halo2curves::bn256::{Bn256, Fr, G1Affine, G2Affine};
+use halo2curves::bn256::{Bn256, Fq, Fr, G1Affine, G2Affine};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use rayon::prelude::*;
@@ -74,7 +75,7 @@ pub(super) fn g2(bytes: &[u8], format: PointFormat, what: &'static str) -> Resul
     let point = match format {
         PointFormat::Compressed => {
             let mut repr = <G2Affine as GroupEncoding>::Repr::default();
-            if repr.as_ref().len() != bytes.len() {
+            if repr.as_ref().len() != bytes.len() || !canonical(bytes) {
                 return Err(bad);
             }
             repr.as_mut().copy_from_slice(bytes);
@@ -83,6 +84,21 @@ pub(super) fn g2(bytes: &[u8], format: PointFormat, what: &'static str) -> Resul
         _ => <G2Affine as SerdeObject>::from_raw_bytes(bytes),
     };
     point.filter(in_subgroup).ok_or(bad)
+}
+
+/// Whether both halves of a compressed abscissa are below the modulus: upstream's decoder panics where one is not.
+fn canonical(bytes: &[u8]) -> bool {
+    let (halves, rest) = bytes.as_chunks::<32>();
+    let last = halves.len().saturating_sub(1);
+    let below = |(i, half): (usize, &[u8; 32])| {
+        let mut half = *half;
+        if i == last {
+            // The flags.
+            half[31] &= 0x3f;
+        }
+        bool::from(Fq::from_repr(half).is_some())
+    };
+    rest.is_empty() && halves.iter().enumerate().all(below)
 }
 
 fn in_subgroup(point: &G2Affine) -> bool {

@@ -15,17 +15,26 @@ fn along(t: &TensorF, shape: &[usize], axis: usize, k: usize) -> f64 {
     t.at(k / inner.max(1) % t.len())
 }
 
+/// A parameter is one number, or one per index of an axis.
+fn fits(t: &TensorF, shape: &[usize], axis: usize) -> Result<(), OpError> {
+    if t.len() == 1 || shape.get(axis) == Some(&t.len()) {
+        return Ok(());
+    }
+    Err(format!("{} scales or zero points for axis {axis} of {shape:?}", t.len()).into())
+}
+
+/// The axis of scale and zero point, which are checked against it.
 fn axis_for(c: &Call<'_>, scale: &TensorF, shape: &[usize]) -> Result<usize, OpError> {
-    if scale.len() == 1 {
+    let zero = c.opt(2).unwrap_or(scale);
+    if scale.len() == 1 && zero.len() == 1 {
         return Ok(0);
     }
     let axis = normal_axis(c.node.attrs.int_or("axis", 1)?, shape.len())?;
     if scale.shape.len() > 1 || c.node.attrs.int_or("block_size", 0)? != 0 {
         return Err(OpError::Unsupported("blocked quantisation".into()));
     }
-    if shape[axis] != scale.len() {
-        return Err(format!("{} scales for axis {axis} of {shape:?}", scale.len()).into());
-    }
+    fits(scale, shape, axis)?;
+    fits(zero, shape, axis)?;
     Ok(axis)
 }
 
@@ -87,6 +96,7 @@ pub(super) fn quantized(c: &Call<'_>) -> Result<TensorF, OpError> {
                 conv_values(c.node, &a.shape, &x, &b.shape, &w, bias.as_deref())?
             };
             let out_axis = if matmul { shape.len().saturating_sub(1) } else { 1 };
+            fits(sb, &shape, out_axis)?;
             let q = acc
                 .iter()
                 .enumerate()
