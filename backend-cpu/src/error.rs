@@ -40,7 +40,7 @@ impl PrecomputeError {
         std::env::var_os(PRECOMPUTE).map_or(Ok(0), |value| Self::bytes(&value.to_string_lossy()))
     }
 
-    /// `4096`, `64K`, `512M`, `8G`, `8GiB`: bytes in powers of 1024. Nothing is none.
+    /// `4096`, `64K`, `512M`, `8G`, `8GiB`, `1.5G`: bytes in powers of 1024. Nothing is none.
     fn bytes(value: &str) -> Result<u64, Self> {
         let text = value.trim();
         if text.is_empty() {
@@ -56,7 +56,15 @@ impl PrecomputeError {
             "T" => Some(40),
             _ => None,
         };
-        let bytes = shift.and_then(|shift| number.trim().parse::<u64>().ok()?.checked_mul(1 << shift));
+        let fraction = |shift: u32| {
+            let bytes = number.trim().parse::<f64>().ok()? * (1u64 << shift) as f64;
+            // What a double holds without surprises in the conversion.
+            (0.0..9e18).contains(&bytes).then_some(bytes as u64)
+        };
+        let bytes = shift.and_then(|shift: u32| match number.trim().parse::<u64>() {
+            Ok(number) => number.checked_mul(1 << shift),
+            Err(_) => fraction(shift),
+        });
         bytes.ok_or_else(|| PrecomputeError { value: value.to_owned() })
     }
 }
@@ -90,7 +98,7 @@ mod tests {
         ] {
             assert_eq!(PrecomputeError::bytes(text), Ok(bytes), "{text:?}");
         }
-        for text in ["-1", "many", "8X", "1.5G", "99999999T", "G", "0x10", "1 0"] {
+        for text in ["-1", "many", "8X", "1.5.G", "99999999T", "G", "0x10", "1 0"] {
             let error = PrecomputeError::bytes(text).unwrap_err();
             assert!(error.to_string().contains(text), "{error}");
         }

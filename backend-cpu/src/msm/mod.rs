@@ -7,6 +7,7 @@
 //! A batch fills the threads whatever its shape ([`plan`]).
 
 mod buckets;
+mod endomorphism;
 mod plan;
 mod reduce;
 mod scalars;
@@ -32,7 +33,7 @@ use crate::{Isa, IsaError, NAME, parallel};
 use buckets::sum_segments;
 use plan::{Plan, Task};
 use reduce::Term;
-use scalars::{CLASSES, Count, Slot, Windows, bits, count, fill};
+use scalars::{CLASSES, Count, Parts, Slot, Windows, bits, count, fill};
 use sort::sort;
 use table::{Budget, Levels, Table};
 
@@ -87,14 +88,14 @@ impl Msm<G1Affine> for CpuMsm {
                 why: format!("{} bases exceed the limit of 2^31", bases.len()),
             });
         }
-        let budget = match reuse {
-            Reuse::Once => Arc::default(),
-            Reuse::Often => self.budget.clone(),
+        let (budget, often) = match reuse {
+            Reuse::Once => (Arc::default(), false),
+            Reuse::Often => (self.budget.clone(), true),
         };
         match self.kernels {
-            Kernels::Scalar => prepare(ScalarPoints, bases, &budget),
+            Kernels::Scalar => prepare(ScalarPoints, bases, &budget, often),
             #[cfg(target_arch = "x86_64")]
-            Kernels::Ifma(token) => prepare(IfmaPoints::new(token), bases, &budget),
+            Kernels::Ifma(token) => prepare(IfmaPoints::new(token), bases, &budget, often),
         }
     }
 
@@ -116,8 +117,13 @@ impl Msm<G1Affine> for CpuMsm {
     }
 }
 
-fn prepare<P: Points>(points: P, bases: &[G1Affine], budget: &Arc<Budget>) -> Result<Bases<G1Affine>, Error> {
-    Ok(Bases::new(Arc::new(Table::new(points, bases, budget)?), bases.len()))
+fn prepare<P: Points>(
+    points: P,
+    bases: &[G1Affine],
+    budget: &Arc<Budget>,
+    often: bool,
+) -> Result<Bases<G1Affine>, Error> {
+    Ok(Bases::new(Arc::new(Table::new(points, bases, budget, often)?), bases.len()))
 }
 
 /// One class of one column, with its digits: window w of item i is `digits[w·len + i]`.
@@ -166,10 +172,11 @@ fn msm_wave<P: Points>(points: P, bases: &Table<P>, columns: &[&[Fr]], out: &mut
         .enumerate()
         .flat_map(|(c, column)| column.chunks(CHUNK).enumerate().map(move |(i, chunk)| (c, i * CHUNK, chunk)))
         .collect();
-    let counts = parallel::map(parallel, &chunks, |(_, _, chunk)| count(points, chunk));
+    let parts = Parts { images: bases.levels().images.then_some(bases.len() as u32) };
+    let counts = parallel::map(parallel, &chunks, |(_, _, chunk)| count(points, chunk, parts));
     let mut classes = allocate::<P>(columns.len(), &chunks, &counts, bases.levels());
     let mut jobs = jobs(&chunks, &counts, &mut classes);
-    let job = |(first, chunk, slots): &mut Job<'_>| fill(points, chunk, *first, slots);
+    let job = |(first, chunk, slots): &mut Job<'_>| fill(points, chunk, *first, slots, parts);
     if parallel && jobs.len() > 1 {
         jobs.par_iter_mut().with_max_len(1).for_each(job);
     } else {
@@ -273,7 +280,7 @@ fn set_terms<P: Points>(
     Task { sets, .. }: &Task,
     plan: &Plan,
 ) -> Vec<Term<P>> {
-    let (items, ends) = sort(class, sets.clone(), bases.len(), plan.pieces(class.index.len()));
+    let (items, ends) = sort(class, sets.clone(), bases.level(), plan.pieces(class.index.len()));
     let mut sums = vec![P::IDENTITY; ends.len()];
     sum_segments(points, bases.points(), &items, &ends, &mut sums, plan.divide);
     drop((items, ends));

@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn every_set_is_in_one_task() {
-        let levels = Levels { stride: 64, count: 4 };
+        let levels = Levels { stride: 64, count: 4, images: false };
         for threads in [1, 2, 3, 7, 16, 64] {
             for lens in [&[1usize << 18][..], &[1, 0, 300, 1 << 12], &[1 << 14; 16], &[1 << 10; 300]] {
                 for levels in [Levels::PLAIN, levels] {
@@ -119,9 +119,11 @@ mod tests {
         for lanes in [1, 8] {
             for threads in [2, 4, 8, 16, 32, 64] {
                 for lens in [&[1usize << 16][..], &[1 << 18], &[1 << 20], &[1 << 14; 16], &[1 << 12; 64]] {
-                    for levels in
-                        [Levels::PLAIN, Levels { stride: 64, count: 4 }, Levels { stride: 16, count: 16 }]
-                    {
+                    for levels in [
+                        Levels::PLAIN,
+                        Levels { stride: 64, count: 4, images: false },
+                        Levels { stride: 16, count: 16, images: false },
+                    ] {
                         let classes = classes(lens, lanes, levels);
                         let plan = Plan::new(&classes, threads);
                         let shape = format!("{threads} threads, {lens:?}, {levels:?}, {lanes} lanes");

@@ -8,6 +8,7 @@
 
 use halo2curves::bn256::Fr;
 
+use super::endomorphism::{HALF_BITS, split};
 use super::table::Levels;
 use crate::arch::generic::field::{FrPrime, Prime};
 use crate::arch::points::{NEGATE, Points};
@@ -84,8 +85,15 @@ fn class_of(value: &[u64; 4]) -> Option<(usize, [u64; 4], bool)> {
     Some((class, magnitude, negative))
 }
 
+/// How scalars of the last class are treated: the others are short already.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts {
+    /// Distance of a base's image from the base, if there are images: then a scalar falls into two halves.
+    pub(crate) images: Option<u32>,
+}
+
 /// What `scalars` have of each class.
-pub(crate) fn count<P: Points>(points: P, scalars: &[Fr]) -> [Count; CLASSES] {
+pub(crate) fn count<P: Points>(points: P, scalars: &[Fr], parts: Parts) -> [Count; CLASSES] {
     let mut counts = [Count::default(); CLASSES];
     let mut canonical = [[0; 4]; STRIP];
     for scalars in scalars.chunks(STRIP) {
@@ -95,6 +103,11 @@ pub(crate) fn count<P: Points>(points: P, scalars: &[Fr]) -> [Count; CLASSES] {
             counts[class].len += 1;
             counts[class].all.iter_mut().zip(&magnitude).for_each(|(all, w)| *all |= w);
         }
+    }
+    if parts.images.is_some() {
+        let full = &mut counts[CLASSES - 1];
+        full.len *= 2;
+        full.all = [u64::MAX, u64::MAX >> (128 - HALF_BITS), 0, 0];
     }
     counts
 }
@@ -109,9 +122,10 @@ pub(crate) fn fill<P: Points>(
     scalars: &[Fr],
     first: usize,
     slots: &mut [Option<Slot<'_>>; CLASSES],
+    parts: Parts,
 ) {
     let mut canonical = [[0; 4]; STRIP];
-    let mut strips = [[[0; 4]; STRIP]; CLASSES];
+    let mut strips = [[[0; 4]; 2 * STRIP]; CLASSES];
     let mut done = [0; CLASSES];
     for (strip, scalars) in scalars.chunks(STRIP).enumerate() {
         let canonical = &mut canonical[..scalars.len()];
@@ -121,6 +135,17 @@ pub(crate) fn fill<P: Points>(
             let Some((class, magnitude, negative)) = class_of(value) else { continue };
             let Some(slot) = &mut slots[class] else { continue };
             let index = (first + strip * STRIP + i) as u32;
+            if let (2, Some(image)) = (class, parts.images) {
+                for (half, index) in split(&magnitude).into_iter().zip([index, index + image]) {
+                    let at = lens[class];
+                    slot.index[done[class] + at] =
+                        if negative != (half < 0) { index | NEGATE } else { index };
+                    let half = half.unsigned_abs();
+                    strips[class][at] = [half as u64, (half >> 64) as u64, 0, 0];
+                    lens[class] += 1;
+                }
+                continue;
+            }
             slot.index[done[class] + lens[class]] = if negative { index | NEGATE } else { index };
             strips[class][lens[class]] = magnitude;
             lens[class] += 1;
@@ -158,7 +183,7 @@ impl Windows {
     pub(crate) const NARROWEST: u32 = 2;
     /// Widest window: a digit is 16 bits.
     pub(crate) const WIDEST: u32 = 16;
-    /// Bits of the largest magnitude, (r − 1)/2.
+    /// Bits of the largest magnitude of a scalar, (r − 1)/2.
     pub(crate) const FULL: u32 = 253;
 
     /// The cheapest windows for `len` magnitudes of `bits` bits and bases of these levels, and their cost in additions.

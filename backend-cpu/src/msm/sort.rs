@@ -10,20 +10,20 @@ use crate::arch::points::NEGATE;
 
 /// Items sorted by segment, and where each segment ends. Segment (s, b) is bucket b of the s-th of `sets`.
 ///
-/// A digit's magnitude is at most the number of buckets, a power of two: that one takes the place of zero, which needs none. `bases`
-/// is the distance from one level of the bases to the next.
-pub(crate) fn sort(class: &Class, sets: Range<usize>, bases: usize, pieces: usize) -> (Vec<u32>, Vec<u32>) {
+/// A digit's magnitude is at most the number of buckets, a power of two: that one takes the place of zero, which needs none. `level`
+/// is the number of points of a level.
+pub(crate) fn sort(class: &Class, sets: Range<usize>, level: usize, pieces: usize) -> (Vec<u32>, Vec<u32>) {
     let len = class.index.len();
     let buckets = class.windows.buckets();
     let mask = buckets - 1;
     let segments = buckets * sets.len();
-    // Position of the set, level and number of every window.
+    // Position of the set, first point of the level and number of every window.
     let windows: Vec<(usize, usize, usize)> = sets
         .clone()
         .enumerate()
         .flat_map(|(at, set)| {
             let every = (set..class.windows.count as usize).step_by(class.windows.sets as usize);
-            every.enumerate().map(move |(level, window)| (at, level, window))
+            every.enumerate().map(move |(above, window)| (at, above * level, window))
         })
         .collect();
     let piece = len.div_ceil(pieces.max(1)).max(1);
@@ -65,15 +65,14 @@ pub(crate) fn sort(class: &Class, sets: Range<usize>, bases: usize, pieces: usiz
     // Pieces write to places of their own; relaxed stores say so to the compiler at no cost.
     let places = atomics(&mut items);
     let scatter = |(starts, range): (&mut Vec<u32>, &Range<usize>)| {
-        for (at, level, window) in &windows {
+        for (at, base, window) in &windows {
             let starts = &mut starts[at * buckets..(at + 1) * buckets];
             let bias = class.windows.bias(*window);
-            let base = (level * bases) as u32;
             for (digit, index) in digits(*window, range).iter().zip(&class.index[range.clone()]) {
                 let digit = i32::from(*digit) - bias;
                 if digit != 0 {
                     let at = &mut starts[digit.unsigned_abs() as usize & mask];
-                    let index = index + base;
+                    let index = index + *base as u32;
                     places[*at as usize]
                         .store(if digit < 0 { index ^ NEGATE } else { index }, Ordering::Relaxed);
                     *at += 1;
