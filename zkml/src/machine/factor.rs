@@ -11,7 +11,7 @@ use halo2_axiom::halo2curves::bn256::Fr;
 
 /// How many basis columns a slot may combine before it becomes one itself: every term costs a product per row of the quotient, a column several
 /// transforms and an evaluation in the proof.
-const TERMS: usize = 8;
+const TERMS: usize = 16;
 
 /// Slots as combinations of columns.
 #[derive(Clone, Debug)]

@@ -65,6 +65,8 @@ pub(crate) struct Folder {
     /// Sweeps over each strip and lane: sorted disjoint intervals.
     taken: HashMap<(u32, u8), BTreeMap<u32, u32>>,
     known: HashMap<(Vec<Src>, Vec<Exps>), Ref>,
+    /// Sweeps over runs of an output's slots from one slot, by their exponents less the first one.
+    runs: HashMap<(u32, u16, u32), Vec<Run>>,
     bulk_at: HashMap<(u32, u32), u32>,
     jumps: BTreeMap<(Base, u32), usize>,
     copies: Option<u32>,
@@ -84,9 +86,16 @@ pub(crate) fn consecutive(exps: &[Exps]) -> bool {
     exps.iter().enumerate().all(|(j, &e)| e == (j as u32, 0))
 }
 
+#[derive(Clone, Copy)]
 struct Piece {
     from: usize,
     what: Ref,
+}
+
+/// A run of slots that is swept already.
+struct Run {
+    exps: Vec<Exps>,
+    pieces: Vec<Piece>,
 }
 
 impl Folder {
@@ -104,6 +113,7 @@ impl Folder {
             sums: BTreeMap::new(),
             taken: HashMap::new(),
             known: HashMap::new(),
+            runs: HashMap::new(),
             bulk_at,
             jumps: BTreeMap::new(),
             copies: None,
@@ -524,13 +534,23 @@ impl Folder {
         }
         let slots: Vec<u32> = (0..run.len() as u32).map(|i| slot + i).collect();
         let run_exps: Vec<Exps> = run.iter().map(|&i| exps[i]).collect();
+        // Another polynomial may have this run as a part of it, times a monomial.
+        let least =
+            run_exps.iter().fold((u32::MAX, u32::MAX), |least, e| (least.0.min(e.0), least.1.min(e.1)));
+        let relative: Vec<Exps> = run_exps.iter().map(|e| (e.0 - least.0, e.1 - least.1)).collect();
+        let known = self.runs.get(&(strip, out, slot));
+        if let Some(same) = known.and_then(|runs| runs.iter().find(|r| r.exps == relative)) {
+            parts.extend(same.pieces.iter().map(|p| (run_exps[p.from], p.what)));
+            return Ok(true);
+        }
         if self.lane(strip, slots[0], slots[slots.len() - 1], false).is_none() {
             return Ok(false);
         }
         let before = self.sweeps.len();
         match self.sweep_run(strip, Some(out), &slots, &run_exps, None) {
             Ok(Some(pieces)) => {
-                parts.extend(pieces.into_iter().map(|p| (run_exps[p.from], p.what)));
+                parts.extend(pieces.iter().map(|p| (run_exps[p.from], p.what)));
+                self.runs.entry((strip, out, slot)).or_default().push(Run { exps: relative, pieces });
                 Ok(true)
             }
             _ => {

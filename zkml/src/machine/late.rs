@@ -364,8 +364,7 @@ pub(crate) fn lookups(layout: &Layout, columns: &mut Columns, ch: &ChallengeValu
                     for (row, &kind) in layout.row_kinds.iter().enumerate().take(rows - 1) {
                         let Some(&(on, tag, provides)) = functions.get(kind as usize) else { continue };
                         let cell = |p: u16| columns.unit[(unit * cells + p) as usize][row];
-                        let given = if shape.count { provides * cell(shape.count_at()) } else { Fr::ZERO };
-                        let n = on - given;
+                        let n = on - provides * cell(shape.count_at());
                         if bool::from(n.is_zero()) {
                             continue;
                         }

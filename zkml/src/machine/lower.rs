@@ -474,12 +474,13 @@ impl<'a> Lowerer<'a> {
                 for (strip, block) in elements {
                     let n = self.strips[strip as usize].elements as usize;
                     let seen = seen.entry(strip).or_insert_with(|| vec![false; n]);
-                    let mut fresh = block.clone();
-                    fresh.sort_unstable();
-                    fresh.dedup();
-                    if fresh.len() == block.len() && block.iter().all(|&e| !seen[e as usize]) {
-                        block.iter().for_each(|&e| seen[e as usize] = true);
-                        blocks.entry(strip).or_default().push(block);
+                    // What an earlier polynomial has placed stays there.
+                    let fresh: Vec<u32> = block
+                        .into_iter()
+                        .filter(|&e| !std::mem::replace(&mut seen[e as usize], true))
+                        .collect();
+                    if !fresh.is_empty() {
+                        blocks.entry(strip).or_default().push(fresh);
                     }
                 }
             });

@@ -1,8 +1,9 @@
 //! Placing a template on work units.
 //!
-//! A unit is a group of cells in one row: `key`, `value`, `second` and `count` for the function lane (only those that some table of the model
-//! needs), then cells with a range lane, then plain cells. Any cell may be used as a plain one where its lane is off. A unit checks two
-//! equations and offers at most one port; a template that needs more continues on further units, whose shared variables are copies.
+//! A unit is a group of cells in one row: `key`, `value` and `second` for the function lane (only those that some table of the model needs), then
+//! cells with a range lane, then plain cells, the last of which counts where the function lane provides an entry. Any cell may be
+//! used as a plain one where its lane is off. A unit checks two equations and offers at most one port; a template that needs more continues
+//! on further units, whose shared variables are copies.
 
 use super::table::Section;
 use super::template::{FnUse, Quad, Template, Var};
@@ -14,8 +15,6 @@ pub(crate) struct UnitShape {
     pub(crate) function: bool,
     /// A second value.
     pub(crate) second: bool,
-    /// A count, for entries that are provided.
-    pub(crate) count: bool,
     /// Cells with a range lane.
     pub(crate) ranges: u16,
     /// Cells without.
@@ -27,12 +26,13 @@ impl UnitShape {
     pub(crate) const VALUE: u16 = 1;
     pub(crate) const SECOND: u16 = 2;
 
+    /// The cell that counts an entry that is provided.
     pub(crate) fn count_at(&self) -> u16 {
-        2 + u16::from(self.second)
+        self.cells() - 1
     }
 
     pub(crate) fn range_at(&self) -> u16 {
-        2 * u16::from(self.function) + u16::from(self.second) + u16::from(self.count)
+        2 * u16::from(self.function) + u16::from(self.second)
     }
 
     pub(crate) fn plain_at(&self) -> u16 {

@@ -85,13 +85,10 @@ pub(crate) fn place(l: &Lowered, specs: &[Spec], limb: u32, ranges: u16, plain: 
         build(spec, limb, 64, &mut tables);
     }
     (0..l.dynamics).for_each(|id| tables.need(Section::Dynamic { id }));
-    let shape = UnitShape {
-        function: tables.has_output(),
-        second: tables.has_second(),
-        count: tables.has_dynamic(),
-        ranges,
-        plain,
-    };
+    if tables.has_dynamic() && plain == 0 {
+        return None;
+    }
+    let shape = UnitShape { function: tables.has_output(), second: tables.has_second(), ranges, plain };
     let built: Vec<Template> =
         specs.iter().map(|spec| build(spec, limb, shape.cells().into(), &mut tables)).collect();
     let mut best: Option<((usize, usize), Vec<Placed>)> = None;

@@ -30,6 +30,8 @@ pub struct PlanOptions {
     pub target_proof_bytes: Option<usize>,
     /// Percentage of proving time that a shorter proof may cost.
     pub proof_patience: u32,
+    /// Milliseconds that a shorter proof may cost, whatever the percentage says: a slow proof is to be fast first.
+    pub proof_patience_ms: u32,
     /// Times of the prover's operations.
     pub rates: Rates,
     /// Skips the search.
@@ -43,7 +45,8 @@ impl Default for PlanOptions {
             max_k: 22,
             units: None,
             target_proof_bytes: Some(6 << 10),
-            proof_patience: 30,
+            proof_patience: 60,
+            proof_patience_ms: 1000,
             rates: Rates::default(),
             choice: None,
         }
@@ -450,6 +453,11 @@ pub fn plan_shared(
 ) -> Result<Plan, PlanError> {
     validate(&program)?;
     let exposure = Exposure::of(&program, visibility)?;
+    let unknown = |(id, vis): &&(TensorId, Vis)| *vis == Vis::Fixed && program.tensor(*id).data.is_none();
+    if let Some((id, _)) = exposure.params.iter().find(unknown) {
+        let reason = "is fixed, and has no data".to_owned();
+        return Err(PlanError::Invalid { op: program.tensor(*id).name.clone(), reason });
+    }
     let (lowered, sized) = match options.choice {
         Some(choice) => {
             if choice.limb < 2 || choice.limb > 20 || choice.store_limb < 2 || choice.store_limb > 20 {

@@ -29,17 +29,36 @@ struct Shortlist {
     short: Vec<Candidate>,
     between: Vec<Candidate>,
     target: usize,
-    patience: f64,
+    patience: Patience,
 }
 
-/// Time, and for proofs beyond the target a part of it for every doubling.
-fn score(cost: f64, bytes: usize, target: usize, patience: f64) -> f64 {
+/// What a shorter proof may cost.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// As a part of the time.
+    part: f64,
+    /// In milliseconds.
+    most: f64,
+}
+
+impl Patience {
+    fn of(options: &PlanOptions) -> Self {
+        Patience { part: f64::from(options.proof_patience) / 100.0, most: options.proof_patience_ms.into() }
+    }
+
+    fn at(self, cost: f64) -> f64 {
+        (cost * self.part).min(self.most)
+    }
+}
+
+/// Time, and for proofs beyond the target what every doubling may cost.
+fn score(cost: f64, bytes: usize, target: usize, patience: Patience) -> f64 {
     let excess = bytes as f64 / target.max(1) as f64;
-    if target == 0 { cost } else { cost * (1.0 + patience * excess.log2().max(0.0)) }
+    if target == 0 { cost } else { cost + patience.at(cost) * excess.log2().max(0.0) }
 }
 
 /// Candidates of each kind that are laid out, for exact figures in place of estimates.
-const FINALISTS: usize = 4;
+const FINALISTS: usize = 8;
 
 /// Programs of more rows than this are not laid out several times.
 const LARGE: usize = 1 << 15;
@@ -74,8 +93,9 @@ impl Shortlist {
         let all = self.fast.into_iter().chain(self.short).chain(self.between);
         let mut all: Vec<Candidate> = all.map(exact).collect();
         all.sort_by(|x, y| x.cost.total_cmp(&y.cost));
-        let patience = f64::from(options.proof_patience) / 100.0;
-        let limit = all.first()?.cost * (1.0 + patience);
+        let patience = Patience::of(options);
+        let fastest = all.first()?.cost;
+        let limit = fastest + patience.at(fastest);
         let Some(target) = options.target_proof_bytes else { return Some(all.swap_remove(0)) };
         if let Some(short) = all.iter().position(|c| c.cost <= limit && c.bytes <= target) {
             return Some(all.swap_remove(short));
@@ -86,7 +106,7 @@ impl Shortlist {
 }
 
 /// Lookup lanes per running sum that are tried: more make fewer columns of full width, and a quotient of more pieces.
-const LANES: [u16; 4] = [2, 3, 4, 5];
+const LANES: [u16; 6] = [2, 3, 4, 5, 6, 7];
 
 /// Finds the best layout.
 pub(super) fn search(
@@ -98,7 +118,7 @@ pub(super) fn search(
         options.units.map_or_else(|| vec![1, 2, 3, 4, 6, 8, 12, 16], |u| vec![u.clamp(1, 64)]);
     // Estimates of a proof's length are a little off.
     let target = options.target_proof_bytes.map_or(0, |t| t + t / 16);
-    let patience = f64::from(options.proof_patience) / 100.0;
+    let patience = Patience::of(options);
     let mut shortlist =
         Shortlist { fast: Vec::new(), short: Vec::new(), between: Vec::new(), target, patience };
     let mut all: Vec<(Arc<Lowered>, Specs)> = Vec::new();
