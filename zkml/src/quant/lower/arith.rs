@@ -22,7 +22,13 @@ impl Lower<'_> {
                 let x = self.acc(a)?;
                 self.b.neg(&x)?
             }
-            "Mul" => self.mul_values(a, self.need(n, 1)?)?,
+            "Mul" => {
+                let b = self.need(n, 1)?;
+                match (a == b).then(|| self.squared_difference(out, a)).flatten() {
+                    Some(acc) => acc,
+                    None => self.mul_values(a, b)?,
+                }
+            }
             "Div" => return self.divide(out, a, self.need(n, 1)?),
             "Mod" => self.modulo(n, a)?,
             "Pow" => return self.power(n, out, a),
@@ -37,7 +43,11 @@ impl Lower<'_> {
             }
             "Relu" => {
                 let x = self.acc(a)?;
-                let frac = self.frac(out);
+                let mut frac = self.frac(out);
+                // A tensor that is hardly finer stays as it is: that is exact, and cheaper than a rounding.
+                if x.as_tensor().is_some() && x.scale <= frac + 2 {
+                    frac = frac.max(x.scale);
+                }
                 let range = self.range(a);
                 let id = self.relu(&x, frac, range)?;
                 return self.set_tensor(out, id);
@@ -273,6 +283,11 @@ impl Lower<'_> {
         if !(e.fract() == 0.0 && (2.0..=16.0).contains(&e)) {
             return Err(format!("there is no table for the exponent {e} over this range").into());
         }
+        if e == 2.0
+            && let Some(acc) = self.squared_difference(out, a)
+        {
+            return self.set_acc(out, acc);
+        }
         let x = self.tensor(a)?;
         let m = self.range(a).map_or(1.0, |(lo, hi)| lo.abs().max(hi.abs()));
         let mut power = x;
@@ -350,6 +365,11 @@ impl Lower<'_> {
         let most = self.ranges.observed(den).map_or(1.0, |(lo, hi)| lo.abs().max(hi.abs()).max(1e-6));
         let frac = (18 + most.log2().ceil() as i32).clamp(self.act, 34);
         let inverse = self.reciprocal(den_id, frac)?;
+        if num.scale <= self.act + 4
+            && let Some(acc) = self.scaled_difference(&num, inverse)?
+        {
+            return Ok(acc);
+        }
         let x = self.b.round(
             &num,
             Rounding { frac: self.act.max(num.scale.min(self.act + 4)), relu: false, range: None },

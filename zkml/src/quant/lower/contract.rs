@@ -406,40 +406,36 @@ impl Lower<'_> {
             _ => None,
         };
         let keep = n.attrs.int_or("keepdims", 1)? != 0;
-        let mut acc = match squares {
-            Some((a, b, coeff)) => {
-                // Axes of length 1 that the result keeps are new labels of both operands.
-                let mut wide = xs.clone();
-                let mut labels: Vec<u8> = (0..xs.len() as u8).collect();
-                let mut out_axes = Vec::with_capacity(shape.len());
-                for d in 0..xs.len() {
-                    if !axes.contains(&d) {
-                        out_axes.push(d as u8);
-                    } else if keep {
-                        let l = labels.len() as u8;
-                        wide.push(1);
-                        labels.push(l);
-                        out_axes.push(l);
-                    }
+        let contracted = |l: &mut Self, a: TensorId, b: TensorId, coeff: i64, scale: i32| -> Outcome<Acc> {
+            // Axes of length 1 that the result keeps are new labels of both operands.
+            let mut wide = xs.clone();
+            let mut labels: Vec<u8> = (0..xs.len() as u8).collect();
+            let mut out_axes = Vec::with_capacity(shape.len());
+            for d in 0..xs.len() {
+                if !axes.contains(&d) {
+                    out_axes.push(d as u8);
+                } else if keep {
+                    let l = labels.len() as u8;
+                    wide.push(1);
+                    labels.push(l);
+                    out_axes.push(l);
                 }
-                let (x, y) = (
-                    self.b.reshape(a, wide.clone())?,
-                    if a == b { None } else { Some(self.b.reshape(b, wide)?) },
-                );
-                let term = Term::Einsum {
-                    a: x,
-                    b: y.unwrap_or(x),
-                    a_axes: labels.clone(),
-                    b_axes: labels,
-                    out_axes,
-                    coeff,
-                };
-                Acc { shape, terms: vec![term], constant: 0, scale: pending.scale }
             }
-            None => {
+            let x = l.b.reshape(a, wide.clone())?;
+            let y = if a == b { x } else { l.b.reshape(b, wide)? };
+            let term = Term::Einsum { a: x, b: y, a_axes: labels.clone(), b_axes: labels, out_axes, coeff };
+            Ok(Acc { shape: shape.clone(), terms: vec![term], constant: 0, scale })
+        };
+        let differences = self.sum_of_squares(&pending, &axes, &shape, |l, x, coeff| {
+            contracted(l, x, x, coeff, pending.scale)
+        })?;
+        let mut acc = match (squares, differences) {
+            (_, Some(acc)) => acc,
+            (Some((a, b, coeff)), None) => contracted(self, a, b, coeff, pending.scale)?,
+            (None, None) => {
                 let x = self.tensor(v)?;
                 let scale = self.b.scale(x);
-                Acc { shape, terms: vec![Term::Sum { x, axes, coeff: 1 }], constant: 0, scale }
+                Acc { shape: shape.clone(), terms: vec![Term::Sum { x, axes, coeff: 1 }], constant: 0, scale }
             }
         };
         if n.op == "ReduceMean" {

@@ -1,12 +1,11 @@
-//! Functions by tables, and softmax.
+//! Functions by tables.
 
-use crate::float;
 use crate::onnx::{Node, ValueId};
-use crate::qir::{OpKind, Pick, TensorId, Term};
+use crate::qir::{OpKind, TensorId};
 
 use super::super::builder::{Acc, Rounding, exp2, real_hull};
 use super::super::tables::{self, Table};
-use super::{FILL, Lower, Outcome};
+use super::{Lower, Outcome};
 
 /// Greatest number of pieces of a function.
 const MAX_PIECES: usize = 24;
@@ -214,121 +213,5 @@ impl Lower<'_> {
             return Ok(id);
         }
         Ok(self.b.enforce(&self.b.acc(id), (0, length.into()))?)
-    }
-
-    /// Softmax over the last axis of rows: e = exp(x − max) by a table that ends where e rounds to zero, and e / Σ e.
-    pub(super) fn softmax(&mut self, n: &Node) -> Outcome<()> {
-        let (out, v) = (self.out(n)?, self.need(n, 0)?);
-        let full = self.shape(v).to_vec();
-        let rank = full.len();
-        let old = n.version < 13;
-        let axis = float::normal_axis(n.attrs.int_or("axis", if old { 1 } else { -1 })?, rank)?;
-        let x = self.tensor(v)?;
-        // Before version 13 everything from the axis on is one row.
-        let perm: Vec<usize> =
-            if old { (0..rank).collect() } else { (0..rank).filter(|&d| d != axis).chain([axis]).collect() };
-        let mut back = vec![0; rank];
-        perm.iter().enumerate().for_each(|(i, &p)| back[p] = i);
-        let x = self.permute(x, &perm)?;
-        let moved = self.b.shape(x).to_vec();
-        let width: usize = if old { full[axis..].iter().product() } else { full[axis] };
-        let rows = full.iter().product::<usize>() / width.max(1);
-        let x = self.b.reshape(x, vec![rows, width])?;
-        let frac = self.frac(out).min(self.act + 1);
-        let p = self.softmax_rows(x, rows, width, frac)?;
-        let p = self.b.reshape(p, moved)?;
-        let p = self.permute(p, &back)?;
-        self.set_tensor(out, p)
-    }
-
-    fn softmax_rows(&mut self, x: TensorId, rows: usize, width: usize, frac: i32) -> Outcome<TensorId> {
-        let masked = self.masked(x);
-        // Elements that a mask sends to −∞ take no part: the row repeats an element of its own in their place for the maximum.
-        let live: Vec<usize> = (0..rows * width).filter(|i| !masked[*i]).collect();
-        let scale = self.b.scale(x);
-        let pick = |i: usize| Pick::Of { source: 0, index: i as u32 };
-        let any_masked = live.len() < rows * width;
-        let filled = if any_masked {
-            let mut picks = Vec::with_capacity(rows * width);
-            for r in 0..rows {
-                let row = r * width..(r + 1) * width;
-                let first = row.clone().find(|i| !masked[*i]);
-                let first = first.ok_or_else(|| "a row is masked entirely".to_owned())?;
-                picks.extend(row.map(|i| pick(if masked[i] { first } else { i })));
-            }
-            self.b.view(vec![x], picks, vec![rows, width], scale)?
-        } else {
-            x
-        };
-        let m = self.maximum(filled, vec![rows])?;
-        // Flat lists of the live elements, and of the row that each is in.
-        let n = live.len();
-        let xs = self.b.view(vec![x], live.iter().map(|&i| pick(i)).collect(), vec![n], scale)?;
-        let ms = self.b.view(vec![m], live.iter().map(|&i| pick(i / width)).collect(), vec![n], scale)?;
-        let e_frac = self.act + 1;
-        // exp(−D) is half a unit.
-        let d = (f64::from(e_frac + 1) * std::f64::consts::LN_2).ceil();
-        let difference = self.b.add(&self.b.acc(xs), &self.b.neg(&self.b.acc(ms))?)?;
-        let above = self.b.offset(&difference, d, scale)?;
-        // x − max is never positive, which interval arithmetic cannot see; the range check says so.
-        let w_frac = self.act.min(scale);
-        let (low, _) = self.b.bounds(&above);
-        let top = (d * exp2(w_frac)) as i128;
-        let w = self.b.round_within(&above, w_frac, true, (low >> (scale - w_frac), top))?;
-        let w_scale = self.b.scale(w);
-        let t = self.b.program.tensor(w);
-        let (lo, hi) = (t.lo, t.hi);
-        let f = |p: &[f64]| p.iter().map(|w| (w - d).exp()).collect::<Vec<_>>();
-        let limits =
-            super::super::tables::TableLimits { knots: self.limits.knots.max(1 << 10), ..self.limits };
-        let table = tables::build(&f, w, (lo, hi), w_scale, e_frac, 0.5, limits)
-            .ok_or_else(|| "the exponential is not finite".to_owned())?;
-        let e = self.b.op(table.kind, vec![n], (table.lo, table.hi), e_frac)?;
-        // Every row's exponentials, zeros where masked.
-        let mut position = vec![usize::MAX; rows * width];
-        live.iter().enumerate().for_each(|(k, &i)| position[i] = k);
-        let picks =
-            position.iter().map(|&k| if k == usize::MAX { Pick::Const(0) } else { pick(k) }).collect();
-        let e_rows = self.b.view(vec![e], picks, vec![rows, width], e_frac)?;
-        let sum = Acc {
-            shape: vec![rows],
-            terms: vec![Term::Sum { x: e_rows, axes: vec![1], coeff: 1 }],
-            constant: 0,
-            scale: e_frac,
-        };
-        // The greatest element alone contributes about one.
-        let (_, top) = self.b.bounds(&sum);
-        let least = (exp2(e_frac) * 0.75) as i128;
-        let total = self.b.enforce(&sum, (least, top))?;
-        let inverse = self.reciprocal(total, frac + 5)?;
-        let inverses =
-            self.b.view(vec![inverse], live.iter().map(|&i| pick(i / width)).collect(), vec![n], frac + 5)?;
-        // A probability is at most one, to half a unit of the exponential and of the reciprocal.
-        let p = self.product(e, inverses)?;
-        let p = self.b.round_within(&p, frac, false, (0, (exp2(frac) * 1.02) as i128))?;
-        if !any_masked {
-            return Ok(self.b.reshape(p, vec![rows, width])?);
-        }
-        let picks =
-            position.iter().map(|&k| if k == usize::MAX { Pick::Const(0) } else { pick(k) }).collect();
-        Ok(self.b.view(vec![p], picks, vec![rows, width], frac)?)
-    }
-
-    /// Which elements of a tensor are the fill value of a mask.
-    fn masked(&self, x: TensorId) -> Vec<bool> {
-        let t = self.b.program.tensor(x);
-        let limit = (-FILL * exp2(t.scale)) as i64;
-        let mut out = vec![false; t.len()];
-        let producer = self.b.program.ops.iter().rev().find(|o| o.outputs.contains(&x));
-        if let Some(OpKind::View { sources, picks }) = producer.map(|o| &o.kind) {
-            let inner: Vec<Vec<bool>> = sources.iter().map(|&s| self.masked(s)).collect();
-            for (o, p) in out.iter_mut().zip(picks.iter()) {
-                *o = match *p {
-                    Pick::Const(c) => c <= limit,
-                    Pick::Of { source, index } => inner[source as usize][index as usize],
-                };
-            }
-        }
-        out
     }
 }

@@ -9,7 +9,9 @@ mod contract;
 mod function;
 mod index;
 mod movement;
+mod norm;
 mod quantized;
+mod softmax;
 
 use std::collections::HashMap;
 
@@ -70,6 +72,9 @@ enum Plan {
     /// As a function of this value.
     Function(ValueId),
 }
+
+/// Greatest number of elements of a weight tensor whose scale is rounded up.
+const FEW_WEIGHTS: usize = 64;
 
 struct Lower<'m> {
     model: &'m Model,
@@ -347,7 +352,8 @@ impl<'m> Lower<'m> {
         }
     }
 
-    /// Fraction bits at which a weight tensor fits its bits; even, so that layers share shifts.
+    /// Fraction bits at which a weight tensor fits its bits; even, so that layers share shifts. Where there are few weights, that is one bit
+    /// more rather than one less: they cost little, and their errors do not average out.
     fn weight_scale(&self, c: &TensorF) -> i32 {
         let values = c.to_f64();
         // Numbers that every scale holds exactly need no more bits than they have.
@@ -359,7 +365,8 @@ impl<'m> Lower<'m> {
             return 0;
         }
         let s = self.options.weight_bits as i32 - 1 - (m * (1.0 + 1e-9)).log2().ceil() as i32;
-        (s - s.rem_euclid(2)).clamp(0, 24)
+        let odd = s.rem_euclid(2);
+        (if c.len() <= FEW_WEIGHTS { s + odd } else { s - odd }).clamp(0, 24)
     }
 
     /// A constant as a tensor at a scale: a parameter, unless it is integers.
