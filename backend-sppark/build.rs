@@ -6,7 +6,7 @@ use std::process::Command;
 use std::{env, fs};
 
 /// The files that the library is made of.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "api.cu",
     "api.h",
     "curve.cuh",
@@ -17,6 +17,7 @@ const SOURCES: [&str; 11] = [
     "platform.cuh",
     "poly.cuh",
     "quotient.cuh",
+    "stream.cuh",
     "../build.rs",
 ];
 

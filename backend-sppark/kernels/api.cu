@@ -56,17 +56,25 @@ context& of(void* handle) {
 template <class F> int32_t call(void* handle, F f) noexcept {
     if (handle == nullptr) return PH_INVALID;
     context& c = *static_cast<context*>(handle);
+    if (c.lost) return PH_LOST;
     int32_t code = guarded(&c.error, [&] {
         c.select();
         f(c);
     });
 #if PH_DEVICE_BUILD
-    if (code == PH_FAILED && cudaDeviceSynchronize() != cudaSuccess) {
-        (void)cudaGetLastError();
-        code = PH_LOST;
-    }
+    if (code == PH_FAILED && guarded(nullptr, [&] { c.synchronize(); }) != PH_OK) code = PH_LOST;
 #endif
+    if (code == PH_LOST) c.lost = true;
     return code;
+}
+
+// A call that computes, or copies in the order of the kernels: after the copies so far.
+template <class F> int32_t compute(void* handle, F f) noexcept {
+    return call(handle, [&](context& c) {
+        c.join();
+        c.computed++;
+        f(c);
+    });
 }
 
 #if !PH_DEVICE_BUILD
@@ -122,7 +130,7 @@ int32_t PH_NAME(device_info)(int32_t device, ph_info* info, uint8_t* message, si
     return code;
 }
 
-int32_t PH_NAME(open)(int32_t device, uint64_t budget, void** out, uint8_t* message, size_t room) {
+int32_t PH_NAME(open)(int32_t device, uint64_t budget, uint64_t limit, void** out, uint8_t* message, size_t room) {
     std::string text;
     const int32_t code = guarded(&text, [&] {
         std::unique_ptr<context> c(new context);
@@ -141,16 +149,12 @@ int32_t PH_NAME(open)(int32_t device, uint64_t budget, void** out, uint8_t* mess
         check(cudaDeviceGetDefaultMemPool(&pool, device), "cudaDeviceGetDefaultMemPool");
         uint64_t threshold = UINT64_MAX;
         check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &threshold), "cudaMemPoolSetAttribute");
-        check(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-        for (int i = 0; i < PH_STAGING_SLOTS; i++) {
-            check(cudaHostAlloc(&c->staging[i], PH_STAGING_BYTES, cudaHostAllocDefault), "cudaHostAlloc");
-            check(cudaEventCreateWithFlags(&c->staged[i], cudaEventDisableTiming), "cudaEventCreateWithFlags");
-        }
 #else
         if (device != 0) fail(PH_INVALID, "no such device");
         const uint64_t most = EMULATED_MEMORY;
-        for (auto& slot : c->staging) slot.resize(PH_STAGING_BYTES);
 #endif
+        c->open();
+        c->limit = std::chrono::milliseconds(limit);
         c->budget = budget < most ? budget : most;
         *out = c.release();
     });
@@ -161,17 +165,12 @@ int32_t PH_NAME(open)(int32_t device, uint64_t budget, void** out, uint8_t* mess
 int32_t PH_NAME(close)(void* handle) {
     if (handle == nullptr) return PH_INVALID;
     return guarded(nullptr, [&] {
-        std::unique_ptr<context> c(static_cast<context*>(handle));
+        context* c = static_cast<context*>(handle);
+        // What a device that does not answer may still use is never given back.
+        if (c->lost) return;
+        const std::unique_ptr<context> owner(c);
         c->select();
-        c->cache.reset();
-        while (!c->sizes.empty()) c->release(c->sizes.begin()->first);
-#if PH_DEVICE_BUILD
-        for (int i = 0; i < PH_STAGING_SLOTS; i++) {
-            (void)cudaFreeHost(c->staging[i]);
-            (void)cudaEventDestroy(c->staged[i]);
-        }
-        (void)cudaStreamDestroy(c->stream);
-#endif
+        c->close();
     });
 }
 
@@ -201,7 +200,7 @@ int32_t PH_NAME(inject)(void* handle, uint64_t after, int32_t code) {
 }
 
 int32_t PH_NAME(alloc)(void* handle, uint64_t bytes, uint64_t* address) {
-    return call(handle, [&](context& c) { *address = (uint64_t)c.allocate(bytes, "a buffer"); });
+    return call(handle, [&](context& c) { *address = (uint64_t)c.allocate(bytes, "a buffer", UP); });
 }
 
 int32_t PH_NAME(release)(void* handle, uint64_t address) {
@@ -209,90 +208,76 @@ int32_t PH_NAME(release)(void* handle, uint64_t address) {
 }
 
 int32_t PH_NAME(upload)(void* handle, uint64_t to, const uint8_t* from, uint64_t bytes) {
-    return call(handle, [&](context& c) {
-        c.upload((void*)to, from, bytes);
-        c.synchronize();
-    });
+    return compute(handle, [&](context& c) { c.upload((void*)to, from, bytes); });
 }
 
 int32_t PH_NAME(download)(void* handle, uint8_t* to, uint64_t from, uint64_t bytes) {
-    return call(handle, [&](context& c) { c.download(to, (const void*)from, bytes); });
+    return compute(handle, [&](context& c) { c.download(to, (const void*)from, bytes); });
 }
 
 int32_t PH_NAME(stage)(void* handle, uint32_t slot, uint8_t** address) {
     return call(handle, [&](context& c) {
         if (slot >= PH_STAGING_SLOTS) fail(PH_INVALID, "no such slot");
-#if PH_DEVICE_BUILD
-        check(cudaEventSynchronize(c.staged[slot]), "cudaEventSynchronize");
-        *address = (uint8_t*)c.staging[slot];
-#else
-        *address = c.staging[slot].data();
-#endif
+        c.await(c.staged[slot], "a copy");
+        *address = (uint8_t*)c.staging[slot].address;
     });
 }
 
 int32_t PH_NAME(stage_out)(void* handle, uint32_t slot, uint64_t to, uint64_t bytes) {
     return call(handle, [&](context& c) {
         if (slot >= PH_STAGING_SLOTS || bytes > PH_STAGING_BYTES) fail(PH_INVALID, "no such slot");
-#if PH_DEVICE_BUILD
-        c.upload((void*)to, c.staging[slot], bytes);
-        check(cudaEventRecord(c.staged[slot], c.stream), "cudaEventRecord");
-#else
-        c.upload((void*)to, c.staging[slot].data(), bytes);
-#endif
+        c.stage_out(slot, (void*)to, bytes);
     });
 }
 
 int32_t PH_NAME(stage_in)(void* handle, uint32_t slot, uint64_t from, uint64_t bytes) {
     return call(handle, [&](context& c) {
         if (slot >= PH_STAGING_SLOTS || bytes > PH_STAGING_BYTES) fail(PH_INVALID, "no such slot");
-        c.step();
-#if PH_DEVICE_BUILD
-        check(cudaMemcpyAsync(c.staging[slot], (const void*)from, bytes, cudaMemcpyDeviceToHost, c.stream), "copy to the host");
-        check(cudaEventRecord(c.staged[slot], c.stream), "cudaEventRecord");
-#else
-        std::memcpy(c.staging[slot].data(), (const void*)from, bytes);
-#endif
+        c.stage_in(slot, (const void*)from, bytes);
     });
 }
 
 int32_t PH_NAME(ntt)(void* handle, const ph_transform* plan, const ph_column* from, const uint64_t* to, uint32_t batch) {
-    return call(handle, [&](context& c) { ntt(c, *plan, from, to, batch); });
+    return compute(handle, [&](context& c) { ntt(c, *plan, from, to, batch); });
 }
 
-int32_t PH_NAME(msm)(void* handle, uint64_t bases, const ph_column* columns, uint32_t batch, ph_limbs* out) {
-    return call(handle, [&](context& c) { msm(c, bases, columns, batch, out); });
+int32_t PH_NAME(multiples)(void* handle, const ph_bases* bases) {
+    return compute(handle, [&](context& c) { multiples(c, *bases); });
+}
+
+int32_t PH_NAME(msm)(void* handle, const ph_bases* bases, const ph_column* columns, uint32_t batch, ph_limbs* out) {
+    return compute(handle, [&](context& c) { msm(c, *bases, columns, batch, out); });
 }
 
 int32_t PH_NAME(evaluate)(void* handle, const ph_program* program, const ph_limbs* uniforms, uint32_t uniform_count, const uint64_t* columns,
                           uint32_t column_count, const uint64_t* out, uint32_t log_n, const ph_limbs* omega, const ph_limbs* shift) {
-    return call(handle, [&](context& c) {
+    return compute(handle, [&](context& c) {
         evaluate(c, *program, uniforms, uniform_count, columns, column_count, out, log_n, *omega, *shift);
     });
 }
 
 int32_t PH_NAME(combine)(void* handle, const ph_term* terms, uint32_t count, uint64_t out, uint64_t len) {
-    return call(handle, [&](context& c) { combine(c, terms, count, (fr*)out, len); });
+    return compute(handle, [&](context& c) { combine(c, terms, count, (fr*)out, len); });
 }
 
 int32_t PH_NAME(horner)(void* handle, const ph_query* queries, uint32_t count, ph_limbs* out) {
-    return call(handle, [&](context& c) { horner(c, queries, count, out); });
+    return compute(handle, [&](context& c) { horner(c, queries, count, out); });
 }
 
 int32_t PH_NAME(divide)(void* handle, uint64_t poly, uint64_t len, const ph_limbs* root) {
-    return call(handle, [&](context& c) { divide(c, (fr*)poly, len, element_of(*root)); });
+    return compute(handle, [&](context& c) { divide(c, (fr*)poly, len, element_of(*root)); });
 }
 
 int32_t PH_NAME(invert)(void* handle, uint64_t values, uint64_t len) {
-    return call(handle, [&](context& c) { invert(c, (fr*)values, len); });
+    return compute(handle, [&](context& c) { invert(c, (fr*)values, len); });
 }
 
 int32_t PH_NAME(multiply)(void* handle, uint64_t a, uint64_t b, uint64_t len) {
-    return call(handle, [&](context& c) { c.launch("product", multiply_kernel, len, (fr*)a, (const fr*)b, len); });
+    return compute(handle, [&](context& c) { c.launch("product", multiply_kernel, len, (fr*)a, (const fr*)b, len); });
 }
 
 int32_t PH_NAME(accumulate)(void* handle, uint64_t values, uint64_t len, const ph_limbs* first, ph_limbs* total) {
-    return call(handle, [&](context& c) { running_product(c, (fr*)values, len, element_of(*first), total); });
+    return compute(handle, [&](context& c) { running_product(c, (fr*)values, len, element_of(*first), total); });
 }
 
 }  // extern "C"

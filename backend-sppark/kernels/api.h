@@ -14,11 +14,12 @@
 #define PH_LOST 2
 #define PH_INVALID 3
 #define PH_FAILED 4
+#define PH_HANGS 5
 
 #define PH_SCALAR_BYTES 32
 #define PH_AFFINE_BYTES 64
 #define PH_POINT_BYTES 128
-#define PH_STAGING_SLOTS 4
+#define PH_STAGING_SLOTS 8
 #define PH_STAGING_BYTES 8388608
 
 typedef struct ph_limbs {
@@ -40,6 +41,13 @@ typedef struct ph_column {
     uint64_t address;
     uint64_t len;
 } ph_column;
+
+typedef struct ph_bases {
+    uint64_t address;
+    uint64_t len;
+    uint32_t tables;
+    uint32_t shift;
+} ph_bases;
 
 typedef struct ph_transform {
     ph_limbs root;
@@ -86,7 +94,7 @@ extern "C" {
 // clang-format off
 int32_t PH_NAME(device_count)(int32_t* count, uint8_t* message, size_t room);
 int32_t PH_NAME(device_info)(int32_t device, ph_info* info, uint8_t* message, size_t room);
-int32_t PH_NAME(open)(int32_t device, uint64_t budget, void** context, uint8_t* message, size_t room);
+int32_t PH_NAME(open)(int32_t device, uint64_t budget, uint64_t limit, void** context, uint8_t* message, size_t room);
 int32_t PH_NAME(close)(void* context);
 int32_t PH_NAME(message)(void* context, uint8_t* message, size_t room);
 int32_t PH_NAME(memory)(void* context, uint64_t* total, uint64_t* free);
@@ -100,7 +108,8 @@ int32_t PH_NAME(stage)(void* context, uint32_t slot, uint8_t** address);
 int32_t PH_NAME(stage_out)(void* context, uint32_t slot, uint64_t to, uint64_t bytes);
 int32_t PH_NAME(stage_in)(void* context, uint32_t slot, uint64_t from, uint64_t bytes);
 int32_t PH_NAME(ntt)(void* context, const ph_transform* plan, const ph_column* from, const uint64_t* to, uint32_t batch);
-int32_t PH_NAME(msm)(void* context, uint64_t bases, const ph_column* columns, uint32_t batch, ph_limbs* out);
+int32_t PH_NAME(multiples)(void* context, const ph_bases* bases);
+int32_t PH_NAME(msm)(void* context, const ph_bases* bases, const ph_column* columns, uint32_t batch, ph_limbs* out);
 int32_t PH_NAME(evaluate)(void* context, const ph_program* program, const ph_limbs* uniforms, uint32_t uniform_count, const uint64_t* columns, uint32_t column_count, const uint64_t* out, uint32_t log_n, const ph_limbs* omega, const ph_limbs* shift);
 int32_t PH_NAME(combine)(void* context, const ph_term* terms, uint32_t count, uint64_t out, uint64_t len);
 int32_t PH_NAME(horner)(void* context, const ph_query* queries, uint32_t count, ph_limbs* out);

@@ -216,4 +216,19 @@ PH_HD fr inverse(const fr& a) {
     return result;
 }
 
+// The modulus of the base field, less 2.
+PH_HD uint32_t base_exponent_limb(int i) {
+    const uint32_t q[8] = {0xd87cfd45, 0x3c208c16, 0x6871ca8d, 0x97816a91, 0x8181585d, 0xb85045b6, 0xe131a029, 0x30644e72};
+    return q[i];
+}
+
+PH_HD fq inverse(const fq& a) {
+    fq result = fq::unit();
+    PH_LOOP for (int bit = 253; bit >= 0; bit--) {
+        result = result.square();
+        if ((base_exponent_limb(bit >> 5) >> (bit & 31)) & 1) result = result * a;
+    }
+    return result;
+}
+
 }  // namespace

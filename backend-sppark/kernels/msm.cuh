@@ -9,6 +9,10 @@
 //    column of ones, all of it one bucket, is as parallel as a random one.
 // 4. In each window Σ b·B_b is formed from running sums over short segments, reduced in the same way.
 //
+// Bases may come with tables of their multiples by 2^(shift·j): then window w of a scalar is an entry of table j = ⌊w/p⌋ in window w mod p, p the number of
+// windows in a shift, so that there are fewer windows to close and they may be wider. Widths that divide the shift can use them, and the cheapest
+// width is taken, with or without.
+//
 // (N. Pippenger, "On the evaluation of powers and related problems", 1976; D. J. Bernstein et al., "Faster batch forgery identification", 2012,
 // for signed digits and the sum over buckets.)
 #pragma once
@@ -25,20 +29,20 @@ namespace parhelion_emulation {
 constexpr uint32_t NEGATIVE = 1u << 31;
 constexpr uint32_t RUN = 8;
 constexpr uint32_t SEGMENT = 16;
-constexpr uint32_t WIDEST_WINDOW = 18;
+constexpr uint32_t WIDEST_WINDOW = 18, WIDEST_WITH_TABLES = 20;
 // Additions to a bucket, in units of which closing one costs this many.
 constexpr uint64_t BUCKET_COST = 5;
 
-// Some consecutive windows of a column.
+// Some consecutive lanes of a column, of `per` lanes that its windows are dealt to in turn, one table of bases after the other.
 struct piece {
     const fr* scalars;
     uint64_t len;
     uint32_t width, windows, first, last;
-    uint32_t lane;
-    uint32_t padding;
+    uint32_t lane, per;
+    uint64_t stride;
 };
 
-// One window of one column: its buckets, and the segments that close them.
+// The windows of one column that share buckets: these, and the segments that close them.
 struct lane {
     uint32_t bucket, buckets, segment, result;
 };
@@ -112,16 +116,24 @@ PH_KERNEL digits_kernel(const piece* pieces, uint64_t count, uint64_t longest, c
         uint32_t limbs[8];
         const bool negative = magnitude(s, limbs);
         const uint32_t half = 1u << (p.width - 1);
-        uint32_t carry = 0;
-        PH_LOOP for (uint32_t w = 0; w < p.last; w++) {
+        const uint32_t windows = p.windows > p.per ? p.windows : p.last;
+        uint32_t carry = 0, in = 0;
+        uint64_t base = at;
+        PH_LOOP for (uint32_t w = 0; w < windows; w++) {
             uint32_t digit = bits_at(limbs, w * p.width, p.width) + carry;
             carry = digit > half;
             if (carry) digit = (half << 1) - digit;
-            if (w < p.first || digit == 0) continue;
-            const lane& l = lanes[p.lane + w - p.first];
-            if (digit > l.buckets) continue;
-            const uint32_t place = atomic_next(&counters[l.bucket + digit - 1]);
-            if (SCATTER) entries[place] = (uint32_t)at | ((negative != (carry != 0)) ? NEGATIVE : 0);
+            if (in >= p.first && in < p.last && digit != 0) {
+                const lane& l = lanes[p.lane + in - p.first];
+                if (digit <= l.buckets) {
+                    const uint32_t place = atomic_next(&counters[l.bucket + digit - 1]);
+                    if (SCATTER) entries[place] = (uint32_t)base | ((negative != (carry != 0)) ? NEGATIVE : 0);
+                }
+            }
+            if (++in == p.per) {
+                in = 0;
+                base += p.stride;
+            }
         }
     }
 }
@@ -268,17 +280,31 @@ inline uint32_t buckets_of(uint32_t bits, uint32_t width, uint32_t window) {
     return window + 1 < windows ? 1u << (width - 1) : 1u << (bits - width * (windows - 1));
 }
 
-// The width of windows with the least additions.
-inline uint32_t width_of(uint64_t len, uint32_t bits) {
-    uint32_t best = 2;
+// How the scalars of a column are cut.
+struct cut {
+    uint32_t width, windows, per;
+
+    // Windows of a lane.
+    uint64_t sharing(uint32_t in) const { return (windows - in + per - 1) / per; }
+    uint32_t buckets(uint32_t bits, uint32_t in) const {
+        return in + per < windows ? 1u << (width - 1) : buckets_of(bits, width, in);
+    }
+};
+
+// The cut with the least additions.
+inline cut cut_of(uint64_t len, uint32_t bits, const ph_bases& bases) {
+    cut best = {2, bits ? bits / 2 + 1 : 0, bits ? bits / 2 + 1 : 1};
     uint64_t least = UINT64_MAX;
-    for (uint32_t width = 2; width <= WIDEST_WINDOW; width++) {
-        const uint32_t windows = bits / width + 1;
-        const uint64_t closing = (uint64_t)(windows - 1) * (1u << (width - 1)) + buckets_of(bits, width, windows - 1);
+    for (uint32_t width = 2; bits && width <= WIDEST_WITH_TABLES; width++) {
+        const uint32_t windows = bits / width + 1, dealt = bases.shift / width;
+        const bool tables = bases.tables > 1 && bases.shift % width == 0 && dealt < windows && (windows + dealt - 1) / dealt <= bases.tables;
+        if (!tables && width > WIDEST_WINDOW) continue;
+        const cut some = {width, windows, tables ? dealt : windows};
+        const uint64_t closing = (uint64_t)(some.per - 1) * (1u << (width - 1)) + some.buckets(bits, some.per - 1);
         const uint64_t cost = windows * len + BUCKET_COST * closing;
         if (cost < least) {
             least = cost;
-            best = width;
+            best = some;
         }
     }
     return best;
@@ -361,7 +387,51 @@ constexpr uint64_t MOST_ENTRIES = UINT64_C(1) << 28;
 constexpr uint64_t MOST_BUCKETS = UINT64_C(1) << 24;
 constexpr uint64_t LONGEST = UINT64_C(1) << 27;
 
-inline void msm(context& c, uint64_t bases, const ph_column* list, uint32_t batch, ph_limbs* out) {
+// Multiples of points by 2^shift, with one inversion for several.
+constexpr uint32_t TOGETHER = 8;
+PH_KERNEL multiples_kernel(const affine* from, affine* to, uint64_t n, uint32_t shift) {
+    const uint64_t count = (n + TOGETHER - 1) / TOGETHER;
+    for (uint64_t t = thread_index(); t < count; t += thread_count()) {
+        point points[TOGETHER];
+        fq before[TOGETHER];
+        fq all = fq::unit();
+        PH_LOOP for (uint32_t j = 0; j < TOGETHER; j++) {
+            const uint64_t i = t + j * count;
+            points[j] = point::identity();
+            before[j] = all;
+            if (i >= n || from[i].is_identity()) continue;
+            point p = doubled(from[i].x, from[i].y);
+            PH_LOOP for (uint32_t bit = 1; bit < shift; bit++) p = doubled(p);
+            points[j] = p;
+            all = all * p.zzz;
+        }
+        fq rest = inverse(all);
+        PH_LOOP for (uint32_t j = TOGETHER; j > 0; j--) {
+            const uint64_t i = t + (j - 1) * count;
+            const point p = points[j - 1];
+            affine a;
+            a.x = fq::nil();
+            a.y = fq::nil();
+            if (!p.is_identity()) {
+                const fq inverted = rest * before[j - 1];
+                rest = rest * p.zzz;
+                a.x = p.x * (p.zz * inverted).square();
+                a.y = p.y * inverted;
+            }
+            if (i < n) to[i] = a;
+        }
+    }
+}
+
+// Fills the tables after the first.
+inline void multiples(context& c, const ph_bases& bases) {
+    if (bases.shift == 0 || bases.tables == 0 || bases.len * bases.tables > MOST_ENTRIES) fail(PH_INVALID, "no such tables");
+    affine* table = (affine*)bases.address;
+    for (uint32_t j = 1; j < bases.tables; j++, table += bases.len)
+        c.launch("multiples", multiples_kernel, chunks(bases.len, TOGETHER), (const affine*)table, table + bases.len, bases.len, bases.shift);
+}
+
+inline void msm(context& c, const ph_bases& bases, const ph_column* list, uint32_t batch, ph_limbs* out) {
     uint64_t longest = 0;
     std::vector<piece> all(batch);
     for (uint32_t i = 0; i < batch; i++) {
@@ -388,33 +458,37 @@ inline void msm(context& c, uint64_t bases, const ph_column* list, uint32_t batc
     // A part of what is free is left for what is in the way of the rest.
     const uint64_t room = (c.budget - c.used) / 4 * 3;
     for (uint32_t i = 0; i < batch; i++) {
-        const uint32_t width = width_of(all[i].len, bits[i]), windows = bits[i] ? bits[i] / width + 1 : 0;
-        endings[i] = ending{lanes, windows, width, 0};
-        for (uint32_t w = 0; w < windows; w++) {
-            const uint32_t buckets = buckets_of(bits[i], width, w);
+        const cut how = cut_of(all[i].len, bits[i], bases);
+        const uint32_t per = bits[i] ? how.per : 0;
+        endings[i] = ending{lanes, per, how.width, 0};
+        for (uint32_t in = 0; in < per; in++) {
+            const uint32_t buckets = how.buckets(bits[i], in);
+            const uint64_t entries = all[i].len * how.sharing(in);
             group* g = &groups.back();
-            const bool fits = g->entries + all[i].len <= MOST_ENTRIES && g->buckets + buckets <= MOST_BUCKETS &&
-                              g->bytes(all[i].len, buckets, chunks(buckets, SEGMENT)) <= room;
+            const bool fits = g->entries + entries <= MOST_ENTRIES && g->buckets + buckets <= MOST_BUCKETS &&
+                              g->bytes(entries, buckets, chunks(buckets, SEGMENT)) <= room;
             if (!g->lanes.empty() && !fits) {
                 groups.emplace_back();
                 g = &groups.back();
             }
-            if (g->pieces.empty() || g->pieces.back().scalars != all[i].scalars || g->pieces.back().last != w || w == 0) {
+            if (g->pieces.empty() || g->pieces.back().scalars != all[i].scalars || g->pieces.back().last != in || in == 0) {
                 piece p = all[i];
-                p.width = width;
-                p.windows = windows;
-                p.first = w;
+                p.width = how.width;
+                p.windows = how.windows;
+                p.per = per;
+                p.stride = bases.len;
+                p.first = in;
                 p.lane = (uint32_t)g->lanes.size();
                 g->pieces.push_back(p);
             }
-            g->pieces.back().last = w + 1;
-            g->lanes.push_back(lane{(uint32_t)g->buckets, buckets, (uint32_t)g->segments, lanes + w});
-            g->entries += all[i].len;
+            g->pieces.back().last = in + 1;
+            g->lanes.push_back(lane{(uint32_t)g->buckets, buckets, (uint32_t)g->segments, lanes + in});
+            g->entries += entries;
             g->buckets += buckets;
             g->segments += chunks(buckets, SEGMENT);
             g->longest = g->longest < all[i].len ? all[i].len : g->longest;
         }
-        lanes += windows;
+        lanes += per;
     }
 
     std::vector<point> sums(batch, point::identity());
@@ -422,7 +496,7 @@ inline void msm(context& c, uint64_t bases, const ph_column* list, uint32_t batc
         block results(c, (lanes + (uint64_t)batch) * sizeof(point), "windows");
         point* windows = results.as<point>();
         c.launch("windows", identities_kernel, lanes, windows, (uint64_t)lanes);
-        for (const group& g : groups) sum_group(c, (const affine*)bases, g, windows);
+        for (const group& g : groups) sum_group(c, (const affine*)bases.address, g, windows);
         // A few columns are closed sooner by the host, many by the device.
         if (batch <= 4) {
             std::vector<point> closed(lanes);

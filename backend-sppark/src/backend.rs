@@ -85,7 +85,7 @@ impl SpparkBackend {
     }
 
     /// Lets the n-th step from now (an allocation, a copy, a kernel) of every open device fail, as if memory had run out (1), the device had been lost
-    /// (2), or for another reason (4). For tests of what follows.
+    /// (2), or for another reason (4); with 5 it is the last that an emulated device answers to. For tests of what follows.
     ///
     /// # Errors
     /// When a device is lost already.

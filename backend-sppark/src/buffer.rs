@@ -152,7 +152,7 @@ impl Space for DeviceSpace {
     }
 
     fn queue(&self) -> Result<Queue, Error> {
-        // A context has one stream, and works in the order of the calls: that is the queue.
+        // A context works in the order of the calls, whatever streams it has: that is the queue.
         Ok(Queue::new(self.0.space(), Arc::new(())))
     }
 

@@ -68,6 +68,7 @@ pub(crate) struct Device {
     freed: Mutex<Vec<u64>>,
     memory: Mutex<MemoryInfo>,
     counters: Counters,
+    precompute: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -85,10 +86,12 @@ impl Device {
     ) -> Result<Arc<Self>, Failure> {
         // The library takes no more than nine tenths of what is free.
         let budget = options.memory.unwrap_or(u64::MAX);
+        let limit = u64::try_from(options.timeout.as_millis()).unwrap_or(u64::MAX >> 1).min(u64::MAX >> 1);
         let mut handle = std::ptr::null_mut();
         let mut message = [0; MESSAGE];
         // SAFETY: the pointer is writable, and the buffer has the length that is given.
-        let returned = unsafe { (api.open)(id, budget, &raw mut handle, message.as_mut_ptr(), MESSAGE) };
+        let returned =
+            unsafe { (api.open)(id, budget, limit, &raw mut handle, message.as_mut_ptr(), MESSAGE) };
         if returned != code::OK {
             return Err(Failure::from_code("open", returned, text(&message)));
         }
@@ -104,6 +107,7 @@ impl Device {
             freed: Mutex::default(),
             memory: Mutex::default(),
             counters: Counters::default(),
+            precompute: options.precompute,
         };
         if let Some(radix) = options.radix {
             device.session()?.tune(radix)?;
@@ -119,6 +123,11 @@ impl Device {
     /// Multiprocessors.
     pub(crate) fn processors(&self) -> u32 {
         self.processors
+    }
+
+    /// Bytes for multiples of bases.
+    pub(crate) fn precompute(&self) -> u64 {
+        self.precompute
     }
 
     /// Why the device is gone, if it is.

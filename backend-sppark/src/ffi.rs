@@ -9,7 +9,7 @@ use std::mem::offset_of;
 /// Bytes of the message of a failure.
 pub(crate) const MESSAGE: usize = 512;
 /// Page-locked buffers of a context.
-pub(crate) const STAGING_SLOTS: u32 = 4;
+pub(crate) const STAGING_SLOTS: u32 = 8;
 /// Bytes of each.
 pub(crate) const STAGING_BYTES: usize = 8 << 20;
 
@@ -48,6 +48,16 @@ pub(crate) struct Info {
 pub(crate) struct Column {
     pub(crate) address: u64,
     pub(crate) len: u64,
+}
+
+/// Bases on the device: `tables` times as many points as `len`, table j being the first one's multiples by 2^(shift·j).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Points {
+    pub(crate) address: u64,
+    pub(crate) len: u64,
+    pub(crate) tables: u32,
+    pub(crate) shift: u32,
 }
 
 /// A transform.
@@ -103,6 +113,7 @@ const _: () = {
             && offset_of!(Info, major) == 264
             && offset_of!(Info, simulated) == 284
     );
+    assert!(size_of::<Points>() == 24 && offset_of!(Points, tables) == 16);
     assert!(size_of::<Column>() == 16 && offset_of!(Column, len) == 8);
     assert!(
         size_of::<Transform>() == 144
@@ -160,7 +171,7 @@ macro_rules! interface {
 interface! {
     fn device_count(count: *mut i32, message: *mut u8, room: usize);
     fn device_info(device: i32, info: *mut Info, message: *mut u8, room: usize);
-    fn open(device: i32, budget: u64, context: *mut *mut c_void, message: *mut u8, room: usize);
+    fn open(device: i32, budget: u64, limit: u64, context: *mut *mut c_void, message: *mut u8, room: usize);
     fn close(context: *mut c_void);
     fn message(context: *mut c_void, message: *mut u8, room: usize);
     fn memory(context: *mut c_void, total: *mut u64, free: *mut u64);
@@ -174,7 +185,8 @@ interface! {
     fn stage_out(context: *mut c_void, slot: u32, to: u64, bytes: u64);
     fn stage_in(context: *mut c_void, slot: u32, from: u64, bytes: u64);
     fn ntt(context: *mut c_void, plan: *const Transform, from: *const Column, to: *const u64, batch: u32);
-    fn msm(context: *mut c_void, bases: u64, columns: *const Column, batch: u32, out: *mut Limbs);
+    fn multiples(context: *mut c_void, bases: *const Points);
+    fn msm(context: *mut c_void, bases: *const Points, columns: *const Column, batch: u32, out: *mut Limbs);
     fn evaluate(context: *mut c_void, program: *const ProgramCode, uniforms: *const Limbs, uniform_count: u32, columns: *const u64, column_count: u32, out: *const u64, log_n: u32, omega: *const Limbs, shift: *const Limbs);
     fn combine(context: *mut c_void, terms: *const Term, count: u32, out: u64, len: u64);
     fn horner(context: *mut c_void, queries: *const Evaluate, count: u32, out: *mut Limbs);

@@ -16,10 +16,11 @@
 //!   it does not matter who calls.
 //! - **Memory.** All memory is taken through the context, which keeps to a budget ([`SpparkOptions::memory`]), forgets what it only
 //!   remembers (roots of unity, powers of shifts) before it refuses, and refuses before anything is written.
-//! - **Copies** of host columns go through page-locked memory in pieces that are filled on all cores while the piece before is on its
-//!   way; [`SpparkBackend::traffic`] counts them.
+//! - **Copies** of host columns go through page-locked memory in pieces that are filled on several cores while the piece before is on its
+//!   way, on streams of their own beside the kernels; [`SpparkBackend::traffic`] counts them.
 //! - **Failures.** No exception leaves the C interface. After a failure that is not about memory the card is asked whether it is still there; if
-//!   not, the device is lost for good, and the engine goes on elsewhere.
+//!   not, the device is lost for good, and the engine goes on elsewhere. So it does when the card does not finish its work within a limit
+//!   ([`SpparkOptions::timeout`]): the host never blocks in the driver, and leaves to a lost card what that may still use.
 //! - **Lies.** A result of a multiplication must be a point of the curve; whether it is the right one is for the engine to check.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -30,11 +30,32 @@ const MAX_LEN: usize = 1 << 27;
 #[derive(Debug)]
 pub(crate) struct SpparkMsm(pub(crate) Arc<Device>);
 
-/// Bases on the device.
+/// Bases on the device, and the number of tables of their multiples with the distance between them in bits.
 #[derive(Debug)]
 struct DeviceBases {
     space: SpaceId,
     points: Memory,
+    cut: (u32, u32),
+}
+
+/// Points of all tables at most: an entry names one in 31 bits, and the entries of a window are numbered in 28.
+const MAX_POINTS: u64 = 1 << 28;
+/// Bits of a scalar's magnitude: the lesser of s and r − s.
+const SCALAR_BITS: u32 = 253;
+
+/// How many tables of multiples of `len` bases a budget has room for, and the distance between them: that with the least additions for scalars of
+/// full width. `(1, 0)` is the bases alone.
+fn tables(len: usize, budget: u64) -> (u32, u32) {
+    let len = len as u64;
+    let fits = |tables: &u32| len > 0 && u64::from(*tables) * len <= (budget / POINT).min(MAX_POINTS);
+    let Some(tables) = [8, 4, 2].into_iter().find(fits) else { return (1, 0) };
+    let cost = |width: &u32| {
+        let windows = SCALAR_BITS / width + 1;
+        let closed = u64::from(windows.div_ceil(tables)) << (width - 1);
+        (u64::from(windows) * len + 5 * closed, *width)
+    };
+    let width = (4..=20).min_by_key(cost).unwrap_or(16);
+    (tables, (SCALAR_BITS / width + 1).div_ceil(tables) * width)
 }
 
 impl Prepared for DeviceBases {
@@ -59,22 +80,37 @@ impl Msm<G1Affine> for SpparkMsm {
             return 0;
         }
         // A batch that does not fit is split, down to one window of one column: its scalars, its entries with what is made of them, and buckets.
-        (shape.len as u64) * (SCALAR + 4 + 64) + (32 << 20)
+        let len = shape.len as u64;
+        len * (SCALAR + 4 + 64) + (64 * len + (64 << 10)).min(32 << 20)
     }
 
-    fn prepare(&self, _: &Queue, bases: &[G1Affine], _: Reuse) -> Result<Bases<G1Affine>, Error> {
+    fn prepare(&self, _: &Queue, bases: &[G1Affine], reuse: Reuse) -> Result<Bases<G1Affine>, Error> {
         if bases.len() > MAX_LEN {
             let why = format!("{} bases exceed the limit of 2^27", bases.len());
             return Err(Error::Unsupported { backend: NAME, op: Op::Msm, why });
         }
-        let upload = || {
+        let bytes = bases.len() as u64 * POINT;
+        let upload = |cut: (u32, u32)| {
             let session = self.0.session()?;
-            let points = Memory::alloc(&session, &self.0, bases.len() as u64 * POINT)?;
-            session.upload(as_bytes(bases), &points.all())?;
+            let points = Memory::alloc(&session, &self.0, bytes * u64::from(cut.0))?;
+            session.upload(as_bytes(bases), &points.slice(0, bytes)?)?;
+            if cut.0 > 1 {
+                session.multiples(&points.all(), cut)?;
+            }
             Ok(points)
         };
-        let points = upload().map_err(|failure: Failure| failure.untouched(Op::Msm))?;
-        Ok(Bases::new(Arc::new(DeviceBases { space: self.0.space(), points }), bases.len()))
+        let budget = if reuse == Reuse::Often { self.0.precompute() } else { 0 };
+        let mut cut = tables(bases.len(), budget);
+        let points = match upload(cut) {
+            // Multiples are worth having only where there is room.
+            Err(Failure::Memory { .. }) if cut.0 > 1 => {
+                cut = (1, 0);
+                upload(cut)
+            }
+            made => made,
+        };
+        let points = points.map_err(|failure: Failure| failure.untouched(Op::Msm))?;
+        Ok(Bases::new(Arc::new(DeviceBases { space: self.0.space(), points, cut }), bases.len()))
     }
 
     fn msm_batch(
@@ -93,7 +129,7 @@ impl Msm<G1Affine> for SpparkMsm {
         let sources = Source::all(&self.0, scalars)?;
         let mut results = Vec::with_capacity(sources.len());
         for group in groups(&sources, self.0.memory_info().free.unwrap_or(0) / 3) {
-            let sums = self.sums(&prepared.points, group).map_err(|failure| failure.untouched(Op::Msm))?;
+            let sums = self.sums(prepared, group).map_err(|failure| failure.untouched(Op::Msm))?;
             results.extend(to_curve(&sums).map_err(Failure::touched)?);
         }
         out.copy_from_slice(&results);
@@ -119,10 +155,10 @@ fn groups<'s, 'a>(mut sources: &'s [Source<'a>], room: u64) -> Vec<&'s [Source<'
 }
 
 impl SpparkMsm {
-    fn sums(&self, points: &Memory, columns: &[Source<'_>]) -> Result<Vec<[Limbs; SUM]>, Failure> {
+    fn sums(&self, bases: &DeviceBases, columns: &[Source<'_>]) -> Result<Vec<[Limbs; SUM]>, Failure> {
         let session = self.0.session()?;
         let columns = Brought::columns(&self.0, &session, columns)?;
-        session.msm(&points.all(), &columns.slices()?)
+        session.msm(&bases.points.all(), bases.cut, &columns.slices()?)
     }
 }
 
@@ -185,6 +221,23 @@ mod tests {
         assert!(to_curve(&[raw([one, one, one, one])]).is_err());
         assert!(to_curve(&[raw([one, one, one, Fq::ZERO])]).is_err());
         assert!(to_curve(&[[Limbs { limb: [u64::MAX; 4] }; SUM]]).is_err(), "what was there before the call");
+    }
+
+    #[test]
+    fn tables_keep_to_their_budget_and_cover_every_scalar() {
+        for log in [0, 4, 10, 16, 20, 24] {
+            let len = 1usize << log;
+            let plain = POINT << log;
+            for (budget, most) in [(0, 1), (plain, 1), (2 * plain, 2), (7 * plain, 4), (99 * plain, 8)] {
+                let (tables, shift) = tables(len, budget);
+                assert_eq!(tables, most, "2^{log} bases in {budget} bytes");
+                assert!(
+                    tables == 1 || (tables * shift > SCALAR_BITS && (tables - 1) * shift <= SCALAR_BITS + 20)
+                );
+            }
+        }
+        assert_eq!(tables(0, 1 << 30), (1, 0));
+        assert_eq!(tables(1 << 27, u64::MAX).0, 2, "entries are numbered in 32 bits");
     }
 
     #[test]

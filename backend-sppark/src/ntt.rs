@@ -42,7 +42,8 @@ fn transform(plan: &NttPlan<Fr>) -> Transform {
 }
 
 impl SpparkNtt {
-    /// Transforms sources into targets, or targets in place where there are no sources, in groups for which there is room.
+    /// Transforms sources into targets, or targets in place where there are no sources, in groups for which there is room. Where columns come from the
+    /// host or go there, one group is on its way to the device while the one before is transformed and comes back.
     fn run(
         &self,
         plan: &NttPlan<Fr>,
@@ -51,29 +52,46 @@ impl SpparkNtt {
     ) -> Result<(), Error> {
         let device = &self.0;
         let bytes = SCALAR << plan.log_n;
-        let room = device.memory_info().free.unwrap_or(0) / 3;
+        // Two groups are there at a time, and the workspace of one.
+        let room = device.memory_info().free.unwrap_or(0) / 5;
         let per_group = usize::try_from(room / bytes).unwrap_or(usize::MAX).clamp(1, 1 << 12);
+        let moves = targets.iter().any(|target| matches!(target, Target::Host(_)))
+            || sources.is_some_and(|sources| sources.iter().any(|source| matches!(source, Source::Host(_))));
+        let overlapped =
+            if moves && plan.log_n >= OVERLAP_FROM { targets.len().div_ceil(GROUPS) } else { per_group };
+        let per_group = per_group.min(overlapped.max(1));
         let plan = transform(plan);
         let mut written = false;
         let mut first = 0;
+        let mut before: Option<(Begun<'_>, &mut [Target<'_>])> = None;
+        let failed = |written: bool| {
+            move |(failure, touched): (Failure, bool)| {
+                if written || touched { failure.touched() } else { failure.untouched(Op::Ntt) }
+            }
+        };
         for targets in targets.chunks_mut(per_group) {
             let sources = sources.and_then(|sources| sources.get(first..first + targets.len()));
             first += targets.len();
-            self.group(&plan, sources, targets).map_err(|(failure, touched)| {
-                if written || touched { failure.touched() } else { failure.untouched(Op::Ntt) }
-            })?;
+            let begun = self.begin(&plan, sources, targets).map_err(failed(written))?;
+            // What is resident may be written by now, and what is not will be by the next line.
             written = true;
+            if let Some((begun, targets)) = before.replace((begun, targets)) {
+                self.finish(&begun, targets).map_err(Failure::touched)?;
+            }
         }
-        Ok(())
+        match before {
+            Some((begun, targets)) => self.finish(&begun, targets).map_err(Failure::touched),
+            None => Ok(()),
+        }
     }
 
-    /// One group. A failure comes with whether something may have been written.
-    fn group(
+    /// Brings one group and lets it be transformed. A failure comes with whether something may have been written.
+    fn begin<'a>(
         &self,
         plan: &Transform,
-        sources: Option<&[Source<'_>]>,
-        targets: &mut [Target<'_>],
-    ) -> Result<(), (Failure, bool)> {
+        sources: Option<&[Source<'a>]>,
+        targets: &[Target<'a>],
+    ) -> Result<Begun<'a>, (Failure, bool)> {
         let device = &self.0;
         let untouched = |failure| (failure, false);
         let session = device.session().map_err(untouched)?;
@@ -112,8 +130,29 @@ impl SpparkNtt {
             let touched = resident && !matches!(failure, Failure::Memory { .. });
             (failure, touched)
         })?;
-        results.deliver(&session, targets).map_err(|failure| (failure, true))
+        drop((to, from));
+        Ok(Begun { results, _staged: staged })
     }
+
+    /// Takes the results of one group to where they belong.
+    fn finish(&self, begun: &Begun<'_>, targets: &mut [Target<'_>]) -> Result<(), Failure> {
+        if targets.iter().all(|target| matches!(target, Target::Resident(_))) {
+            return Ok(());
+        }
+        begun.results.deliver(&self.0.session()?, targets)
+    }
+}
+
+/// Columns from this length on, as log₂, are brought in several groups, so that copies and transforms overlap.
+const OVERLAP_FROM: u32 = 15;
+/// How many.
+const GROUPS: usize = 8;
+
+/// A group on the device.
+#[derive(Debug)]
+struct Begun<'a> {
+    results: Brought<'a>,
+    _staged: Brought<'a>,
 }
 
 impl Ntt<Fr> for SpparkNtt {

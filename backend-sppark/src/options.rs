@@ -1,15 +1,27 @@
 //! What a user may choose, and the environment variables that choose it.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 /// Settings of the backend.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpparkOptions {
     /// Most bytes of a device's memory to use: `PARHELION_SPPARK_MEMORY`, such as `8G`. Without it, nine tenths of what is free when
     /// the device is opened.
     pub memory: Option<u64>,
     /// log₂ of the radix of a pass of a transform, 1 to 4: `PARHELION_SPPARK_RADIX`. More takes more registers and fewer passes.
     pub radix: Option<u32>,
+    /// How long the host waits for the device before it counts as hanging and is given up: `PARHELION_SPPARK_TIMEOUT`, in seconds, 60 by default.
+    pub timeout: Duration,
+    /// Most bytes of device memory for multiples of bases that are used often, 0 for none: `PARHELION_SPPARK_PRECOMPUTE`, such as `2G`. The tables
+    /// are 2, 4 or 8 times as large as the bases, whichever fits first from above.
+    pub precompute: u64,
+}
+
+impl Default for SpparkOptions {
+    fn default() -> Self {
+        SpparkOptions { memory: None, radix: None, timeout: Duration::from_secs(60), precompute: 0 }
+    }
 }
 
 impl SpparkOptions {
@@ -47,7 +59,20 @@ impl SpparkOptions {
                 _ => return Err(format!("{name}={value}: expected an integer from 1 to 4")),
             },
         };
-        Ok(SpparkOptions { memory, radix })
+        let default = SpparkOptions::default();
+        let timeout = match text("PARHELION_SPPARK_TIMEOUT")? {
+            None => default.timeout,
+            Some((name, value)) => match value.parse::<u64>() {
+                Ok(seconds @ 1..=86_400) => Duration::from_secs(seconds),
+                _ => return Err(format!("{name}={value}: expected an integer from 1 to 86400")),
+            },
+        };
+        let precompute = match text("PARHELION_SPPARK_PRECOMPUTE")? {
+            None => default.precompute,
+            Some((name, value)) => bytes(&value)
+                .ok_or_else(|| format!("{name}={value}: expected bytes, such as 0, 512M or 8G"))?,
+        };
+        Ok(SpparkOptions { memory, radix, timeout, precompute })
     }
 }
 
@@ -76,8 +101,15 @@ mod tests {
 
     #[test]
     fn variables_set_every_option() {
-        let set = options(&[("PARHELION_SPPARK_MEMORY", "8GiB"), ("PARHELION_SPPARK_RADIX", "4")]);
-        assert_eq!(set, Ok(SpparkOptions { memory: Some(8 << 30), radix: Some(4) }));
+        let set = options(&[
+            ("PARHELION_SPPARK_MEMORY", "8GiB"),
+            ("PARHELION_SPPARK_RADIX", "4"),
+            ("PARHELION_SPPARK_TIMEOUT", "7"),
+            ("PARHELION_SPPARK_PRECOMPUTE", "1G"),
+        ]);
+        let timeout = Duration::from_secs(7);
+        let expected = SpparkOptions { memory: Some(8 << 30), radix: Some(4), timeout, precompute: 1 << 30 };
+        assert_eq!(set, Ok(expected));
         assert_eq!(options(&[("PARHELION_SPPARK_MEMORY", "")]), Ok(SpparkOptions::default()));
     }
 
@@ -89,6 +121,8 @@ mod tests {
             ("PARHELION_SPPARK_MEMORY", "99999999T"),
             ("PARHELION_SPPARK_RADIX", "5"),
             ("PARHELION_SPPARK_RADIX", "-1"),
+            ("PARHELION_SPPARK_TIMEOUT", "0"),
+            ("PARHELION_SPPARK_PRECOMPUTE", "lots"),
         ] {
             let error = options(&[(name, value)]).unwrap_err();
             assert!(error.contains(name) && error.contains(value), "{error}");

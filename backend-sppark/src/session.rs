@@ -2,16 +2,17 @@
 
 use std::ffi::c_void;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use halo2curves::bn256::Fr;
 use parhelion_backend_api::hal::{as_bytes, as_bytes_mut};
-use rayon::prelude::*;
 
 use crate::buffer::Slice;
 use crate::device::{Counters, Held};
 use crate::error::Failure;
 use crate::ffi::{
-    Api, Column, Evaluate, Limbs, MESSAGE, ProgramCode, STAGING_BYTES, STAGING_SLOTS, Term, Transform, code,
+    Api, Column, Evaluate, Limbs, MESSAGE, Points, ProgramCode, STAGING_BYTES, STAGING_SLOTS, Term,
+    Transform, code,
 };
 
 /// Bytes of a scalar.
@@ -20,10 +21,13 @@ pub(crate) const SCALAR: u64 = 32;
 pub(crate) const POINT: u64 = 64;
 /// Limbs of a sum of points: X, Y, ZZ, ZZZ with x = X/ZZ, y = Y/ZZZ.
 pub(crate) const SUM: usize = 4;
+/// Slots that copies to the device go through; the others are for copies to the host, which go on meanwhile.
+const SLOTS_UP: u32 = STAGING_SLOTS / 2;
 /// Copies below this size do not pay for staging.
 const STAGED_FROM: usize = 256 << 10;
-/// Bytes that one task copies.
-const CHUNK: usize = 512 << 10;
+/// Bytes that a thread copies at a time, and most threads that do.
+const CHUNK: usize = 1 << 20;
+const COPIERS: usize = 4;
 
 /// The limbs of a field element.
 pub(crate) fn limbs(value: &Fr) -> Limbs {
@@ -136,7 +140,7 @@ impl<'a> Session<'a> {
         }
         let mut at = to.address();
         for (i, piece) in from.chunks(STAGING_BYTES).enumerate() {
-            let slot = i as u32 % STAGING_SLOTS;
+            let slot = i as u32 % SLOTS_UP;
             let staging = self.stage(slot, piece.len())?;
             // SAFETY: a slot has `STAGING_BYTES` bytes, nobody but the holder of the context uses it, and `stage` has waited for the copy out
             // of it.
@@ -169,16 +173,17 @@ impl<'a> Session<'a> {
             let returned = unsafe { (self.api.stage_in)(self.context(), slot, at, len as u64) };
             self.check("download", returned)
         };
-        let slot = |piece: usize| piece as u32 % STAGING_SLOTS;
+        const SLOTS_DOWN: usize = (STAGING_SLOTS - SLOTS_UP) as usize;
+        let slot = |piece: usize| SLOTS_UP + (piece % SLOTS_DOWN) as u32;
         let lens: Vec<usize> = to.chunks(STAGING_BYTES).map(<[u8]>::len).collect();
-        for (piece, len) in lens.iter().enumerate().take(STAGING_SLOTS as usize) {
+        for (piece, len) in lens.iter().enumerate().take(SLOTS_DOWN) {
             request(slot(piece), piece, *len)?;
         }
         for (piece, to) in to.chunks_mut(STAGING_BYTES).enumerate() {
             let staging = self.stage(slot(piece), to.len())?;
             // SAFETY: a slot has `STAGING_BYTES` bytes, nobody but the holder of the context uses it, and `stage` has waited for the copy into it.
             copy(unsafe { std::slice::from_raw_parts(staging, to.len()) }, to);
-            let next = piece + STAGING_SLOTS as usize;
+            let next = piece + SLOTS_DOWN;
             if let Some(len) = lens.get(next) {
                 request(slot(next), next, *len)?;
             }
@@ -202,19 +207,46 @@ impl<'a> Session<'a> {
         self.check("ntt", returned)
     }
 
+    /// `tables` tables of `len` points, the first of which is there already.
+    fn points(memory: &Slice<'_>, (tables, shift): (u32, u32)) -> Result<Points, Failure> {
+        let len = memory.bytes() / POINT / u64::from(tables.max(1));
+        memory.expect(len * POINT * u64::from(tables))?;
+        Ok(Points { address: memory.address(), len, tables, shift })
+    }
+
+    /// Fills all tables of multiples after the first.
+    pub(crate) fn multiples(&self, memory: &Slice<'_>, cut: (u32, u32)) -> Result<(), Failure> {
+        let points = Self::points(memory, cut)?;
+        // SAFETY: the context is open and held; the structure lives until the call returns; the memory holds as many points as it says.
+        self.check("multiples", unsafe { (self.api.multiples)(self.context(), &raw const points) })
+    }
+
     /// Sums of multiples of bases, in the coordinates of [`SUM`].
-    pub(crate) fn msm(&self, bases: &Slice<'_>, scalars: &[Slice<'_>]) -> Result<Vec<[Limbs; SUM]>, Failure> {
-        let most = bases.bytes() / POINT * SCALAR;
+    pub(crate) fn msm(
+        &self,
+        bases: &Slice<'_>,
+        cut: (u32, u32),
+        scalars: &[Slice<'_>],
+    ) -> Result<Vec<[Limbs; SUM]>, Failure> {
+        let points = Self::points(bases, cut)?;
+        let most = points.len * SCALAR;
         if scalars.iter().any(|column| column.bytes() > most) {
             return Err(Failure::Failed { call: "msm", why: "a column is longer than the bases".into() });
         }
         let columns = columns(scalars);
         let batch = count("msm", columns.len())?;
         let mut sums = vec![[Limbs::default(); SUM]; columns.len()];
-        // SAFETY: the context is open and held; the list has `batch` entries, each of as many scalars as it says, not more than there are bases;
+        // SAFETY: the context is open and held; the memory of the bases has as many points as the structure says; the list has `batch` entries, each
+        // of as many scalars as it says, not more than there are bases;
         // the output has room for `batch` sums.
         let returned = unsafe {
-            (self.api.msm)(self.context(), bases.address(), columns.as_ptr(), batch, sums.as_mut_ptr().cast())
+            (self.api.msm)(
+                self.context(),
+                &raw const points,
+                columns.as_ptr(),
+                batch,
+                sums.as_mut_ptr().cast(),
+            )
         };
         self.check("msm", returned).map(|()| sums)
     }
@@ -340,6 +372,24 @@ fn count(call: &'static str, len: usize) -> Result<u32, Failure> {
 }
 
 /// Copies, on several threads where it is worth it: one does not saturate memory.
+///
+/// Not on rayon's: the context is held, and a worker that waits takes up other tasks, which may want the context, too.
 fn copy(from: &[u8], to: &mut [u8]) {
-    to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK)).for_each(|(to, from)| to.copy_from_slice(from));
+    static THREADS: OnceLock<usize> = OnceLock::new();
+    let threads = || std::thread::available_parallelism().map_or(1, usize::from).min(COPIERS);
+    let threads = (*THREADS.get_or_init(threads)).min(to.len().div_ceil(CHUNK));
+    let parts = Mutex::new(to.chunks_mut(CHUNK).zip(from.chunks(CHUNK)));
+    let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some((to, from)) = next() {
+            to.copy_from_slice(from);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            // A thread that cannot be had leaves its share to the others.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
 }

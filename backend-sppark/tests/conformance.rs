@@ -14,6 +14,11 @@ parhelion_conformance::suite!(radix_2, emulated(1), Sizes::SMALL);
 parhelion_conformance::suite!(radix_4, emulated(2), Sizes::SMALL);
 parhelion_conformance::suite!(radix_16, emulated(4), Sizes::SMALL);
 parhelion_conformance::suite!(
+    multiples,
+    SpparkBackend::emulated(SpparkOptions { precompute: 64 << 20, ..SpparkOptions::default() }),
+    Sizes::SMALL,
+);
+parhelion_conformance::suite!(
     short_of_memory,
     SpparkBackend::emulated(SpparkOptions { memory: Some(3 << 20), ..SpparkOptions::default() }),
     // More windows, and more columns, than there is room for at a time.

@@ -16,7 +16,7 @@
 )]
 mod circuits;
 
-use circuits::{Lookups, Phases, Plonk};
+use circuits::{Lookups, Phases, Plonk, Shape, Wide};
 use halo2_axiom::plonk::Circuit;
 use halo2_axiom::transcript::{Blake2bWrite, Challenge255, TranscriptWriterBuffer};
 use halo2curves::bn256::{Fr, G1Affine};
@@ -124,6 +124,64 @@ fn a_proof_in_three_phases_has_the_same_bytes() {
 fn a_longer_proof_has_the_same_bytes() {
     let circuit = Plonk { rows: 4000, start: 9 };
     same_bytes(12, &circuit, &[&[circuit.output()]]);
+}
+
+/// Precomputed multiples of the bases change nothing but the time.
+#[test]
+fn multiples_of_the_bases_give_the_same_bytes() {
+    let circuit = Plonk { rows: 900, start: 9 };
+    let output = [circuit.output()];
+    let srs = Srs::insecure_from_seed(10, 7).unwrap();
+    let host = Engine::new(vec![cpu()]);
+    let (expected, ..) = proof(&host, &srs, &circuit, &[&output], Multiopen::Shplonk);
+    for precompute in [2, 4, 8].map(|tables| tables * (64 << 10)) {
+        let backend = SpparkBackend::emulated(SpparkOptions { precompute, ..SpparkOptions::default() });
+        if backend.probe().is_err() {
+            return;
+        }
+        let engine = forced(open(&backend));
+        // The key holds the bases.
+        let (found, _, _key) = proof(&engine, &srs, &circuit, &[&output], Multiopen::Shplonk);
+        assert!(found == expected, "{precompute} bytes of multiples");
+        let used = open(&backend).space.memory();
+        let used = used.total.unwrap() - used.free.unwrap();
+        assert!(used >= 2 * precompute, "both bases have their tables: {used}");
+    }
+}
+
+/// The circuit that benchmarks use on an 8 GiB card, two thousand times smaller: with that much memory the columns stay, with less they are passed,
+/// and the proof is the same.
+#[test]
+fn a_proof_fits_in_little_memory() {
+    let k = 11;
+    let scaled = (8u64 << 30) >> (22 - k);
+    let circuit = Wide { k, shape: Shape { advice: 12, fixed: 6, degree: 5, lookups: 0, copied: 12 } };
+    let srs = Srs::insecure_from_seed(k, 7).unwrap();
+    let host = Engine::new(vec![cpu()]);
+    let (expected, ..) = proof(&host, &srs, &circuit, &[], Multiopen::Shplonk);
+    let mut stayed = Vec::new();
+    for memory in [scaled / 10 * 9, scaled / 2, scaled / 4, scaled / 12] {
+        let options = SpparkOptions { memory: Some(memory), ..SpparkOptions::default() };
+        let backend = SpparkBackend::emulated(options);
+        if backend.probe().is_err() {
+            return;
+        }
+        let policy = Policy::prefer(["sppark", "cpu"]);
+        let engine = Engine::new(vec![cpu(), open(&backend)]);
+        let engine = engine.configure(Settings { policy, ..Settings::default() }).unwrap();
+        let (found, report, _) = proof(&engine, &srs, &circuit, &[], Multiopen::Shplonk);
+        assert!(found == expected && report.verified, "{memory} bytes");
+        assert!(engine.devices().iter().all(|device| device.quarantined.is_none()));
+        let uploaded: u64 = report.ledger.transfers().map(|(_, transfers)| transfers.uploaded).sum();
+        stayed.push(uploaded >> (k + 5));
+        println!(
+            "{memory} bytes: {} columns kept, {} bytes moved by operations",
+            uploaded >> (k + 5),
+            report.ledger.moved()
+        );
+    }
+    assert!(stayed[0] >= 12, "the proof's own columns stay where the plan says so: {stayed:?}");
+    assert!(stayed.last() == Some(&0), "and none where there is no room: {stayed:?}");
 }
 
 /// One failure in every part of a proof, of every kind: the proof that comes out is the right one, and a lost device is in quarantine.

@@ -37,6 +37,7 @@ fn rust_type(c: &str) -> String {
         ["void"] => "c_void",
         ["ph_limbs"] => "Limbs",
         ["ph_info"] => "Info",
+        ["ph_bases"] => "Points",
         ["ph_column"] => "Column",
         ["ph_transform"] => "Transform",
         ["ph_program"] => "ProgramCode",
@@ -119,7 +120,7 @@ fn structures_have_the_same_fields() {
         assert_eq!(header, fields(&words(body)), "{name}");
         compared += 1;
     }
-    assert_eq!(compared, 7);
+    assert_eq!(compared, 8);
 }
 
 #[test]
@@ -133,7 +134,7 @@ fn constants_are_the_same() {
         ("PH_OUT_OF_MEMORY", "const OUT_OF_MEMORY: i32 = 1;"),
         ("PH_LOST", "const LOST: i32 = 2;"),
         ("PH_INVALID", "const INVALID: i32 = 3;"),
-        ("PH_STAGING_SLOTS", "const STAGING_SLOTS: u32 = 4;"),
+        ("PH_STAGING_SLOTS", "const STAGING_SLOTS: u32 = 8;"),
     ] {
         let value = line.trim_end_matches(';').rsplit(' ').next().unwrap().parse::<i64>().unwrap();
         assert_eq!(defined(name), value, "{name}");

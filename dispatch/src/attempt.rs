@@ -43,12 +43,10 @@ impl Extra {
         self.moved.set(self.moved.get().saturating_add(bytes as u64));
     }
 
-    /// Runs what prepares a handle, and accounts for it.
-    pub(crate) fn preparing<T>(&self, make: impl FnOnce() -> T) -> T {
-        let start = Instant::now();
-        let made = make();
-        self.prepare.set(self.prepare.get() + start.elapsed());
-        made
+    /// Accounts for the preparation of a handle.
+    pub(crate) fn prepared<T>(&self, (handle, took): (T, Duration)) -> T {
+        self.prepare.set(self.prepare.get() + took);
+        handle
     }
 }
 
@@ -139,11 +137,16 @@ impl<C: Curve> Engine<C> {
             }
             let trusted = policy.trust.covers(&slot.provider.info);
             if call.outs == Outs::InPlace && !trusted && kept.is_none() {
-                kept = self.keep(outs, policy.checks.recompute)?;
+                kept = self.copies(outs, policy.checks.recompute)?;
             }
             let extra = Extra::default();
-            let start = Instant::now();
-            let result = self.attempt(slot, call.outs, outs, &extra, &mut f);
+            let mut start = Instant::now();
+            let mut result = self.attempt(slot, call.outs, outs, &extra, &mut f);
+            if matches!(&result, Err(Fault::Provider(Error::OutOfMemory { .. }))) && slot.make_room(u64::MAX)
+            {
+                start = Instant::now();
+                result = self.attempt(slot, call.outs, outs, &extra, &mut f);
+            }
             let duration = start.elapsed().saturating_sub(extra.prepare.get());
             let (error, quarantine) = match result {
                 Ok(value) => {
@@ -288,7 +291,7 @@ impl<C: Curve> Engine<C> {
     }
 
     /// Host copies of columns, or `None` when one lives on a device and is not worth the transfer.
-    fn keep(
+    fn copies(
         &self,
         outs: &[RefMut<'_, C::ScalarExt>],
         always: bool,

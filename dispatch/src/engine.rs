@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use parhelion_backend_api::hal::{DeviceInfo, Error, Op, Result, SpaceId};
@@ -42,6 +42,14 @@ impl<F> EngineProgram<F> {
     pub fn program(&self) -> &Program<F> {
         &self.program
     }
+}
+
+/// Bases that somebody has. The weak handle keeps the address from being used again.
+#[derive(Debug)]
+struct KnownBases<C> {
+    host: Weak<[C]>,
+    reuse: Reuse,
+    prepared: Weak<Handles<Bases<C>>>,
 }
 
 /// How an engine chooses and what it writes down.
@@ -90,7 +98,13 @@ impl fmt::Display for DeviceStatus {
 impl<C: Curve> Shared<C> {
     /// The same devices with other settings.
     pub(crate) fn with_settings(&self, settings: Settings) -> Self {
-        Shared { slots: self.slots.clone(), settings, epoch: self.epoch, warned: Mutex::default() }
+        Shared {
+            slots: self.slots.clone(),
+            bases: self.bases.clone(),
+            settings,
+            epoch: self.epoch,
+            warned: Mutex::default(),
+        }
     }
 }
 
@@ -107,6 +121,7 @@ pub struct Engine<C: Curve> {
 #[derive(Debug)]
 pub(crate) struct Shared<C: Curve> {
     pub(crate) slots: Arc<[Slot<C>]>,
+    bases: Arc<Mutex<Vec<KnownBases<C>>>>,
     pub(crate) settings: Settings,
     pub(crate) epoch: Instant,
     warned: Mutex<HashSet<(&'static str, Op, std::mem::Discriminant<Error>)>>,
@@ -118,6 +133,7 @@ impl<C: Curve> Engine<C> {
         Engine {
             shared: Arc::new(Shared {
                 slots: providers.into_iter().map(Slot::new).collect(),
+                bases: Arc::default(),
                 settings: Settings::default(),
                 epoch: Instant::now(),
                 warned: Mutex::default(),
@@ -193,9 +209,19 @@ impl<C: Curve> Engine<C> {
         }
     }
 
-    /// Takes bases; nothing is uploaded until they are used.
+    /// Takes bases; nothing is uploaded until they are used. Who gives the same allocation again, while somebody still has its bases, gets the same
+    /// ones: the keys of one reference string share what devices keep of it.
     pub fn load_bases(&self, host: impl Into<Arc<[C]>>, reuse: Reuse) -> EngineBases<C> {
-        EngineBases { host: host.into(), reuse, prepared: Arc::default() }
+        let host = host.into();
+        let mut known = self.shared.bases.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|known| known.prepared.strong_count() > 0);
+        let same = |known: &&KnownBases<C>| known.reuse == reuse && std::ptr::eq(known.host.as_ptr(), &*host);
+        if let Some(prepared) = known.iter().find(same).and_then(|known| known.prepared.upgrade()) {
+            return EngineBases { host, reuse, prepared };
+        }
+        let prepared = Arc::default();
+        known.push(KnownBases { host: Arc::downgrade(&host), reuse, prepared: Arc::downgrade(&prepared) });
+        EngineBases { host, reuse, prepared }
     }
 
     /// Takes a program; nothing is compiled until it is used.

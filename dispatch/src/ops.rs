@@ -49,7 +49,8 @@ impl<C: Curve> Engine<C> {
         bases: &EngineBases<C>,
         extra: &Extra,
     ) -> Result<Bases<C>> {
-        bases.prepared.get(slot, || extra.preparing(|| msm.prepare(queue, &bases.host, bases.reuse)))
+        let made = bases.prepared.get(slot, || msm.prepare(queue, &bases.host, bases.reuse));
+        made.map(|made| extra.prepared(made))
     }
 
     /// `out[i] = Σ_j scalars[i][j] · bases[j]`, see `Msm::msm_batch`.
@@ -251,9 +252,8 @@ impl<C: Curve> Engine<C> {
             out,
             |slot, queue, out, extra| {
                 let quotient = slot.quotient()?;
-                let compiled: Compiled<C::ScalarExt> = program
-                    .compiled
-                    .get(slot, || extra.preparing(|| quotient.compile(queue, program.program())))?;
+                let made = program.compiled.get(slot, || quotient.compile(queue, program.program()))?;
+                let compiled: Compiled<C::ScalarExt> = extra.prepared(made);
                 let brought = self.bring(slot, columns, extra)?;
                 Ok(quotient.evaluate(queue, &compiled, domain, &refs(&brought), challenges, out)?)
             },

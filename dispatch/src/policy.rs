@@ -225,6 +225,8 @@ pub struct Policy {
     pub checks: Checks,
     /// Whose results need no check.
     pub trust: Trust,
+    /// Whether columns are passed to every operation anew where they could stay on a device: to measure what that costs.
+    pub passing: bool,
 }
 
 impl Policy {

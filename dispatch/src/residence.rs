@@ -13,10 +13,25 @@ use parhelion_backend_api::hal::{
     Buffer, Error, Op, Place, Ref, RefMut, Result, SpaceId, as_bytes, as_bytes_mut,
 };
 
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineBases};
+use crate::kept::Owner;
+use crate::ledger::Ledger;
 use crate::policy::{Choice, Name, Preference, Thresholds};
-use crate::query::{Candidate, Query, Shape};
+use crate::query::{Candidate, Query, Reason, Shape};
 use crate::slot::Slot;
+
+/// Operations over columns that would stay on a device, and how often each is called.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work<'a> {
+    /// What decides where the columns are.
+    pub deciding: &'a [(Shape, usize)],
+    /// What runs where they are.
+    pub others: &'a [(Shape, usize)],
+    /// What reads them and may run anywhere, since the host has copies.
+    pub anywhere: &'a [(Shape, usize)],
+    /// Bytes that are brought there or back.
+    pub moved: u64,
+}
 
 /// A device on which columns can stay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,18 +53,57 @@ impl Residence {
 }
 
 impl<C: Curve> Engine<C> {
-    /// The device, other than the host, that would compute all of the `deciding` shapes over operands that are already in its memory,
-    /// and that can compute the `others`: small operations that do not decide where columns are, but run where they are.
-    pub fn residence(&self, deciding: &[Shape], others: &[Shape]) -> Option<Residence> {
+    /// The device, other than the host, that would compute all of the `deciding` shapes of some work over operands that are already in its memory, and
+    /// that can compute the `others`: small operations that do not decide where columns are, but run where they are.
+    ///
+    /// Where the work was measured on both sides, the device must also be faster at all of it together than the host, small operations and copies
+    /// included, unless the user asks for it by name.
+    pub fn residence(&self, work: &Work<'_>) -> Option<Residence> {
+        if self.shared.settings.policy.passing {
+            return None;
+        }
         let mut devices = self.shared.slots.iter().filter(|slot| !slot.is_host());
         let slot = devices.find(|slot| {
             let decide =
                 |shape: &Shape| self.explain(&Query { shape: *shape, space: slot.space(), bytes: 0 });
-            let is_it = |c: &Candidate| c.backend == slot.name() && c.space == slot.space();
-            deciding.iter().all(|shape| decide(shape).chosen().is_some_and(is_it))
-                && others.iter().all(|shape| decide(shape).legal().any(is_it))
+            let is_it = |c: &&Candidate| c.backend == slot.name() && c.space == slot.space();
+            let chosen = |shape: &Shape| decide(shape).chosen().filter(is_it).cloned();
+            let named = |c: &Candidate| matches!(c.verdict, Ok(Reason::Forced | Reason::Preferred));
+            let choices: Vec<_> = work.deciding.iter().map(|(shape, _)| chosen(shape)).collect();
+            choices.iter().all(Option::is_some)
+                && work.others.iter().all(|(shape, _)| decide(shape).legal().any(|c| is_it(&c)))
+                && (choices.iter().flatten().all(named) || self.pays(slot, work))
         })?;
-        (!deciding.is_empty()).then(|| Residence { backend: slot.name(), space: slot.space() })
+        (!work.deciding.is_empty()).then(|| Residence { backend: slot.name(), space: slot.space() })
+    }
+
+    /// Whether some work, copies included, takes a device less time than the host, as far as that was measured.
+    fn pays(&self, slot: &Slot<C>, work: &Work<'_>) -> bool {
+        let Some(table) = &self.shared.settings.table else { return true };
+        let time = |slot: &Slot<C>, shape: &Shape, resident| {
+            table.predict(&slot.provider.info, shape, resident).map(|time| time.as_secs_f64())
+        };
+        let total = |slot: &Slot<C>, calls: &[(Shape, usize)]| {
+            let mut times = calls.iter().map(|(shape, times)| Some(time(slot, shape, true)? * *times as f64));
+            times.try_fold(0.0, |sum, time| Some(sum + time?))
+        };
+        let hosts = self.shared.slots.iter().filter(|slot| slot.is_host() && slot.quarantined().is_none());
+        let least = |calls| hosts.clone().filter_map(|slot| total(slot, calls)).reduce(f64::min);
+        let own = [work.deciding, work.others].map(|calls| Some((least(calls)?, total(slot, calls)?)));
+        let [Some(deciding), Some(others)] = own else { return true };
+        let anywhere = least(work.anywhere);
+        let there = total(slot, work.anywhere).filter(|_| slot.provider.msm.is_some()).or(anywhere);
+        let host = deciding.0 + others.0 + anywhere.unwrap_or(0.0);
+        let device = deciding.1 + others.1 + there.filter(|_| anywhere.is_some()).unwrap_or(0.0);
+        // A transform of host columns is one of resident ones and two copies.
+        let per_byte = work.deciding.iter().find_map(|(shape, _)| {
+            let Shape::Ntt(ntt) = shape else { return None };
+            let copies = time(slot, shape, false)? - time(slot, shape, true)?;
+            Some(copies.max(0.0) / (2 * ntt.batch.max(1) * size_of::<C::ScalarExt>() << ntt.log_n) as f64)
+        });
+        let copies = per_byte.unwrap_or(0.0) * work.moved as f64;
+        tracing::debug!(target: "parhelion::resident", device = slot.name(), host, device, copies, "predicted seconds");
+        device + copies <= host
     }
 
     /// The same engine, with the same ledger, where transforms, programs and polynomial operations of any size prefer a device. Choices
@@ -75,12 +129,55 @@ impl<C: Curve> Engine<C> {
         matches!(self.shared.settings.policy.choice(op), Choice::Force(_))
     }
 
-    /// Bytes that are free there, where known.
+    /// Bytes that are free there, or that [`Engine::keep`] would give up, where known.
     pub fn free_bytes(&self, residence: &Residence) -> Option<u64> {
-        self.resident(residence).ok()?.provider.space.memory().free
+        self.resident(residence).ok()?.free()
     }
 
-    /// `len` scalars of unspecified content.
+    /// Bytes that operations of these shapes take there at most, one at a time, beside their operands, with what is not prepared yet of these bases.
+    pub fn workspace(&self, residence: &Residence, shapes: &[Shape], bases: &[&EngineBases<C>]) -> u64 {
+        let Ok(slot) = self.resident(residence) else { return 0 };
+        let provider = &slot.provider;
+        let workspace = |shape: &Shape| match shape {
+            Shape::Msm(shape) => provider.msm.as_ref().map_or(0, |msm| msm.workspace(shape)),
+            Shape::Ntt(shape) => provider.ntt.as_ref().map_or(0, |ntt| ntt.workspace(shape)),
+            Shape::Quotient(shape) => provider.quotient.as_ref().map_or(0, |q| q.workspace(shape)),
+            Shape::Poly { .. } => 0,
+        };
+        let unprepared = bases.iter().filter(|bases| !bases.prepared.ready(slot));
+        let points = unprepared.map(|bases| bases.host.len() as u64).fold(0, u64::saturating_add);
+        let most = shapes.iter().map(workspace).max().unwrap_or(0);
+        most.saturating_add(points.saturating_mul(size_of::<C>() as u64))
+    }
+
+    /// A copy of host values that stays there for the next who asks for the same name of the same owner, for as long as nobody needs the room.
+    /// Values of one name are the same for ever.
+    ///
+    /// # Errors
+    /// As [`Engine::upload`].
+    pub fn keep(
+        &self,
+        residence: &Residence,
+        owner: &Owner,
+        name: u64,
+        values: &[C::ScalarExt],
+        what: &'static str,
+    ) -> Result<Arc<Buffer<C::ScalarExt>>> {
+        let slot = self.resident(residence)?;
+        if let Some(kept) = slot.kept.get(owner, name) {
+            return Ok(kept);
+        }
+        // Not under a lock: a copy takes its time.
+        let buffer = self.upload(residence, values, what)?;
+        Ok(slot.kept.put(owner, name, buffer))
+    }
+
+    /// Bytes that are kept there.
+    pub fn kept_bytes(&self, residence: &Residence) -> u64 {
+        self.resident(residence).map_or(0, |slot| slot.kept.bytes())
+    }
+
+    /// `len` scalars of unspecified content. What is kept gives way.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], or the device's own.
@@ -91,7 +188,17 @@ impl<C: Curve> Engine<C> {
         name: &'static str,
     ) -> Result<Buffer<C::ScalarExt>> {
         let slot = self.resident(residence)?;
-        self.blame(slot, Buffer::alloc(slot.provider.space.as_ref(), &slot.queue()?, len, name))
+        let queue = slot.queue()?;
+        let alloc = || Buffer::alloc(slot.provider.space.as_ref(), &queue, len, name);
+        let made = match alloc() {
+            Err(Error::OutOfMemory { .. })
+                if slot.make_room((len as u64).saturating_mul(size_of::<C::ScalarExt>() as u64)) =>
+            {
+                alloc()
+            }
+            made => made,
+        };
+        self.blame(slot, made)
     }
 
     /// A copy of host values.
@@ -156,6 +263,50 @@ impl<C: Curve> Engine<C> {
         if let Ok(slot) = self.resident(residence) {
             slot.quarantine(why.to_owned());
         }
+    }
+
+    /// The untrusted devices that are not out and that computed something of a ledger, or hold something of it.
+    fn suspects(&self, ledger: &Ledger) -> impl Iterator<Item = &Slot<C>> {
+        let trust = &self.shared.settings.policy.trust;
+        let took_part = |slot: &&Slot<C>| {
+            ledger.records().iter().any(|r| r.space == slot.space() && r.backend == slot.name())
+                || ledger.transfers().any(|(space, _)| space == slot.space())
+        };
+        let untrusted = self.shared.slots.iter().filter(|slot| !trust.covers(&slot.provider.info));
+        let suspects: Vec<_> = untrusted.filter(took_part).collect();
+        suspects.into_iter()
+    }
+
+    /// Whether an untrusted device took part in what a ledger holds.
+    pub fn has_untrusted(&self, ledger: &Ledger) -> bool {
+        self.suspects(ledger).next().is_some()
+    }
+
+    /// The same devices, with a ledger of its own, where only trusted ones compute. `None` when there are none, or when the user forces another for
+    /// some operation.
+    pub fn without_untrusted(&self) -> Option<Self> {
+        let mut settings = self.shared.settings.clone();
+        let policy = &mut settings.policy;
+        let trusted = |slot: &&Slot<C>| policy.trust.covers(&slot.provider.info);
+        let slots: Vec<&Slot<C>> = self.shared.slots.iter().filter(trusted).collect();
+        let forced_elsewhere = |choice: &Choice| match choice {
+            Choice::Force(name) => !slots.iter().any(|slot| name.matches(&slot.provider.info)),
+            _ => false,
+        };
+        if slots.is_empty() || Op::ALL.into_iter().any(|op| forced_elsewhere(policy.choice(op))) {
+            return None;
+        }
+        let names = slots.iter().map(|slot| Name::indexed(slot.name(), slot.space().index)).collect();
+        policy.choice = Choice::Prefer(Preference { names, others: false });
+        policy.per_op.clear();
+        Some(Engine { shared: Arc::new(self.shared.with_settings(settings)), ledger: Arc::default() })
+    }
+
+    /// Takes out, for the rest of the process, every untrusted device that computed something of a ledger: what came of it was found to be wrong, and
+    /// nobody knows whose part was. Their backends; none when everything was computed by trusted ones.
+    pub fn quarantine_untrusted(&self, ledger: &Ledger, why: &str) -> Vec<&'static str> {
+        let guilty = self.suspects(ledger).filter(|slot| slot.quarantined().is_none());
+        guilty.inspect(|slot| slot.quarantine(why.to_owned())).map(Slot::name).collect()
     }
 
     fn resident(&self, residence: &Residence) -> Result<&Slot<C>> {

@@ -1,10 +1,13 @@
 //! One open provider inside an engine: its queue, its health, what is legal on it.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use parhelion_backend_api::hal::{Error, Op, Queue, Result, SpaceId, Support};
 use parhelion_backend_api::{Curve, Msm, Ntt, PolyOps, Provider, Quotient};
 
+use crate::kept::Kept;
+use crate::once::Once;
 use crate::query::{Rejection, Shape};
 
 /// A provider that an engine holds. Shared by every engine that was derived from the same one, so that quarantine and
@@ -13,6 +16,8 @@ use crate::query::{Rejection, Shape};
 pub(crate) struct Slot<C: Curve> {
     pub(crate) provider: Provider<C>,
     queue: OnceLock<Queue>,
+    /// What the device keeps and can do without.
+    pub(crate) kept: Kept<C::ScalarExt>,
     quarantine: OnceLock<String>,
     token: Token,
 }
@@ -29,7 +34,13 @@ impl PartialEq for Token {
 
 impl<C: Curve> Slot<C> {
     pub(crate) fn new(provider: Provider<C>) -> Self {
-        Slot { provider, queue: OnceLock::new(), quarantine: OnceLock::new(), token: Token::default() }
+        Slot {
+            provider,
+            queue: OnceLock::new(),
+            kept: Kept::default(),
+            quarantine: OnceLock::new(),
+            token: Token::default(),
+        }
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -115,20 +126,32 @@ impl<C: Curve> Slot<C> {
             return Err(Rejection::Budget { needed: workspace, budget });
         }
         let needed = workspace.saturating_add(arriving);
-        match self.provider.space.memory().free {
+        match self.free() {
             Some(free) if needed > free => Err(Rejection::Memory { needed, free }),
             _ => Ok(()),
         }
     }
-}
 
-/// One slot's handle, locked while it is being made.
-type Cell<T> = Arc<Mutex<Option<T>>>;
+    /// Bytes that are free, or can be made so, where known.
+    pub(crate) fn free(&self) -> Option<u64> {
+        Some(self.provider.space.memory().free?.saturating_add(self.kept.evictable()))
+    }
+
+    /// Makes room for `bytes` bytes; whether something has been given up for it.
+    pub(crate) fn make_room(&self, bytes: u64) -> bool {
+        let free = self.provider.space.memory().free.unwrap_or(0);
+        let freed = self.kept.evict(bytes.saturating_sub(free));
+        if freed > 0 {
+            tracing::debug!(target: "parhelion::resident", device = self.name(), freed, "evicted");
+        }
+        freed > 0
+    }
+}
 
 /// Handles that providers prepared from one thing, each made once.
 #[derive(Debug)]
 pub(crate) struct Handles<T> {
-    slots: Mutex<Vec<(Token, Cell<T>)>>,
+    slots: Mutex<Vec<(Token, Arc<Once<T>>)>>,
 }
 
 impl<T> Default for Handles<T> {
@@ -137,37 +160,31 @@ impl<T> Default for Handles<T> {
     }
 }
 
-impl<T: Clone> Handles<T> {
-    /// The handle of a slot. Threads that ask for the same one while it is being made wait for it; threads that ask for another
-    /// do not.
-    pub(crate) fn get<C: Curve>(&self, slot: &Slot<C>, make: impl FnOnce() -> Result<T>) -> Result<T> {
-        let cell = {
+impl<T: Clone + Send> Handles<T> {
+    /// The handle of a slot, and how long it took to get it. Threads that ask for the same one while it is being made wait for it; threads that
+    /// ask for another do not.
+    pub(crate) fn get<C: Curve>(
+        &self,
+        slot: &Slot<C>,
+        make: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<(T, Duration)> {
+        let once = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             match slots.iter().find(|(token, _)| *token == slot.token) {
-                Some((_, cell)) => cell.clone(),
+                Some((_, once)) => once.clone(),
                 None => {
-                    let cell = Arc::default();
-                    slots.push((slot.token.clone(), Arc::clone(&cell)));
-                    cell
+                    let once = Arc::default();
+                    slots.push((slot.token.clone(), Arc::clone(&once)));
+                    once
                 }
             }
         };
-        let mut handle = cell.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(handle) = handle.as_ref() {
-            return Ok(handle.clone());
-        }
-        let made = make()?;
-        *handle = Some(made.clone());
-        Ok(made)
+        once.get_or_make(make)
     }
 
-    /// Whether a slot's handle is ready.
+    /// Whether a slot's handle is ready, or being made.
     pub(crate) fn ready<C: Curve>(&self, slot: &Slot<C>) -> bool {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots
-            .iter()
-            .find(|(token, _)| *token == slot.token)
-            // A held lock means that somebody is making it.
-            .is_some_and(|(_, cell)| cell.try_lock().map_or(true, |handle| handle.is_some()))
+        slots.iter().find(|(token, _)| *token == slot.token).is_some_and(|(_, once)| once.is_underway())
     }
 }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use common::{Call, call, expected, open};
 use halo2curves::bn256::G1Affine;
 use parhelion_backend_api::hal::{Error, Op};
-use parhelion_backend_api::{Direction, ScalarKind};
+use parhelion_backend_api::{Direction, MsmShape, NttShape, QuotientShape, ScalarKind};
 use parhelion_conformance::{Naive, Remote};
 use parhelion_dispatch::{
     Choice, CostTable, Engine, Knobs, Point, Policy, PolyCall, Provenance, Query, Reason, Rejection, Series,
-    Settings, Shape, Thresholds,
+    Settings, Shape, Thresholds, TunePlan, Work,
 };
 
 /// The host, and two accelerators.
@@ -194,4 +194,135 @@ fn settings_name_only_backends_that_exist() {
         let error = engine().with_policy(choice(text)).unwrap_err();
         assert!(matches!(error, Error::Invalid { what: "backend", .. }), "{error}");
     }
+}
+
+/// What a machine would really take for a call, in seconds: a host of 2·10⁷ elements a second, and an accelerator that is thirty times as fast after 3 ms
+/// of its own for each call and the copies.
+fn truth(accelerator: bool, shape: &Shape, resident: bool) -> f64 {
+    let n = match shape {
+        Shape::Msm(shape) => shape.len as f64,
+        shape => f64::from(shape.log_n()).exp2(),
+    };
+    let weight = match shape {
+        Shape::Msm(_) => 20.0,
+        Shape::Ntt(_) => 1.0 + f64::from(shape.log_n()) / 4.0,
+        _ => 1.0,
+    };
+    let work = n * shape.width().max(1) as f64;
+    let host = weight * work / 2e7;
+    let copies = if resident { 0.0 } else { work * 64.0 / 10e9 };
+    if accelerator { 3e-3 + host / 30.0 + copies } else { host }
+}
+
+/// A table measured on that machine, by the plan that `tune` has.
+fn measured_table(plan: &TunePlan) -> CostTable {
+    let (host, remote) = (Naive::device(), open(&Remote::new(Naive)).info);
+    let quotient = |log_n, steps| Shape::Quotient(QuotientShape { log_n, columns: 12, steps, registers: 16 });
+    let ntt = |direction, coset| move |log_n, batch| Shape::Ntt(NttShape { log_n, batch, direction, coset });
+    let msm = |scalars| move |log_n: u32, batch| Shape::Msm(MsmShape { len: 1 << log_n, batch, scalars });
+    let mut kinds: Vec<Box<dyn Fn(u32, usize) -> Shape>> = vec![
+        Box::new(ntt(Direction::Forward, false)),
+        Box::new(ntt(Direction::Inverse, false)),
+        Box::new(ntt(Direction::Forward, true)),
+        Box::new(ntt(Direction::Inverse, true)),
+        Box::new(quotient),
+    ];
+    for scalars in &plan.scalars {
+        kinds.push(Box::new(msm(*scalars)));
+    }
+    for call in PolyCall::ALL {
+        kinds.push(Box::new(move |log_n, batch| Shape::Poly { call, log_n, batch }));
+    }
+    let mut series = Vec::new();
+    for (info, accelerator) in [(&host, false), (&remote, true)] {
+        for kind in &kinds {
+            for resident in if accelerator { vec![false, true] } else { vec![true] } {
+                let widths =
+                    if matches!(kind(4, 1), Shape::Quotient(_)) { &plan.steps } else { &plan.batches };
+                let points = widths.iter().flat_map(|&width| {
+                    let log_n = plan.log_n.clone().step_by(plan.step as usize);
+                    log_n.map(move |log_n| (log_n, width))
+                });
+                let points = points.map(|(log_n, width)| {
+                    let ns = truth(accelerator, &kind(log_n, width), resident) * 1e9;
+                    Point { log_n, width, ns }
+                });
+                series.push(Series {
+                    backend: info.backend.into(),
+                    device: info.name.clone(),
+                    driver: info.driver.clone(),
+                    op: kind(4, 1).op().name().into(),
+                    variant: kind(4, 1).variant(),
+                    resident,
+                    points: points.collect(),
+                });
+            }
+        }
+    }
+    CostTable::new(Provenance::default(), series)
+}
+
+/// With the table of a machine with an accelerator, no call of any size and width takes noticeably longer than on the host alone, and large ones use
+/// the accelerator.
+#[test]
+fn small_and_wide_calls_are_never_slower_than_on_the_host_alone() {
+    let table = Some(Arc::new(measured_table(&TunePlan::default())));
+    let engine = engine().configure(Settings { table, ..Settings::default() }).unwrap();
+    let (mut accelerated, mut worst) = (0, 1.0f64);
+    for log_n in 1..=22 {
+        for width in [1, 2, 3, 5, 8, 12, 16, 33, 64, 200, 1000] {
+            let msm = Shape::Msm(MsmShape { len: 1 << log_n, batch: width, scalars: ScalarKind::Full });
+            let ntt =
+                Shape::Ntt(NttShape { log_n, batch: width, direction: Direction::Forward, coset: true });
+            let quotient = Shape::Quotient(QuotientShape { log_n, columns: 30, steps: width, registers: 20 });
+            let poly = Shape::Poly { call: PolyCall::LinearCombination, log_n, batch: width };
+            for shape in [msm, ntt, quotient, poly] {
+                let on_device = engine.pick(&Query::host(shape)).unwrap().backend == "remote";
+                let took = truth(on_device, &shape, false) / truth(false, &shape, true);
+                worst = worst.max(took);
+                assert!(took < 1.15, "{shape} takes {took:.2} times as long as on the host");
+                accelerated += u32::from(on_device);
+            }
+        }
+    }
+    assert!(accelerated > 200, "{accelerated} calls on the accelerator");
+    println!("{accelerated} of 968 calls on the accelerator; the worst takes {worst:.3} of the host's time");
+}
+
+/// Columns stay on a device only where the whole proof is faster there: not those of short proofs, however wide.
+#[test]
+fn columns_stay_on_a_device_only_where_that_pays() {
+    let table = Some(Arc::new(measured_table(&TunePlan::default())));
+    let measured = engine().configure(Settings { table, ..Settings::default() }).unwrap();
+    let mut stayed = Vec::new();
+    for (log_n, columns) in (4..=22).flat_map(|k| [(k, 4), (k, 40), (k, 200)]) {
+        let ntt = |batch, coset| Shape::Ntt(NttShape { log_n, batch, direction: Direction::Forward, coset });
+        let steps = 20 * columns;
+        let quotient = Shape::Quotient(QuotientShape { log_n, columns, steps, registers: 20 });
+        let poly = |call, batch| (Shape::Poly { call, log_n, batch }, 4);
+        let deciding = [(ntt(columns, false), 1), (ntt(columns, true), 4), (quotient, 8)];
+        let others = [
+            poly(PolyCall::Evaluate, columns),
+            poly(PolyCall::Divide, 1),
+            poly(PolyCall::Invert, 1),
+            poly(PolyCall::RunningProduct, 1),
+        ];
+        let msm = MsmShape { len: 1 << log_n, batch: columns, scalars: ScalarKind::Full };
+        let anywhere = [(Shape::Msm(msm), 1)];
+        let moved = (columns as u64 * 32) << log_n;
+        let work = Work { deciding: &deciding, others: &others, anywhere: &anywhere, moved };
+        let all = || deciding.iter().chain(&others).chain(&anywhere);
+        let total = |on| all().map(|(shape, n)| truth(on, shape, true) * *n as f64).sum::<f64>();
+        let stays = measured.residence(&work).is_some();
+        let ratio = (total(true) + moved as f64 / 10e9) / total(false);
+        assert!(!stays || ratio < 1.15, "k = {log_n}, {columns} columns: {ratio:.2} of the host's time");
+        // Beyond the batches that are measured, an accelerator's own time per call counts too often: never in its favour.
+        let known = columns <= 16 || log_n >= 14;
+        assert!(stays || ratio > 0.85 || !known, "k = {log_n}, {columns} columns: {ratio:.2}, and not used");
+        stayed.push(stays);
+        // Whoever names the device gets it.
+        let named = measured.with_policy(choice("remote,naive")).unwrap();
+        assert!(named.residence(&work).is_some());
+    }
+    assert!(stayed.contains(&true) && stayed.contains(&false));
 }

@@ -26,6 +26,10 @@ impl SrsBases {
         }
     }
 
+    pub(crate) fn both(&self) -> [&EngineBases<G1Affine>; 2] {
+        [&self.monomial, &self.lagrange]
+    }
+
     pub(crate) fn k(&self) -> u32 {
         self.k
     }

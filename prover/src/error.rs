@@ -107,6 +107,16 @@ pub enum Error {
     /// The finished proof does not verify: the witness does not satisfy the circuit, or a backend computed wrongly.
     #[error("the proof does not verify ({0}): the witness breaks a constraint, or a backend is faulty")]
     Rejected(String),
+    /// The proof was wrong, and one by trusted backends alone is right: devices computed wrongly. They are in quarantine now.
+    #[error(
+        "the proof was wrong ({why}) because of {backends}, in quarantine from now on; it can be made again"
+    )]
+    Faulty {
+        /// Their backends.
+        backends: String,
+        /// What was wrong with the proof.
+        why: String,
+    },
     /// The structured reference string is unusable.
     #[error(transparent)]
     Srs(#[from] crate::srs::SrsError),

@@ -22,13 +22,16 @@ pub struct ProveOptions<'a> {
     pub multiopen: Multiopen,
     /// Whether the proof is verified before it is returned (a few milliseconds); on unless told.
     pub verify: bool,
+    /// Whether a proof in which an untrusted device took part is verified anyway; on in [`prove_recovering`](crate::prove_recovering), which needs to
+    /// know, off elsewhere unless told.
+    pub verify_devices: bool,
     /// What decides where the protocol leaves a choice; [`Entropy`] unless told.
     pub choices: Option<&'a mut dyn Choices>,
 }
 
 impl Default for ProveOptions<'_> {
     fn default() -> Self {
-        ProveOptions { multiopen: Multiopen::Shplonk, verify: true, choices: None }
+        ProveOptions { multiopen: Multiopen::Shplonk, verify: true, verify_devices: false, choices: None }
     }
 }
 

@@ -12,8 +12,9 @@
 //! - Several circuits with instances in one proof: upstream absorbs instances in another order than its verifier, so
 //!   such proofs never verify; here they do.
 //! - Circuits with three phases, on which upstream's prover panics, work.
-//! - With `PARHELION_VERIFY=1` every proof is verified before `create_proof` returns, whatever the transcript; a failure is
-//!   [`Error::ConstraintSystemFailure`].
+//! - With `PARHELION_VERIFY=1`, and whenever an accelerator had a part in it, a proof is verified before `create_proof` returns, whatever the
+//!   transcript; a failure is [`Error::ConstraintSystemFailure`]. If it was the accelerator's, that is quarantined, the error
+//!   ([`Error::Transcript`]) says so, and the proof can be made again.
 //! - `default-features = false` without `circuit-params` is not supported: this crate always enables it.
 
 pub use halo2_axiom::plonk::*;

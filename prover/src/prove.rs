@@ -8,7 +8,7 @@ use halo2_axiom::poly::Rotation;
 use halo2_axiom::transcript::{EncodedChallenge, TranscriptWrite};
 use halo2curves::bn256::{Fr, G1Affine};
 use parhelion_backend_api::hal::Ref;
-use rand_core::RngCore;
+use rand_core::{OsRng, RngCore};
 
 use crate::bases::SrsBases;
 use crate::channel::{self, Channel, Message, Recorder};
@@ -22,7 +22,7 @@ use crate::report::{Clock, ProofReport, Stage};
 use crate::resident::{KeyColumns, Poly, Resident, Retreat, Values, retreat_polys};
 use crate::session::Session;
 use crate::witness::{self, Witness};
-use crate::{Engine, Error, Multiopen, ProvingKey, Result, products, quotient};
+use crate::{Engine, Error, Multiopen, ProvingKey, Result, products, quotient, redo};
 
 /// Proves that `circuits` are satisfied with `instances`, into `transcript`.
 ///
@@ -32,7 +32,8 @@ use crate::{Engine, Error, Multiopen, ProvingKey, Result, products, quotient};
 /// # Errors
 /// [`Error::Count`], [`Error::InstanceTooLong`] and [`Error::WrongSize`] for what does not fit the key; what the circuit's
 /// synthesis reports; [`Error::NotInTable`] and [`Error::Rejected`] when the witness does not satisfy the circuit;
-/// [`Error::Memory`] when the engine's budget is too small; [`Error::Engine`]. What has been written to the transcript by then is no proof.
+/// [`Error::Memory`] when the engine's budget is too small; [`Error::Faulty`] when a device computed wrongly, after which the proof may be made
+/// again without it (see [`prove_recovering`](crate::prove_recovering)); [`Error::Engine`]. What has been written to the transcript by then is no proof.
 pub fn prove<E, R, T, ConcreteCircuit>(
     engine: &Engine,
     key: &PreparedKey,
@@ -49,9 +50,35 @@ where
     ConcreteCircuit: Circuit<Fr>,
 {
     let engine = engine.with_ledger();
+    let multiopen = options.multiopen;
+    let proved = run(&engine, key, circuits, instances, &mut rng, transcript, options);
+    proved.map_err(|error| {
+        redo::blame(&engine, error, |trusted| {
+            let options = ProveOptions::default().multiopen(multiopen);
+            run(trusted, key, circuits, instances, &mut OsRng, &mut redo::nowhere(), options).map(drop)
+        })
+    })
+}
+
+/// One attempt, recorded in the engine's ledger. It is verified if the options say so, or if an untrusted device took part and
+/// they say so for that case.
+pub(crate) fn run<E, T, ConcreteCircuit>(
+    engine: &Engine,
+    key: &PreparedKey,
+    circuits: &[ConcreteCircuit],
+    instances: &[&[&[Fr]]],
+    rng: &mut dyn RngCore,
+    transcript: &mut T,
+    options: ProveOptions<'_>,
+) -> Result<ProofReport>
+where
+    E: EncodedChallenge<G1Affine>,
+    T: TranscriptWrite<G1Affine, E>,
+    ConcreteCircuit: Circuit<Fr>,
+{
     let mut recorder = Recorder::<E, T>::new(transcript);
     let job = Job {
-        engine: &engine,
+        engine,
         bases: key.bases(),
         programs: key.programs(),
         pk: key.pk(),
@@ -59,13 +86,14 @@ where
     };
     let mut entropy = Entropy;
     let choices = options.choices.unwrap_or(&mut entropy);
-    let (mut clock, plan) = job.run(circuits, instances, &mut rng, &mut recorder, choices)?;
-    if options.verify {
+    let (mut clock, plan) = job.run(circuits, instances, rng, &mut recorder, choices)?;
+    let verify = options.verify || (options.verify_devices && engine.has_untrusted(&engine.ledger()));
+    if verify {
         clock.enter(Stage::Verify);
         let record: Vec<Message> = recorder.into_record();
         channel::verify_record(key.verifier_params(), key.vk(), instances, &record, options.multiopen)?;
     }
-    Ok(clock.finish(options.verify, plan.report(), engine.ledger()))
+    Ok(clock.finish(verify, plan.report(), engine.ledger()))
 }
 
 /// What a proof needs beside the statement.
@@ -90,7 +118,7 @@ impl Job<'_> {
         let plan = Plan::new(self.engine, self.programs, circuits.len())?;
         let mut session = Session {
             engine: self.engine,
-            resident: Resident::plan(self.engine, self.programs, circuits.len()),
+            resident: Resident::plan(self.engine, self.programs, self.bases, circuits.len()),
             bases: self.bases,
             pk: self.pk,
             channel,

@@ -7,7 +7,7 @@
 //!
 //! 1. columns on the coset at hand, always (else the proof is not resident at all);
 //! 2. the proof's own columns, by value and then by coefficients;
-//! 3. the key's columns, kept from proof to proof.
+//! 3. the key's columns, kept from proof to proof, as long as no other proof needs the room.
 //!
 //! What does not stay is passed from the host at each use.
 //!
@@ -16,13 +16,15 @@
 //! engine. The proof is the same, byte for byte.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use halo2curves::bn256::Fr;
-use parhelion_backend_api::hal::{Buffer, Op, Ref, RefMut, SpaceId};
-use parhelion_backend_api::{NttPlan, QuotientShape};
-use parhelion_dispatch::{PolyCall, Residence, Shape};
+use parhelion_backend_api::hal::{Buffer, Op, Ref, RefMut};
+use parhelion_backend_api::{MsmShape, NttPlan, QuotientShape, ScalarKind};
+use parhelion_dispatch::{Owner, PolyCall, Residence, Shape, Work};
 
+use crate::bases::SrsBases;
+use crate::memory::Needs;
 use crate::program::{Key, Programs};
 use crate::session::Session;
 use crate::{Engine, Error, ProvingKey, Result};
@@ -41,46 +43,89 @@ pub(crate) struct Resident {
 
 impl Resident {
     /// Where the columns of a proof would stay.
-    pub(crate) fn plan(engine: &Engine, programs: &Programs, circuits: usize) -> Option<Self> {
+    pub(crate) fn plan(
+        engine: &Engine,
+        programs: &Programs,
+        bases: &SrsBases,
+        circuits: usize,
+    ) -> Option<Self> {
         let needs = &programs.needs;
         let k = needs.k;
         let held = needs.per_circuit * circuits + needs.shared;
         let program = programs.quotient.iter().max_by_key(|p| p.program.program().steps.len())?;
         let shape = program.program.program();
         let poly = |call, batch| Shape::Poly { call, log_n: k, batch };
+        let (cosets, products) = (needs.key.1, programs.permutation.len() + programs.compress.len());
+        let ntt = |plan: NttPlan<Fr>, batch: usize| Shape::Ntt(plan.shape(batch.max(1)));
+        let msm = |batch| Shape::Msm(MsmShape { len: 1 << k, batch, scalars: ScalarKind::Full });
         let deciding = [
-            Shape::Ntt(NttPlan::<Fr>::inverse(k).shape(held)),
-            Shape::Ntt(NttPlan::<Fr>::forward(k).on_coset(Fr::one()).shape(needs.live.max(1))),
-            Shape::Quotient(QuotientShape {
-                log_n: k,
-                columns: shape.columns as usize,
-                steps: shape.steps.len(),
-                registers: shape.registers as usize,
-            }),
+            (ntt(NttPlan::inverse(k), held), 1),
+            (ntt(NttPlan::forward(k).on_coset(Fr::one()), needs.live), cosets),
+            (
+                Shape::Quotient(QuotientShape {
+                    log_n: k,
+                    columns: shape.columns as usize,
+                    steps: shape.steps.len(),
+                    registers: shape.registers as usize,
+                }),
+                cosets * programs.quotient.len() * circuits,
+            ),
         ];
         let others = [
-            poly(PolyCall::LinearCombination, held),
-            poly(PolyCall::Evaluate, held),
-            poly(PolyCall::Divide, 1),
-            poly(PolyCall::Invert, 1),
-            poly(PolyCall::Multiply, 1),
-            poly(PolyCall::RunningProduct, 1),
+            (poly(PolyCall::LinearCombination, held), 2),
+            (poly(PolyCall::Evaluate, held), 1),
+            (poly(PolyCall::Divide, 1), 4),
+            (poly(PolyCall::Invert, 1), products * circuits),
+            (poly(PolyCall::Multiply, 1), products * circuits),
+            (poly(PolyCall::RunningProduct, 1), products * circuits),
         ];
-        let at = engine.residence(&deciding, &others)?;
-        // What operations themselves take, bases among it, is left room for.
-        let free = engine.free_bytes(&at).map_or(u64::MAX, |free| free / 8 * 7);
-        let column = (size_of::<Fr>() as u64) << k;
-        let shared = if circuits > 1 { needs.key.0 } else { 0 };
-        let mut used = (needs.live + shared + 4) as u64 * column;
-        if used > free {
-            tracing::debug!(target: "parhelion::resident", device = at.backend(), used, free, "too small");
+        let anywhere = [(msm(held), 1)];
+        let moved = ((held + products * circuits + cosets) as u64 * size_of::<Fr>() as u64) << k;
+        let work = Work { deciding: &deciding, others: &others, anywhere: &anywhere, moved };
+        let at = engine.residence(&work)?;
+        let shapes: Vec<Shape> = deciding.iter().map(|(shape, _)| *shape).chain([msm(1)]).collect();
+        let workspace = engine.workspace(&at, &shapes, &bases.both());
+        let room =
+            engine.free_bytes(&at).map_or(u64::MAX, |free| (free - free / 16).saturating_sub(workspace));
+        let Some(stays) = Stays::within(&Stays::bytes(needs, circuits), room) else {
+            tracing::debug!(target: "parhelion::resident", device = at.backend(), room, workspace, "too small");
             return None;
-        }
-        used += (held + 2) as u64 * column;
-        let columns = used <= free;
-        used += 2 * needs.key.0 as u64 * column;
-        let key = columns && used <= free;
+        };
+        let (columns, key) = (stays >= Stays::Columns, stays >= Stays::Key);
         Some(Resident { engine: engine.at(&at), at, columns, key })
+    }
+}
+
+/// How much stays on the device from stage to stage, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stays {
+    /// The columns on the coset at hand, with what is made of them.
+    Coset,
+    /// The proof's own columns, too.
+    Columns,
+    /// The key's columns, too, by value and by coefficients.
+    Key,
+}
+
+impl Stays {
+    const ALL: [Stays; 3] = [Stays::Coset, Stays::Columns, Stays::Key];
+
+    /// Bytes of the device that each takes, beside the workspace of operations.
+    fn bytes(needs: &Needs, circuits: usize) -> [u64; 3] {
+        let column = (size_of::<Fr>() as u64) << needs.k;
+        let held = needs.per_circuit * circuits + needs.shared;
+        // Columns of the key that one circuit is done with stay for the next.
+        let shared = if circuits > 1 { needs.key.0 } else { 0 };
+        // The sum, the result of a program, and what the opening combines.
+        let coset = needs.live + shared + 4;
+        let columns = coset + held + 2;
+        let key = columns + 2 * needs.key.0;
+        [coset, columns, key].map(|count| count as u64 * column)
+    }
+
+    /// The most that fits.
+    fn within(bytes: &[u64; 3], room: u64) -> Option<Self> {
+        Stays::ALL.into_iter().zip(bytes).filter(|(_, bytes)| **bytes <= room).map(|(stays, _)| stays).max()
     }
 }
 
@@ -352,14 +397,8 @@ enum Form {
     Coefficients,
 }
 
-/// By the space that it is in, its form and its name.
-type MirroredColumns = HashMap<(SpaceId, Form, Key), Arc<Buffer<Fr>>>;
-
-/// A key's columns that stay on devices, shared by all proofs of the key.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct KeyMirror {
-    columns: Arc<Mutex<MirroredColumns>>,
-}
+/// Names a key's columns to the devices that keep them, for all proofs of the key.
+pub(crate) type KeyMirror = Owner;
 
 /// A key's columns, where operations find them.
 #[derive(Debug)]
@@ -381,18 +420,13 @@ impl<'k> KeyColumns<'k> {
         let by_coefficient: Vec<Key> =
             by_value.iter().copied().chain([Key::First, Key::Last, Key::Active]).collect();
         let wanted = by_coefficient.into_iter().map(|key| (Form::Coefficients, key));
-        for (form, key) in wanted.chain(by_value.into_iter().map(|key| (Form::Values, key))) {
-            let name = (resident.at.space(), form, key);
-            let mut cache = mirror.columns.lock().unwrap_or_else(PoisonError::into_inner);
-            let buffer = match cache.get(&name) {
-                Some(buffer) => buffer.clone(),
-                None => {
-                    match resident.engine.upload(&resident.at, columns.host(form, key), "column of a key") {
-                        Ok(buffer) => cache.entry(name).or_insert(Arc::new(buffer)).clone(),
-                        // The rest is passed from the host.
-                        Err(_) => break,
-                    }
-                }
+        for (name, (form, key)) in
+            (0..).zip(wanted.chain(by_value.into_iter().map(|key| (Form::Values, key))))
+        {
+            let host = columns.host(form, key);
+            // What there is no room for is passed from the host.
+            let Ok(buffer) = resident.engine.keep(&resident.at, mirror, name, host, "column of a key") else {
+                break;
             };
             columns.mirrored.insert((form, key), buffer);
         }
@@ -429,5 +463,63 @@ impl<'k> KeyColumns<'k> {
     /// A column by coefficients.
     pub(crate) fn poly(&self, session: &Session<'_>, key: Key) -> Ref<'_, Fr> {
         self.get(session, Form::Coefficients, key)
+    }
+}
+
+#[cfg(test)]
+#[path = "../tests/common/circuits.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "the circuits of the integration tests, of which this uses one"
+)]
+mod circuits;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "helpers of tests")]
+mod tests {
+    use halo2_axiom::plonk::{Circuit, ConstraintSystem};
+
+    use super::*;
+
+    /// Bytes per level of a proof of 2^k rows of the circuit that benchmarks use: 12 advice and 6 fixed columns, degree 5.
+    fn wide(k: u32, lookups: usize) -> [u64; 3] {
+        let shape = circuits::Shape { advice: 12, fixed: 6, degree: 5, lookups, copied: 12 };
+        let mut cs = ConstraintSystem::default();
+        circuits::Wide::configure_with_params(&mut cs, shape);
+        let programs = Programs::new(&Engine::new(Vec::new()), &cs, k).unwrap();
+        Stays::bytes(&programs.needs, 1)
+    }
+
+    /// A card of 8 GiB, of which the backend takes nine tenths, holds both bases, the workspace of a multiplication, and all columns of the proof.
+    #[test]
+    fn a_proof_of_four_million_rows_stays_on_a_card_of_8_gib() {
+        let k = 22;
+        let free = (8u64 << 30) / 10 * 9;
+        let bases = 2 * (64u64 << k);
+        let workspace = (100u64 << k) + (32 << 20);
+        let room = free - free / 16 - bases - workspace;
+        for lookups in [0, 1, 2] {
+            let bytes = wide(k, lookups);
+            let mib = bytes.map(|b| b >> 20);
+            let stays = Stays::within(&bytes, room);
+            println!("k = {k}, {lookups} lookups: {mib:?} MiB of {} MiB: {stays:?}", room >> 20);
+            assert!(stays >= Some(Stays::Coset), "{lookups} lookups: {mib:?} MiB");
+        }
+        assert!(Stays::within(&wide(k, 0), room) >= Some(Stays::Columns), "{:?}", wide(k, 0));
+        assert!(Stays::within(&wide(k + 2, 2), room).is_none(), "four times the rows do not fit");
+    }
+
+    #[test]
+    fn more_room_keeps_more() {
+        let bytes = [10, 20, 30];
+        for (room, stays) in
+            [(9, None), (10, Some(Stays::Coset)), (29, Some(Stays::Columns)), (30, Some(Stays::Key))]
+        {
+            assert_eq!(Stays::within(&bytes, room), stays);
+        }
     }
 }

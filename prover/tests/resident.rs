@@ -16,7 +16,7 @@ use parhelion_conformance::{Fault, FaultKind, Faulty, FaultyControl, Naive, Remo
 use parhelion_prover::dispatch::{Checks, Policy, Settings};
 use parhelion_prover::{
     Engine, Error, KeygenOptions, Multiopen, PreparedKey, ProofReport, ProveOptions, ProvingKey, Seeded,
-    keygen, prove,
+    keygen, prove, prove_recovering,
 };
 
 fn open(backend: &impl Backend<G1Affine>) -> Provider<G1Affine> {
@@ -60,6 +60,24 @@ impl<C: Circuit<Fr> + Clone> Job<C> {
         let options = ProveOptions::default().multiopen(self.multiopen).choices(&mut choices);
         let mut transcript = Blake2b::init(Vec::new());
         let report = prove(engine, key, &self.circuits, &instances, rng(), &mut transcript, options)?;
+        Ok((transcript.finalize(), report))
+    }
+
+    /// The same, made again without the device when it is wrong.
+    fn recover(
+        &self,
+        key: &PreparedKey,
+        engine: &Engine,
+        verify: bool,
+    ) -> Result<(Vec<u8>, ProofReport), Error> {
+        let columns = [self.instance.as_slice()];
+        let columns: &[&[Fr]] = if self.instance.is_empty() { &[] } else { &columns };
+        let instances = vec![columns; self.circuits.len()];
+        let mut choices = Seeded([5; 32]);
+        let options = ProveOptions::default().multiopen(self.multiopen).choices(&mut choices).verify(verify);
+        let transcript = || Blake2b::init(Vec::new());
+        let (transcript, report) =
+            prove_recovering(engine, key, &self.circuits, &instances, rng(), transcript, options)?;
         Ok((transcript.finalize(), report))
     }
 
@@ -168,30 +186,123 @@ fn an_allocation_may_fail_anywhere() {
     }
 }
 
-/// With every check, wrong results are found where they are made; without any, when the proof is verified.
+/// With every check, wrong results are found where they are made; without any, when the proof is verified, which also finds out who is to blame. Either
+/// way the right proof comes out where the caller lets it be made again.
 #[test]
 fn wrong_results_never_leave() {
     let job = plonk(Multiopen::Shplonk);
-    for (checks, least) in [(Checks::FULL, 1), (Checks::OFF, 0)] {
-        let mut right = 0;
-        for at in 0..80 {
-            let (engine, control) = device(1 << 30);
-            let engine = engine
-                .configure(Settings { policy: Policy { checks, ..Policy::default() }, ..Settings::default() })
-                .unwrap();
-            control.schedule(vec![Fault::nth(FaultKind::Flip(at * 7), at)]);
-            match job.run(&job.key(&engine), &engine) {
-                Ok((bytes, _)) => {
-                    assert!(bytes == job.expected, "a wrong proof at {at}");
-                    right += 1;
-                }
+    for checks in [Checks::FULL, Checks::OFF] {
+        let mut faulty = 0;
+        for at in (0..80).step_by(3) {
+            let lying = || {
+                let (engine, control) = device(1 << 30);
+                control.schedule(vec![Fault::nth(FaultKind::Flip(at * 7), at)]);
+                let policy = Policy { checks, ..Policy::default() };
+                engine.configure(Settings { policy, ..Settings::default() }).unwrap()
+            };
+            let engine = lying();
+            let key = job.key(&engine);
+            match job.run(&key, &engine) {
+                Ok((bytes, _)) => assert!(bytes == job.expected, "a wrong proof at {at}"),
                 Err(error) => {
-                    assert!(checks == Checks::OFF && matches!(error, Error::Rejected(_)), "{at}: {error}");
+                    assert!(checks == Checks::OFF, "{at}: {error}");
+                    let Error::Faulty { backends, .. } = &error else { panic!("{at}: {error}") };
+                    assert_eq!(backends, "device");
+                    assert!(engine.devices()[0].quarantined.is_some(), "at {at}");
+                    faulty += 1;
+                    // The next proof does without.
+                    let (bytes, report) = job.run(&key, &engine).unwrap();
+                    assert!(bytes == job.expected && report.ledger.backends(Op::Ntt) == ["naive"]);
                 }
             }
+            let engine = lying();
+            let (bytes, report) = job.recover(&job.key(&engine), &engine, false).unwrap();
+            assert!(bytes == job.expected && report.verified, "at {at}");
         }
-        assert!(right >= least * 80, "{right} proofs");
+        assert_eq!(faulty > 12, checks == Checks::OFF, "{faulty} wrong proofs");
     }
+}
+
+/// A witness that breaks a constraint is nobody's fault.
+#[test]
+fn a_wrong_witness_does_not_convict_a_device() {
+    let mut job = plonk(Multiopen::Shplonk);
+    job.instance[0] += Fr::one();
+    let (engine, _) = device(1 << 30);
+    let key = job.key(&engine);
+    assert!(matches!(job.run(&key, &engine), Err(Error::Rejected(_))));
+    assert!(matches!(job.recover(&key, &engine, true), Err(Error::Rejected(_))));
+    assert!(engine.devices().iter().all(|device| device.quarantined.is_none()));
+}
+
+/// Two keys on a device that has room for one at a time: copies of one give way to the other's, and every proof is right and stays on the device.
+#[test]
+fn keys_give_way_to_each_other() {
+    let (plonk, lookups) = (plonk(Multiopen::Shplonk), Lookups { rows: 30, bits: 4 });
+    let lookups = Job::new(6, &[lookups], Vec::new(), Multiopen::Shplonk);
+    // The least memory with which a key's columns stay from one proof to the next, and what both keys take.
+    let stays = |job: &dyn Fn(&Engine) -> [u64; 2], columns: u64| {
+        let [first, again] = job(&device(columns * (32 << 6)).0);
+        again < first
+    };
+    fn uploads<C: Circuit<Fr> + Clone>(job: &Job<C>, engine: &Engine) -> [u64; 2] {
+        let key = job.key(engine);
+        [0; 2].map(|_| {
+            let (bytes, report) = job.run(&key, engine).unwrap();
+            assert!(bytes == job.expected);
+            copied(&report, job.k)[0]
+        })
+    }
+    let least = (20..400).step_by(4).find(|columns| {
+        stays(&|engine| uploads(&plonk, engine), *columns)
+            && stays(&|engine| uploads(&lookups, engine), *columns)
+    });
+    let least = least.expect("no memory is enough");
+    // Some more, for the programs of both.
+    let (engine, control) = device((least + 6) * (32 << 6));
+    let (first, second) = (plonk.key(&engine), lookups.key(&engine));
+    let mut brought = [Vec::new(), Vec::new()];
+    for _ in 0..3 {
+        let (bytes, report) = plonk.run(&first, &engine).unwrap();
+        assert!(bytes == plonk.expected);
+        assert_eq!(report.ledger.backends(Op::Quotient), ["device"]);
+        brought[0].push(copied(&report, 6)[0]);
+        let (bytes, report) = lookups.run(&second, &engine).unwrap();
+        assert!(bytes == lookups.expected);
+        assert_eq!(report.ledger.backends(Op::Quotient), ["device"]);
+        brought[1].push(copied(&report, 6)[0]);
+    }
+    assert_eq!(control.injected(), 0);
+    assert!(engine.devices().iter().all(|device| device.quarantined.is_none()));
+    // Something was given up, and brought again.
+    let alone = [uploads(&plonk, &device(1 << 30).0), uploads(&lookups, &device(1 << 30).0)];
+    assert!((0..2).any(|i| brought[i][2] > alone[i][1]), "nothing was evicted: {brought:?}, alone {alone:?}");
+    // Where there is room for both, each is brought once.
+    let (engine, _) = device(1 << 30);
+    let (first, second) = (plonk.key(&engine), lookups.key(&engine));
+    for round in 0..2 {
+        let (_, report) = plonk.run(&first, &engine).unwrap();
+        assert_eq!(copied(&report, 6)[0], alone[0][round]);
+        let (_, report) = lookups.run(&second, &engine).unwrap();
+        assert_eq!(copied(&report, 6)[0], alone[1][round]);
+    }
+}
+
+/// The bases of a reference string are brought once, however many keys there are.
+#[test]
+fn keys_of_one_string_share_its_bases() {
+    let job = plonk(Multiopen::Shplonk);
+    let (engine, control) = device(1 << 30);
+    let srs = srs(6);
+    let keys = [0; 3].map(|_| PreparedKey::new(&engine, &srs, job.pk.clone()).unwrap());
+    let mut prepared = Vec::new();
+    for key in &keys {
+        assert!(job.run(key, &engine).unwrap().0 == job.expected);
+        prepared.push(control.prepared());
+    }
+    let programs = prepared[1] - prepared[0];
+    assert_eq!(prepared[2] - prepared[1], programs);
+    assert_eq!(prepared[0], programs + 2, "two bases, once");
 }
 
 #[test]

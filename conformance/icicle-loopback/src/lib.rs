@@ -16,6 +16,7 @@
 //! | `lose NTH` | from the NTH call of anything on, every call on a device fails |
 //! | `memory BYTES` | the device's memory |
 //! | `devices N` | number of `CUDA` devices |
+//! | `strict 1` | a thread that never set a device is refused, where Icicle would compute on its CPU device; `strict 0` ends it |
 //! | `reset` | no faults, nothing lost, counters at zero |
 //! | `calls CALL`, `injected`, `live`, `violations` | counters: calls, faults that happened, allocations that live, violations |
 

@@ -83,6 +83,8 @@ pub(crate) struct State {
     lose_at: Option<u64>,
     injected: u64,
     violations: Vec<String>,
+    /// Whether a thread without a device is refused.
+    pub(crate) strict: bool,
 }
 
 /// Addresses that no host allocation has, and that fault when they are read.
@@ -111,6 +113,7 @@ impl State {
             lose_at: None,
             injected: 0,
             violations: Vec::new(),
+            strict: false,
         }
     }
 
@@ -215,6 +218,10 @@ impl State {
                 }
                 None => -1,
             },
+            ["strict", on] => number(on).map_or(-1, |on| {
+                self.strict = on != 0;
+                0
+            }),
             ["memory", bytes] => number(bytes).map_or(-1, |bytes| {
                 self.total = bytes;
                 0

@@ -105,10 +105,16 @@ fn on_device(call: &'static str, f: impl FnOnce(&mut State, &Name) -> Result<Out
             };
             return Outcome::Done(code);
         }
-        let device = current().unwrap_or_else(|| {
-            state.violate(format!("T4: {call} on a thread that never set a device runs on the CPU"));
-            Name::cpu()
-        });
+        let device = match current() {
+            Some(device) => device,
+            None => {
+                state.violate(format!("T4: {call} on a thread that never set a device runs on the CPU"));
+                if state.strict {
+                    return Outcome::Done(code::INVALID_DEVICE);
+                }
+                Name::cpu()
+            }
+        };
         match fault {
             Some(Kind::Fail(code)) => return Outcome::Done(code),
             Some(Kind::Hang(time)) => return Outcome::Sleep(time),

@@ -171,6 +171,13 @@ fn what_would_throw_or_run_elsewhere_is_written_down() {
     });
     assert!(raw.loopback.violations().contains("T4: icicle_malloc"), "{}", raw.loopback.violations());
     raw.loopback.control("reset");
+    assert_eq!(raw.loopback.control("strict 1"), 0);
+    std::thread::scope(|scope| {
+        let refused = scope.spawn(move || std::panic::catch_unwind(|| raw.upload(&[0; 32]) as usize));
+        assert!(refused.join().unwrap().is_err(), "a thread without a device is refused");
+    });
+    assert_eq!(raw.loopback.control("strict 0"), 0);
+    raw.loopback.control("reset");
 
     assert_eq!(raw.set_device(b"CPU"), 0);
     let data = raw.upload(&[0; 32 * 64]);

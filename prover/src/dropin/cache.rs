@@ -3,12 +3,13 @@
 //! recently used entry goes first.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use halo2_axiom::plonk::Error as PlonkError;
 use halo2_axiom::poly::commitment::{Params, ParamsProver};
 use halo2_axiom::poly::kzg::commitment::ParamsKZG;
 use halo2curves::bn256::{Bn256, Fr, G1Affine, G2Affine};
+use parhelion_dispatch::Once;
 
 use crate::bases::SrsBases;
 use crate::program::Programs;
@@ -65,8 +66,9 @@ impl<K: PartialEq, V: Clone> Recent<K, V> {
     }
 }
 
-static BASES: Mutex<Recent<Fingerprint, SrsBases>> = Mutex::new(Recent::new(STRINGS));
-static PROGRAMS: Mutex<Recent<Fr, Programs>> = Mutex::new(Recent::new(KEYS));
+// Locked to look something up, never while it is made: see `Once`.
+static BASES: Mutex<Recent<Fingerprint, Arc<Once<SrsBases>>>> = Mutex::new(Recent::new(STRINGS));
+static PROGRAMS: Mutex<Recent<Fr, Arc<Once<Programs>>>> = Mutex::new(Recent::new(KEYS));
 
 /// The process-wide engine.
 pub(super) fn engine() -> Result<&'static Engine, PlonkError> {
@@ -75,15 +77,23 @@ pub(super) fn engine() -> Result<&'static Engine, PlonkError> {
 
 /// The bases of a caller's parameters.
 pub(super) fn bases(engine: &Engine, params: &ParamsKZG<Bn256>) -> Result<SrsBases> {
-    let mut cache = BASES.lock().unwrap_or_else(PoisonError::into_inner);
-    cache.get_or_insert(Fingerprint::of(params), || Ok(SrsBases::new(engine, &Srs::from_params(params)?)))
+    let fingerprint = Fingerprint::of(params);
+    let once = BASES
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get_or_insert(fingerprint, || Ok(Arc::default()))?;
+    let made = once.get_or_make(|| -> Result<_> { Ok(SrsBases::new(engine, &Srs::from_params(params)?)) })?;
+    Ok(made.0)
 }
 
 /// The programs of a caller's key. The transcript's representative of a key is a hash of all that they depend on.
 pub(super) fn programs(engine: &Engine, pk: &ProvingKey) -> Result<Programs> {
-    let mut cache = PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
     let vk = pk.get_vk();
-    cache.get_or_insert(vk.transcript_repr(), || Programs::new(engine, vk.cs(), vk.get_domain().k()))
+    let name = vk.transcript_repr();
+    let once =
+        PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(name, || Ok(Arc::default()))?;
+    let made = once.get_or_make(|| Programs::new(engine, vk.cs(), vk.get_domain().k()))?;
+    Ok(made.0)
 }
 
 /// Whether `PARHELION_VERIFY` asks for every proof to be verified.

@@ -9,15 +9,16 @@ use halo2_axiom::poly::ipa::commitment::{IPACommitmentScheme, ParamsIPA};
 use halo2_axiom::poly::ipa::multiopen::ProverIPA;
 use halo2_axiom::poly::kzg::commitment::{KZGCommitmentScheme, ParamsKZG};
 use halo2_axiom::poly::kzg::multiopen::{ProverGWC, ProverSHPLONK};
-use halo2_axiom::transcript::{EncodedChallenge, TranscriptWrite};
+use halo2_axiom::transcript::{Challenge255, EncodedChallenge, TranscriptWrite};
 use halo2curves::CurveAffine;
 use halo2curves::bn256::{Bn256, Fr, G1Affine};
-use rand_core::RngCore;
+use rand_core::{OsRng, RngCore};
 
 use super::cache;
-use crate::channel::{self, Recorder};
+use crate::channel::{self, Message, Recorder};
 use crate::options::{Entropy, Multiopen};
 use crate::prove::Job;
+use crate::redo;
 
 /// Opening provers that [`create_proof`](super::create_proof) accepts.
 #[diagnostic::on_unimplemented(
@@ -122,16 +123,28 @@ where
     T: TranscriptWrite<G1Affine, E>,
     ConcreteCircuit: Circuit<Fr>,
 {
-    let engine = cache::engine()?;
-    let bases = cache::bases(engine, params)?;
-    let programs = cache::programs(engine, pk)?;
-    let job = Job { engine, bases: &bases, programs: &programs, pk, multiopen };
+    let engine = cache::engine()?.with_ledger();
+    let bases = cache::bases(&engine, params)?;
+    let programs = cache::programs(&engine, pk)?;
+    let job = Job { engine: &engine, bases: &bases, programs: &programs, pk, multiopen };
     let mut recorder = Recorder::<E, T>::new(transcript);
-    job.run(circuits, instances, &mut rng, &mut recorder, &mut Entropy)?;
-    if cache::verify_wanted()? {
-        channel::verify_record(params, pk.get_vk(), instances, &recorder.into_record(), multiopen)?;
-    }
-    Ok(())
+    let verify =
+        |record: &[Message]| channel::verify_record(params, pk.get_vk(), instances, record, multiopen);
+    let proved = job.run(circuits, instances, &mut rng, &mut recorder, &mut Entropy).and_then(|_| {
+        // What a device had a part in is verified in any case.
+        let wanted = cache::verify_wanted()? || engine.has_untrusted(&engine.ledger());
+        if wanted { verify(&recorder.into_record()) } else { Ok(()) }
+    });
+    let blamed = proved.map_err(|error| {
+        redo::blame(&engine, error, |trusted| {
+            let job = Job { engine: trusted, ..job };
+            let mut nowhere = redo::nowhere();
+            let mut recorder = Recorder::<Challenge255<G1Affine>, _>::new(&mut nowhere);
+            job.run(circuits, instances, &mut OsRng, &mut recorder, &mut Entropy)?;
+            verify(&recorder.into_record())
+        })
+    });
+    Ok(blamed?)
 }
 
 /// Parameters that the key generating functions accept.

@@ -148,22 +148,17 @@ impl<'s, 'a> Collector<'s, 'a> {
         let members: Vec<usize> =
             (0..self.open.len()).filter(|i| self.column_phase.get(*i) == Some(&self.phase)).collect();
         for index in &members {
-            if let Some(column) = self.open[*index].take() {
-                self.committed[*index].host = column.resolve();
-            }
-        }
-        for index in &members {
+            let Some(column) = self.open[*index].take() else { continue };
+            let mut values = column.resolve();
             for row in self.usable..self.session.n() {
-                self.committed[*index].host[row] = self.session.draw();
+                values[row] = self.session.draw();
             }
+            // A device that columns stay on takes this one in while the next is made ready.
+            self.committed[*index] = self.session.settle(values)?;
         }
         // One blinding factor per column, as the protocol draws them; KZG commitments have no use for it.
         for _ in &members {
             self.session.draw();
-        }
-        for index in &members {
-            let values = std::mem::take(&mut self.committed[*index]);
-            self.committed[*index] = self.session.settle(values.host)?;
         }
         let columns: Vec<&Values> = members.iter().map(|i| &self.committed[*i]).collect();
         self.session.commit_columns(&columns)?;

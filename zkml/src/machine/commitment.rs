@@ -163,6 +163,7 @@ pub fn of_proof(proof: &[u8], k: u32, lengths: impl IntoIterator<Item = usize>) 
 ///
 /// The prover's first draws are the blinding rows of the first phase's columns, column by column, 64 bytes to an element, and committed columns are the first
 /// of all.
+#[derive(Clone)]
 pub(crate) struct SealedRng<R> {
     inner: R,
     tail: Vec<u8>,

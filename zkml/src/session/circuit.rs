@@ -12,7 +12,7 @@ use halo2curves::bn256::{Fr, G1Affine, G2Affine};
 use parhelion_prover::keys::{self, KeyError};
 use parhelion_prover::{
     Engine, KeygenOptions, Multiopen, PreparedKey, ProofReport, ProofTranscript, ProveOptions, ProvingKey,
-    Srs, VerifyingKey, keygen as make_keys, prove as make_proof, verify as check_proof,
+    Srs, VerifyingKey, keygen as make_keys, prove_recovering as make_proof, verify as check_proof,
 };
 use rand_core::OsRng;
 use serde::{Deserialize, Serialize};
@@ -114,12 +114,12 @@ pub(super) fn prove(
     };
     let instances = circuit.instances();
     let columns: Vec<&[Fr]> = instances.iter().map(Vec::as_slice).collect();
-    let mut transcript = Blake2bWrite::<_, G1Affine, Challenge255<_>>::init(Vec::new());
-    // The session verifies the finished file itself.
+    let transcript = || Blake2bWrite::<_, G1Affine, Challenge255<_>>::init(Vec::new());
+    // The session verifies the finished file itself; what a device had a part in is verified here, where it can be made again without it.
     let options = ProveOptions::default().verify(false);
     let (circuit, rng) = machine::seal(circuit, OsRng);
-    let report =
-        make_proof(engine, key, &[circuit.advice_only()], &[&columns], rng, &mut transcript, options)?;
+    let (transcript, report) =
+        make_proof(engine, key, &[circuit.advice_only()], &[&columns], rng, transcript, options)?;
     Ok((transcript.finalize(), instances, report))
 }
 
