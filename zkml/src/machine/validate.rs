@@ -2,6 +2,7 @@
 
 use crate::qir::{Op, OpKind, Pick, Program, Role, TensorId, Term, Window};
 
+use super::lower::reads;
 use super::plan::PlanError;
 
 /// Magnitudes that identities over the field may reach: log₂, far below the field's 254 bits.
@@ -309,14 +310,23 @@ pub(crate) fn validate(p: &Program) -> Result<(), PlanError> {
     // A range check admits at most one limb more than the tensor needs.
     let own = |t: &crate::qir::Tensor| log(t.lo).max(log(t.hi)) + 21.0;
     let mut c = Checker { p, known: vec![false; p.tensors.len()], bits: p.tensors.iter().map(own).collect() };
+    // A constant of no elements has no cells, and nothing may read it.
+    let mut read = vec![false; p.tensors.len()];
+    for id in p.ops.iter().flat_map(|op| reads(&op.kind)) {
+        if let Some(read) = read.get_mut(id.0 as usize) {
+            *read = true;
+        }
+    }
     for (i, t) in p.tensors.iter().enumerate() {
+        let nothing = t.role == Role::Constant && t.shape.contains(&0) && !read[i];
         let len = t.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        if len.is_none_or(|n| n == 0 || n > 1 << 30) || t.lo > t.hi {
+        if (!nothing && len.is_none_or(|n| n == 0 || n > 1 << 30)) || t.lo > t.hi {
             return invalid(&t.name, "shape or bounds out of range");
         }
         c.known[i] = t.role != Role::Node;
         match (&t.data, t.role) {
-            (None, Role::Input | Role::Node) => {}
+            // A verifier's circuit has no parameters: the layout looks at their bounds alone.
+            (None, Role::Input | Role::Node | Role::Param) => {}
             (Some(data), Role::Param | Role::Constant) => {
                 if data.len() != t.len() || data.iter().any(|v| !(t.lo..=t.hi).contains(v)) {
                     return invalid(&t.name, "data of another length or outside its bounds");

@@ -180,6 +180,10 @@ impl Builder {
         bounds: (i128, i128),
         scale: i32,
     ) -> Result<TensorId, QuantError> {
+        if shape.contains(&0) {
+            // There is nothing to compute.
+            return self.push(shape, (0, 0), scale, Role::Constant, Some(Arc::from([])));
+        }
         let id = self.push(shape, bounds, scale, Role::Node, None)?;
         let name = self.program.tensor(id).name.clone();
         self.program.ops.push(Op { name, kind, outputs: vec![id] });
@@ -222,7 +226,24 @@ impl Builder {
             let (lo, hi) = (i128::from(lo), i128::from(hi));
             bounds = Some(bounds.map_or((lo, hi), |(a, b)| (a.min(lo), b.max(hi))));
         }
+        let (sources, picks) = self.without_empty(sources, picks);
         self.op(OpKind::View { sources, picks: picks.into() }, shape, bounds.unwrap_or((0, 0)), scale)
+    }
+
+    /// The sources of a view that have elements, and the picks from them.
+    fn without_empty(&self, sources: Vec<TensorId>, mut picks: Vec<Pick>) -> (Vec<TensorId>, Vec<Pick>) {
+        let full = |id: &TensorId| !self.program.tensor(*id).is_empty();
+        if sources.iter().all(full) {
+            return (sources, picks);
+        }
+        let at: Vec<u32> = sources.iter().map(|id| u32::from(full(id))).collect();
+        let before = |source: u32| at.iter().take(source as usize).sum();
+        for pick in &mut picks {
+            if let Pick::Of { source, .. } = pick {
+                *source = before(*source);
+            }
+        }
+        (sources.into_iter().filter(full).collect(), picks)
     }
 
     /// The same elements in another shape of the same length.

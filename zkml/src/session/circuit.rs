@@ -1,7 +1,7 @@
 //! Between the pipeline and the machine: keys as bytes, proofs, and the shape of a circuit without its weights.
 //!
 //! A verifier must rebuild the constraint system that a key belongs to, and must not be given private weights for it. So `circuit.bin` holds the
-//! quantised model with every parameter blanked (unless parameters are fixed, and so in the verifying key anyway), the visibility, and the planner's numbers. The
+//! quantised model without its parameters (unless parameters are fixed, and so in the verifying key anyway), the visibility, and the planner's numbers. The
 //! layout looks at the bounds of parameters and not at their values; [`check_shape`] makes sure whenever a key is made.
 
 use std::sync::Arc;
@@ -37,11 +37,8 @@ impl Shape {
     pub fn of(plan: &Plan) -> Self {
         let mut program = plan.program().clone();
         for tensor in &mut program.tensors {
-            if plan.visibility().of(Part::Params, &tensor.name) != Vis::Fixed
-                && tensor.role == Role::Param
-                && let Some(data) = &mut tensor.data
-            {
-                *data = Arc::from(vec![0i64.clamp(tensor.lo, tensor.hi); data.len()]);
+            if plan.visibility().of(Part::Params, &tensor.name) != Vis::Fixed && tensor.role == Role::Param {
+                tensor.data = None;
             }
         }
         Shape { program, visibility: plan.visibility().clone(), choice: plan.report().choice }
