@@ -503,4 +503,17 @@ mod tests {
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
     }
+
+    #[test]
+    fn everything_has_a_help_text() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            assert!(command.get_about().is_some(), "{path}");
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{path}: {}", arg.get_id());
+            }
+            command.get_subcommands().for_each(|c| check(c, &path));
+        }
+        check(&super::Cli::command(), "");
+    }
 }

@@ -98,7 +98,13 @@ fn single(model: &Model, values: &[f64], path: &Path) -> Result<Vec<TensorF>> {
     );
     let data = match value.dtype.is_float() {
         true => Data::F(values.iter().map(|&v| value.dtype.round(v)).collect()),
-        false => Data::I(values.iter().map(|&v| v as i64).collect()),
+        false => {
+            if let Some(v) = values.iter().find(|v| v.fract() != 0.0) {
+                let (path, name, dtype) = (path.display(), &value.name, value.dtype);
+                bail!("{path}: {v} is no whole number, input `{name}` is of type {dtype}");
+            }
+            Data::I(values.iter().map(|&v| v as i64).collect())
+        }
     };
     Ok(vec![TensorF { shape: value.shape.clone(), dtype: value.dtype, data }])
 }

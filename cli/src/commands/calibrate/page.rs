@@ -129,6 +129,12 @@ fn accuracy(s: &mut String, goal: &Goal, c: &Calibrated, before: f64) {
     let (x, y) = (c.size.cost / base, c.score.loss(metric));
     marks.push(Mark { x, y, class: "chosen", title: "chosen".into() });
     let refused = c.trials.iter().filter(|t| t.size.is_none()).count();
+    let grey = match marks.iter().any(|m| m.class == "refused") {
+        true => {
+            "<span><svg viewBox=\"0 0 14 14\"><circle class=\"refused\" cx=\"7\" cy=\"7\" r=\"4\"/></svg>past the bound</span>"
+        }
+        false => "",
+    };
     let log = metric != Metric::Top1;
     let label = match metric {
         Metric::Top1 => "points of top-1 lost",
@@ -142,11 +148,12 @@ fn accuracy(s: &mut String, goal: &Goal, c: &Calibrated, before: f64) {
         "<div class=\"key\"><span><svg viewBox=\"0 0 14 14\"><circle class=\"kept\" cx=\"7\" cy=\"7\" r=\"4\"/></svg>within the bound</span>\
          <span><svg viewBox=\"0 0 14 14\"><path class=\"start\" d=\"M7 1l6 6l-6 6l-6 -6z\"/></svg>default precision</span>\
          <span><svg viewBox=\"0 0 14 14\"><circle class=\"chosen\" cx=\"7\" cy=\"7\" r=\"5\"/></svg>chosen</span>\
-         <span>{refused} circuits past the bound were not planned</span></div></figure>"
+         {grey}<span>{refused} circuits past the bound were not planned</span></div></figure>"
     );
     let rows: Vec<(f64, f64)> =
         c.trials.iter().filter_map(|t| Some((t.size?.rows as f64, t.score?.loss(metric)))).collect();
-    if rows.len() > 1 {
+    // Where precision decides about columns alone, there is nothing to see.
+    if rows.iter().any(|r| r.0 != c.size.rows as f64) || c.baseline.1.rows != c.size.rows {
         let mut marks: Vec<Mark> = rows
             .into_iter()
             .map(|(x, y)| Mark { x, y, class: "kept", title: format!("{x} rows: {}", loss(metric, y)) })

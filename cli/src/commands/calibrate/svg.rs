@@ -71,14 +71,30 @@ impl Axis {
     }
 }
 
-/// A number on an axis.
+/// A number with at least three digits, as short as it can be: what an axis steps by is not lost.
 pub(super) fn tick(v: f64) -> String {
-    match v.abs() {
-        0.0 => "0".into(),
-        a if a >= 10_000.0 => format!("{:.0}k", v / 1000.0),
-        a if a >= 1.0 => format!("{v:.1}").trim_end_matches(".0").to_owned(),
-        a if a >= 0.01 => format!("{v:.2}"),
-        _ => format!("{v:.0e}"),
+    let (v, unit) = match v.abs() {
+        0.0 => return "0".into(),
+        a if a < 0.01 => return format!("{v:.0e}"),
+        a if a >= 1e6 => (v / 1e6, "M"),
+        a if a >= 1e4 => (v / 1e3, "k"),
+        _ => (v, ""),
+    };
+    let digits = match v.abs() {
+        a if a >= 100.0 => 1,
+        a if a >= 1.0 => 2,
+        _ => 3,
+    };
+    let text = format!("{v:.digits$}");
+    format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// A magnitude beside a bar.
+fn figure(v: f64) -> String {
+    match v {
+        v if v >= 1.0 => format!("{v:.2}"),
+        v if v >= 0.01 => format!("{v:.3}"),
+        v => format!("{v:.1e}"),
     }
 }
 
@@ -183,7 +199,8 @@ pub(super) fn scatter(
 
 /// One horizontal bar per name, on a logarithmic scale.
 pub(super) fn bars(rows: &[(String, f64)], label: &str) -> String {
-    let (left, right, top, line) = (250.0, 74.0, 6.0, 20.0);
+    let longest = rows.iter().map(|r| r.0.chars().count().min(34)).max().unwrap_or(0);
+    let (left, right, top, line) = (24.0 + 6.8 * longest as f64, 74.0, 6.0, 20.0);
     let w = 760.0;
     let h = top + line * rows.len() as f64 + 44.0;
     let axis = Axis::new(rows.iter().map(|r| r.1).filter(|v| *v > 0.0), true);
@@ -202,7 +219,7 @@ pub(super) fn bars(rows: &[(String, f64)], label: &str) -> String {
     }
     for (i, (name, v)) in rows.iter().enumerate() {
         let y = top + line * i as f64;
-        let text = if *v > 0.0 { format!("{v:.1e}") } else { "exact".to_owned() };
+        let text = if *v > 0.0 { figure(*v) } else { "exact".to_owned() };
         let width = if *v > 0.0 { (px(*v) - left).max(1.5) } else { 0.0 };
         let _ = write!(
             s,
@@ -285,5 +302,12 @@ mod tests {
         let a = Axis::new([3e-5, 2e-3].into_iter(), true);
         assert_eq!(a.ticks().iter().map(|t| tick(*t)).collect::<Vec<_>>(), ["1e-5", "1e-4", "1e-3", "0.01"]);
         assert_eq!(short("abcdef", 4), "…def");
+        // Neighbours on an axis differ in print.
+        let a = Axis::new([10_100.0, 11_900.0].into_iter(), false);
+        let mut ticks: Vec<_> = a.ticks().iter().map(|t| tick(*t)).collect();
+        let all = ticks.len();
+        ticks.dedup();
+        assert_eq!((ticks.len(), ticks[0].as_str()), (all, "10k"));
+        assert_eq!([0.2, 12.5, -1_048_576.0].map(tick), ["0.2", "12.5", "-1.05M"]);
     }
 }
