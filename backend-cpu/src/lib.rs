@@ -18,6 +18,7 @@ mod quotient;
 pub use arch::Isa;
 pub use device::CpuBackend;
 pub use error::{IsaError, PrecomputeError};
+pub use ffi::release_memory;
 pub use msm::CpuMsm;
 pub use ntt::CpuNtt;
 pub use poly::CpuPoly;

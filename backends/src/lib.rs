@@ -21,6 +21,12 @@ use parhelion_dispatch::{Engine, KnobError, Knobs, TableError};
 
 pub use open::{engine, open};
 
+/// Gives memory that was freed, and that the allocator keeps for later, back to the system, where that can be asked for.
+pub fn release_memory() {
+    #[cfg(feature = "cpu")]
+    parhelion_backend_cpu::release_memory();
+}
+
 /// Why there is no engine.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]

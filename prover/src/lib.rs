@@ -38,6 +38,7 @@ mod error;
 mod field;
 mod keygen;
 pub mod keys;
+mod lean;
 mod lookup;
 mod memory;
 mod multiopen;

@@ -15,7 +15,10 @@
 //! not even the smallest plan fits is [`Error::Memory`], before anything is computed.
 //!
 //! The estimate covers columns, commitments and transforms; the circuit's own memory during synthesis is not known to
-//! the prover.
+//! the prover. While the circuit assigns them, cells take 44 bytes each, or 76 if their value is a fraction.
+//!
+//! What a stage has freed goes back to the system before the stages that need other sizes: after the advice is committed, before
+//! columns are interpolated, and before the pieces of h(X) are committed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -151,6 +154,13 @@ impl Plan {
         let Plan { budget, held, workspace, cached, .. } = *self;
         MemoryReport { budget, held, workspace, cached, peak_rss: peak_rss() }
     }
+}
+
+/// Gives memory that was freed back to the system, between phases that need memory of different sizes: the allocator would keep it, and
+/// could not always use it for what comes next.
+pub(crate) fn release() {
+    #[cfg(feature = "default-engine")]
+    parhelion_backends::release_memory();
 }
 
 /// The high-water mark of the resident set, from Linux.

@@ -22,7 +22,7 @@ use crate::report::{Clock, ProofReport, Stage};
 use crate::resident::{KeyColumns, Poly, Resident, Retreat, Values, retreat_polys};
 use crate::session::Session;
 use crate::witness::{self, Witness};
-use crate::{Engine, Error, Multiopen, ProvingKey, Result, products, quotient, redo};
+use crate::{Engine, Error, Multiopen, ProvingKey, Result, lean, memory, products, quotient, redo};
 
 /// Proves that `circuits` are satisfied with `instances`, into `transcript`.
 ///
@@ -81,7 +81,7 @@ where
         engine,
         bases: key.bases(),
         programs: key.programs(),
-        pk: key.pk(),
+        pk: key.held(),
         multiopen: options.multiopen,
     };
     let mut entropy = Entropy;
@@ -127,6 +127,10 @@ impl Job<'_> {
             clock: Clock::start(Stage::Synthesis),
             plan,
         };
+        if lean::is_lean(self.pk) {
+            // Prepared for the host: it has no columns by value to bring to a device.
+            session.resident = None;
+        }
         if self.bases.k() != session.k() {
             return Err(Error::WrongSize { key: session.k(), srs: self.bases.k() });
         }
@@ -154,6 +158,7 @@ impl Job<'_> {
             circuits.push(CircuitColumns { advice, instance, ..CircuitColumns::default() });
         }
 
+        memory::release();
         session.clock.enter(Stage::Lookups);
         let theta = session.channel.squeeze();
         let with = |more: &[Fr]| [challenges.as_slice(), more].concat();
@@ -195,6 +200,7 @@ impl Job<'_> {
             session.attempt(&mut mask, |session, state| session.commitments(&[state.mask.as_ref()]))?;
         session.write_points(&commitment)?;
 
+        memory::release();
         session.clock.enter(Stage::Interpolate);
         let y = session.channel.squeeze();
         let mut state = mask;
@@ -212,6 +218,7 @@ impl Job<'_> {
             session.keep_polys(pieces)
         })?;
 
+        memory::release();
         session.clock.enter(Stage::CommitQuotient);
         for _ in &state.pieces {
             session.draw();

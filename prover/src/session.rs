@@ -3,8 +3,8 @@
 use halo2_axiom::plonk::ConstraintSystem;
 use halo2_axiom::poly::EvaluationDomain;
 use halo2curves::bn256::{Fr, G1Affine};
-use parhelion_backend_api::Domain;
-use parhelion_backend_api::hal::Ref;
+use parhelion_backend_api::hal::{Ref, RefMut};
+use parhelion_backend_api::{Domain, NttPlan};
 use rand_core::RngCore;
 
 use crate::bases::SrsBases;
@@ -79,7 +79,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Evaluates a program over the original domain; one new column per result.
+    /// Evaluates a program over the original domain; one new column per result. Columns of the key that are held by coefficients
+    /// alone are transformed for it.
     pub(crate) fn evaluate<'c>(
         &self,
         program: &KeyProgram,
@@ -87,12 +88,41 @@ impl<'a> Session<'a> {
         challenges: &[Fr],
     ) -> Result<Vec<Column>> {
         let domain = Domain { log_n: self.k(), omega: self.domain().get_omega(), shift: Fr::one() };
-        let columns: Vec<_> = program.columns.iter().map(|key| column(*key)).collect();
+        let made = self.values_of_key(&program.columns)?;
+        let columns: Vec<_> = program
+            .columns
+            .iter()
+            .map(|key| match made.iter().find(|(made, _)| made == key) {
+                Some((_, values)) => Ref::host(values),
+                None => column(*key),
+            })
+            .collect();
         let count = program.program.program().results.len();
         let mut results = (0..count).map(|_| self.column()).collect::<Result<Vec<Column>>>()?;
         let mut out: Vec<_> = results.iter_mut().map(Column::as_mut).collect();
         self.engine().evaluate(&program.program, &domain, &columns, challenges, &mut out)?;
         drop(out);
         Ok(results)
+    }
+
+    /// By value, those columns of the key that it holds by coefficients alone.
+    fn values_of_key(&self, keys: &[Key]) -> Result<Vec<(Key, Vec<Fr>)>> {
+        let poly = |key: &Key| match *key {
+            Key::Fixed(i) if self.pk.fixed_values().get(i).is_none() => self.pk.fixed_polys().get(i),
+            Key::Sigma(i) if self.pk.permutation().permutations().get(i).is_none() => {
+                self.pk.permutation().polys().get(i)
+            }
+            _ => None,
+        };
+        let (keys, from): (Vec<Key>, Vec<Ref<'_, Fr>>) =
+            keys.iter().filter_map(|key| Some((*key, Ref::host(poly(key)?.values())))).unzip();
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut values = vec![vec![Fr::zero(); self.n()]; keys.len()];
+        let mut to: Vec<_> = values.iter_mut().map(|column| RefMut::host(column)).collect();
+        self.engine().ntt_batch_into(&NttPlan::forward(self.k()), &from, &mut to)?;
+        drop(to);
+        Ok(keys.into_iter().zip(values).collect())
     }
 }

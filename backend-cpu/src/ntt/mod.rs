@@ -1,7 +1,8 @@
 //! Number-theoretic transforms.
 //!
-//! Twiddle factors are computed once per size, direction and coset and kept by the provider, the oldest dropped first when they exceed
-//! a fixed share of memory.
+//! Twiddle factors of plain transforms are computed once per size and direction and kept by the provider, the oldest dropped first when
+//! they exceed a fixed share of memory. Those of a coset cost little beside the columns that are usually transformed at once: of cosets
+//! only the last few small ones are kept, or one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +18,10 @@ use crate::arch::{Kernels, generic};
 use crate::memory::zeros;
 use crate::{Isa, IsaError};
 
-/// Bytes of twiddle factors that are kept.
-const BUDGET: usize = 192 << 20;
+/// Bytes of twiddle factors of plain transforms that are kept.
+const BUDGET: usize = 64 << 20;
+/// Bytes of twiddle factors of cosets that are kept.
+const COSET_BUDGET: usize = 256 << 10;
 
 /// Number-theoretic transforms on the processor.
 #[derive(Debug)]
@@ -37,12 +40,22 @@ enum Plan {
     Ifma(crate::arch::ifma::ntt::Plan),
 }
 
+/// Whether transforms of 2^`log_n` points run on 64-bit words.
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "only vectors need it"))]
+fn is_generic(kernels: Kernels, log_n: u32) -> bool {
+    match kernels {
+        Kernels::Scalar => true,
+        #[cfg(target_arch = "x86_64")]
+        Kernels::Ifma(_) => log_n < crate::arch::ifma::ntt::MIN_LOG_N,
+    }
+}
+
 #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "only vectors need it"))]
 impl Plan {
     fn new(kernels: Kernels, (log_n, inverse, coset): Key) -> Result<Self, Error> {
         Ok(match kernels {
             #[cfg(target_arch = "x86_64")]
-            Kernels::Ifma(token) if log_n >= crate::arch::ifma::ntt::MIN_LOG_N => {
+            Kernels::Ifma(token) if !is_generic(kernels, log_n) => {
                 Plan::Ifma(crate::arch::ifma::ntt::Plan::new(token, log_n, inverse, coset))
             }
             _ => Plan::Generic(generic::ntt::Plan::new(log_n, inverse, coset)?),
@@ -105,16 +118,32 @@ impl CpuNtt {
             return Ok(found);
         }
         // Outside the lock: it takes a while, and its own parallel loops may run other transforms on this thread.
+        if let (true, (_, true, Some(shift))) = (is_generic(self.kernels, plan.log_n), key) {
+            // The factors are those of the plain inverse, which is kept anyway.
+            if let Plan::Generic(plain) = &*self.plan(&NttPlan { coset: None, ..*plan })? {
+                return Ok(Arc::new(Plan::Generic(plain.on_coset(shift))));
+            }
+        }
         let made = Arc::new(Plan::new(self.kernels, key)?);
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = find(&mut plans) {
             return Ok(found);
         }
         plans.push_back((key, made.clone()));
-        while plans.len() > 1 && plans.iter().map(|(_, plan)| plan.bytes()).sum::<usize>() > BUDGET {
-            plans.pop_front();
-        }
+        trim(&mut plans, false, BUDGET);
+        trim(&mut plans, true, COSET_BUDGET);
         Ok(made)
+    }
+}
+
+/// Drops the oldest plans, of cosets or plain ones, beyond a budget; the newest stays.
+fn trim(plans: &mut VecDeque<(Key, Arc<Plan>)>, cosets: bool, budget: usize) {
+    let is_kind = |(key, _): &(Key, Arc<Plan>)| key.2.is_some() == cosets;
+    while plans.iter().filter(|entry| is_kind(entry)).map(|(_, plan)| plan.bytes()).sum::<usize>() > budget
+        && plans.iter().filter(|entry| is_kind(entry)).count() > 1
+        && let Some(oldest) = plans.iter().position(is_kind)
+    {
+        plans.remove(oldest);
     }
 }
 
@@ -186,5 +215,26 @@ impl Ntt<Fr> for CpuNtt {
             .collect::<Result<Vec<_>, Error>>()?;
         let made = self.plan(plan)?;
         for_each(plan.log_n, &made, &mut pairs, |(from, to), scratch| made.out_of_place(from, to, scratch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_twiddle_factors_of_few_cosets_are_kept() {
+        let ntt = CpuNtt::new(Isa::Scalar).unwrap();
+        for shift in (2..9).map(Fr::from) {
+            for plan in [NttPlan::forward(14), NttPlan::inverse(14)] {
+                ntt.plan(&plan.on_coset(shift)).unwrap();
+            }
+            ntt.plan(&NttPlan::forward(14)).unwrap();
+        }
+        // Forward and inverse, and the last coset.
+        let plans = ntt.plans.lock().unwrap();
+        let mut held: Vec<_> = plans.iter().map(|(key, plan)| (key.2.is_some(), plan.bytes())).collect();
+        held.sort_unstable();
+        assert_eq!(held, [(false, 32 << 14), (false, 32 << 14), (true, 32 << 14)]);
     }
 }

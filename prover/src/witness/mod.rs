@@ -15,8 +15,7 @@ use halo2_axiom::plonk::{
 };
 use halo2curves::bn256::Fr;
 
-use self::lend::Lender;
-use crate::columns::FractionColumn;
+use self::lend::{Cells, Lender};
 use crate::report::Stage;
 use crate::resident::Values;
 use crate::session::Session;
@@ -63,15 +62,18 @@ pub(crate) fn collect<C: Circuit<Fr>>(
         while collector.phase < collector.phases {
             let phase = collector.phase;
             collector.session.clock.enter(Stage::Synthesis);
+            collector.synthesizing = true;
             let done =
                 C::FloorPlanner::synthesize(&mut collector, circuit, config.clone(), cs.constants().clone());
+            collector.synthesizing = false;
             // What went wrong first says more than what the circuit made of it.
             if let Some(error) = collector.error.take() {
                 return Err(error);
             }
             done?;
             // The circuit has returned, so nothing that it was lent is read again.
-            collector.lender = Lender::default();
+            collector.lent.clear();
+            collector.again = Lender::new(collector.session.n());
             if collector.phase < collector.phases {
                 collector.commit_phase()?;
             }
@@ -99,9 +101,13 @@ struct Collector<'s, 'a> {
     challenges: &'s mut [Option<Fr>],
     /// Only after the last circuit of a phase are its challenges squeezed.
     last_circuit: bool,
-    open: Vec<Option<FractionColumn>>,
+    synthesizing: bool,
+    open: Vec<Option<Cells>>,
     committed: Vec<Values>,
-    lender: Lender,
+    /// What the circuit was lent and may still read, of columns that are no longer open.
+    lent: Vec<Lender>,
+    /// What is assigned to columns that are no longer open.
+    again: Lender,
     error: Option<Error>,
 }
 
@@ -124,9 +130,11 @@ impl<'s, 'a> Collector<'s, 'a> {
             instances,
             challenges,
             last_circuit,
-            open: (0..cs.num_advice_columns()).map(|_| Some(FractionColumn::new(n))).collect(),
+            open: (0..cs.num_advice_columns()).map(|_| Some(Cells::new(n))).collect(),
             committed: (0..cs.num_advice_columns()).map(|_| Values::default()).collect(),
-            lender: Lender::default(),
+            synthesizing: false,
+            lent: Vec::new(),
+            again: Lender::new(n),
             error: None,
         }
     }
@@ -149,9 +157,12 @@ impl<'s, 'a> Collector<'s, 'a> {
             (0..self.open.len()).filter(|i| self.column_phase.get(*i) == Some(&self.phase)).collect();
         for index in &members {
             let Some(column) = self.open[*index].take() else { continue };
-            let mut values = column.resolve();
-            for row in self.usable..self.session.n() {
-                values[row] = self.session.draw();
+            let (mut values, lent) = column.resolve();
+            if self.synthesizing {
+                self.lent.push(lent);
+            }
+            for cell in &mut values[self.usable..] {
+                *cell = self.session.draw();
             }
             // A device that columns stay on takes this one in while the next is made ready.
             self.committed[*index] = self.session.settle(values)?;
@@ -224,17 +235,23 @@ impl Assignment<Fr> for Collector<'_, '_> {
             }
             return Value::unknown();
         };
-        let inside = row < self.usable
-            && self.open.get_mut(index).is_some_and(|column| match column {
-                Some(column) => column.set(row, &value),
-                // Already committed: a later synthesis assigns it again.
-                None => true,
-            });
-        if !inside {
+        let column = self.open.get_mut(index).filter(|_| row < self.usable);
+        let Some(column) = column else {
             self.fail(Error::OutOfBounds { column: "advice", index, row, usable: self.usable });
             return Value::unknown();
+        };
+        let lent = match column {
+            Some(column) => column.set(row, &value),
+            // Already committed: a later synthesis assigns it again.
+            None => self.again.lend(&value),
+        };
+        match lent {
+            Some(lent) => Value::known(lent),
+            None => {
+                self.fail(Error::Unsupported("more assignments to a column than 2^32 words hold".into()));
+                Value::unknown()
+            }
         }
-        Value::known(self.lender.lend(value))
     }
 
     fn assign_fixed(&mut self, _: Column<Fixed>, _: usize, _: Assigned<Fr>) {}

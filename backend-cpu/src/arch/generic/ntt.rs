@@ -3,6 +3,8 @@
 //! Values stay below 4p between levels (Harvey, "Faster arithmetic for number-theoretic transforms"). A coset shift c costs nothing
 //! forward: f(x) = f₀(x²) + x·f₁(x²), so the level that combines two transforms uses x = c·ω^k and the levels below use c².
 
+use std::sync::Arc;
+
 use ff::{Field, PrimeField};
 use halo2curves::bn256::Fr;
 use parhelion_backend_api::Error;
@@ -21,21 +23,20 @@ const PARALLEL: usize = 1 << 12;
 #[derive(Debug)]
 pub(crate) struct Plan {
     log_n: u32,
-    factors: Vec<Words>,
+    factors: Arc<Vec<Words>>,
     shifted: bool,
     /// What results are multiplied by: the i-th by first·ratio^i.
     output: Option<(Fr, Fr)>,
 }
 
 impl Plan {
-    /// A plan for 2^`log_n` points.
+    /// A plan for 2^`log_n` points: forward, on the coset with a shift if there is one, or inverse.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub(crate) fn new(log_n: u32, inverse: bool, coset: Option<Fr>) -> Result<Self, Error> {
+    pub(crate) fn new(log_n: u32, inverse: bool, shift: Option<Fr>) -> Result<Self, Error> {
         let root = (log_n..Fr::S).fold(Fr::ROOT_OF_UNITY, |w, _| w.square());
         let omega = if inverse { root.pow_vartime([(1u64 << log_n) - 1]) } else { root };
-        let shift = if inverse { None } else { coset };
         let mut factors = zeros(1 << log_n, "ntt twiddles")?;
         let (mut w, mut c) = (omega, shift.unwrap_or(Fr::ONE));
         for level in (0..log_n).rev() {
@@ -51,12 +52,16 @@ impl Plan {
             w = w.square();
             c = c.square();
         }
-        let output = inverse.then(|| {
-            // A zero shift is refused at the trait boundary.
-            let ratio = coset.and_then(|g| Option::from(g.invert())).unwrap_or(Fr::ONE);
-            (Fr::TWO_INV.pow_vartime([u64::from(log_n)]), ratio)
-        });
-        Ok(Plan { log_n, factors, shifted: shift.is_some(), output })
+        let output = inverse.then(|| (Fr::TWO_INV.pow_vartime([u64::from(log_n)]), Fr::ONE));
+        Ok(Plan { log_n, factors: Arc::new(factors), shifted: shift.is_some(), output })
+    }
+
+    /// This inverse plan on the coset with a shift, which changes nothing but what results are multiplied by.
+    pub(crate) fn on_coset(&self, shift: Fr) -> Self {
+        // A zero shift is refused at the trait boundary.
+        let ratio = Option::from(shift.invert()).unwrap_or(Fr::ONE);
+        let output = self.output.map(|(first, _)| (first, ratio));
+        Plan { log_n: self.log_n, factors: self.factors.clone(), shifted: self.shifted, output }
     }
 
     /// Bytes that it holds.
