@@ -21,7 +21,7 @@ use std::time::Instant;
 use front_common::build::{A, Builder, FLOAT};
 use parhelion_zkml::machine::{PlanOptions, PlanReport};
 use parhelion_zkml::onnx::proto::{StringStringEntryProto, TensorProto};
-use parhelion_zkml::session::{Cache, Options, Session};
+use parhelion_zkml::session::{Cache, Options, Session, Shape};
 
 /// Greatest resident memory of this process so far, in bytes.
 fn peak() -> u64 {
@@ -105,6 +105,16 @@ fn plan(layers: usize, n: usize) -> (PlanReport, u64) {
         report.advice + report.late,
         report.cost / 1e3,
         report.counts.proof_bytes(),
+    );
+    // What a verifier does before it reads the key: the constraint system from the shape alone.
+    let shape = Shape::of(&prepared.plan);
+    drop(prepared);
+    let started = Instant::now();
+    shape.params().unwrap();
+    println!(
+        "constraint system from the shape: {:.2} s, {} MiB",
+        started.elapsed().as_secs_f64(),
+        peak() >> 20
     );
     assert_eq!(report.stored_weights, layers * n * n, "every weight is one cell of the store");
     assert!(report.cost > 0.0 && report.k <= PlanOptions::default().max_k.max(26));

@@ -54,7 +54,8 @@ pub(super) fn elementwise(c: &Call<'_>) -> Result<TensorF, OpError> {
                 |a, _| a,
                 |a, b| {
                     let by = u32::try_from(b).unwrap_or(64);
-                    if left { a.checked_shl(by).unwrap_or(0) } else { a.checked_shr(by).unwrap_or(0) }
+                    // Past the width, or backwards: all of the bits leave, and signs fill from the left.
+                    if left { a.checked_shl(by).unwrap_or(0) } else { a >> by.min(63) }
                 },
             )
         }

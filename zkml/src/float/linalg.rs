@@ -114,13 +114,15 @@ fn row_by_transpose(a: &[f64], b: &[f64]) -> Vec<f64> {
 pub(super) fn gemm(c: &Call<'_>) -> Result<TensorF, OpError> {
     let a = &c.node.attrs;
     let (alpha, beta) = (a.float_or("alpha", 1.0)?, a.float_or("beta", 1.0)?);
-    let operand = |i: usize, attr: &str| -> Result<([usize; 2], Cow<'_, [f64]>, bool), OpError> {
+    // Shape as it is multiplied, elements as they are stored, and whether those are transposed.
+    type Matrix<'a> = ([usize; 2], Cow<'a, [f64]>, bool);
+    let operand = |i: usize, attr: &str| -> Result<Matrix<'_>, OpError> {
         let x = c.input(i)?;
         let [r, c] = x.shape[..] else { return Err(format!("{:?} is not a matrix", x.shape).into()) };
         let across = a.int_or(attr, 0)? != 0;
         Ok((if across { [c, r] } else { [r, c] }, x.as_f64(), across))
     };
-    let straight = |([r, c], v, across): ([usize; 2], Cow<'_, [f64]>, bool)| -> Vec<f64> {
+    let straight = |([r, c], v, across): Matrix<'_>| -> Vec<f64> {
         if across {
             (0..r).flat_map(|i| (0..c).map(move |j| (i, j))).map(|(i, j)| v[j * r + i]).collect()
         } else {

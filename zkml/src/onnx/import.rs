@@ -386,6 +386,15 @@ impl<'a> Builder<'a> {
                 self.refuse(i, reason);
                 continue;
             };
+            let version = self.nodes[i].version;
+            if version < info.since && info.reformed() {
+                let first = info.since;
+                self.refuse(
+                    i,
+                    format!("its form of operator set {version} is not read, those from {first} on are"),
+                );
+                continue;
+            }
             // The node that could not be settled has been reported; its readers say nothing new.
             if self.nodes[i].inputs.iter().flatten().any(|v| matches!(self.known[v.index()], Known::Nothing))
             {

@@ -13,6 +13,7 @@ mod error;
 mod external;
 mod import;
 mod model;
+mod operators;
 pub mod proto;
 mod support;
 mod tensor;
@@ -20,7 +21,8 @@ mod tensor;
 pub use error::{ImportError, Unsupported, UnsupportedList};
 pub use import::{ImportOptions, Imported, Limits, import, import_from};
 pub use model::{Attr, Attrs, Model, Node, Value, ValueId};
-pub use support::{is_supported, supported_ops};
+pub use operators::{Form, Operator};
+pub use support::{is_supported, operators, supported_ops};
 pub use tensor::{
     DType, Data, MAX_ELEMENTS, ShapeError, TensorF, broadcast, broadcast_map, checked_len, strides, unravel,
 };

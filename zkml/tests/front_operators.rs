@@ -1,0 +1,124 @@
+//! `docs/operators.md` says what the code does. `PARHELION_UPDATE=1` writes it anew.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod front_common;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use front_common::build::{Builder, FLOAT};
+use parhelion_zkml::onnx::{Form, ImportError, ImportOptions, import, operators};
+
+/// Counts of ONNX's node tests by operator, as `front_onnx_node` wrote them.
+const COUNTS: &str = include_str!("data/onnx_node_tests.csv");
+
+const HEAD: &str = "# Operators
+
+What Parhelion reads of ONNX's own domain, and what becomes of it in a circuit. This page is written from the table in the code
+(`zkml/src/onnx/operators.rs`); a test fails where it is stale. A model with anything else is refused with all of its unsupported nodes at once,
+each with a reason and a rewrite where one is known.
+
+Shapes are static: symbolic dimensions are bound by `--variable NAME=N`, and whatever a shape depends on is a constant. Real numbers are
+fixed-point integers; integers and booleans are exact, and integers do not wrap around. Operators of `com.microsoft` and `ai.onnx.ml` are not read: export without
+ONNX Runtime's fusions, and convert trees and linear models with Hummingbird.
+
+## Forms
+";
+
+const TABLE: &str = "
+## Table
+
+*Since* is the first version of ONNX's operator set whose form of the operator is read; later ones, up to 28, are read too. What an older set defines
+otherwise is refused by name. *Tests* are the cases of
+ONNX's node tests with this one operator: those that the integer executor passes, of those there are. An operator that ONNX tests by a function
+written out in other operators is counted below.
+
+| operator | since | form | limits | tests |
+|---|---|---|---|---|
+";
+
+fn counts() -> BTreeMap<&'static str, [usize; 4]> {
+    let row = |line: &'static str| {
+        let mut fields = line.split(',');
+        let name = fields.next().unwrap();
+        (name, std::array::from_fn(|_| fields.next().unwrap().parse().unwrap()))
+    };
+    COUNTS.lines().skip(1).map(row).collect()
+}
+
+fn page() -> String {
+    let counts = counts();
+    let mut out = HEAD.to_owned();
+    out += "\n| form | in the circuit |\n|---|---|\n";
+    for form in Form::ALL {
+        writeln!(out, "| {} | {} |", form.name(), form.meaning()).unwrap();
+    }
+    out += TABLE;
+    for o in operators() {
+        let tests =
+            counts.get(o.name).map_or(String::new(), |[all, _, passed, _]| format!("{passed} of {all}"));
+        let form = o.form.name();
+        writeln!(out, "| {} | {} | {form} | {} | {tests} |", o.name, o.since, o.limits).unwrap();
+    }
+    let sum = |at: usize| counts.values().map(|c| c[at]).sum::<usize>();
+    let [all, float, integer, circuit] = counts["several operators"];
+    write!(
+        out,
+        "
+## Node tests
+
+Of {} cases, the float executor passes {}, the integer executor {} within 10^-3, and every constraint of the circuit holds for the {} of
+those that are small and have no empty input. Functions written out in several operators are {integer} of {all} of them ({float} in floats,
+{circuit} as circuits). Cases do not count whose operator is not in the table, and those of strings, sequences and optional values. Of the rest,
+those that fail need shapes that depend on data, not-a-number or infinity, training mode, or the statistics and indices that some operators can return.
+
+```sh
+python zkml/tests/front_onnx_node.py cases   # needs the Python package onnx
+PARHELION_ONNX_NODE_TESTS=$PWD/cases cargo test --release -p parhelion-zkml --test front_onnx_node -- --nocapture
+```
+
+The quantised operators (`QuantizeLinear`, `DequantizeLinear`, `QLinearMatMul`, `QLinearConv`, `MatMulInteger`, `ConvInteger`) give ONNX Runtime's
+integers bit by bit: zero points, scales per tensor and per axis, saturation, rounding half to even. ONNX Runtime scales sums in single precision;
+where the exact product is within 2^-15 of a tie, it may round to the other neighbour. `front_quantized` tests them on random models.
+",
+        sum(0),
+        sum(1),
+        sum(2),
+        sum(3),
+    )
+    .unwrap();
+    out
+}
+
+#[test]
+fn the_page_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operators.md");
+    if std::env::var_os("PARHELION_UPDATE").is_some() {
+        std::fs::write(path, page()).unwrap();
+    }
+    let found = std::fs::read_to_string(path).unwrap();
+    assert_eq!(found, page(), "stale: run this test with PARHELION_UPDATE=1");
+}
+
+#[test]
+fn the_counts_are_of_supported_operators() {
+    let known: Vec<&str> = operators().map(|o| o.name).chain(["several operators"]).collect();
+    for (name, [all, float, integer, circuit]) in counts() {
+        assert!(known.contains(&name), "{name}");
+        assert!(all >= float && float >= integer && integer >= circuit && all > 0, "{name}");
+    }
+}
+
+#[test]
+fn older_forms_are_refused() {
+    let model = |opset: i64| {
+        let mut b = Builder::new().input("x", FLOAT, &[2, 3]).floats("y", &[3], &[1.0; 3]);
+        b.opset = opset;
+        import(&b.node("Add", &["x", "y"], &["z"], &[]).output("z").bytes(), &ImportOptions::default())
+    };
+    assert!(model(7).is_ok());
+    // Broadcasting was something else.
+    let Err(ImportError::Unsupported(list)) = model(6) else { panic!("Add of operator set 6 was read") };
+    assert!(list.0[0].reason.contains("operator set 6"), "{}", list.0[0].reason);
+}
