@@ -99,7 +99,9 @@ impl<C: Curve> Engine<C> {
         let per_byte = work.deciding.iter().find_map(|(shape, _)| {
             let Shape::Ntt(ntt) = shape else { return None };
             let copies = time(slot, shape, false)? - time(slot, shape, true)?;
-            Some(copies.max(0.0) / (2 * ntt.batch.max(1) * size_of::<C::ScalarExt>() << ntt.log_n) as f64)
+            let bytes =
+                (2 * ntt.batch.max(1) * size_of::<C::ScalarExt>()) as f64 * f64::from(ntt.log_n).exp2();
+            Some(copies.max(0.0) / bytes)
         });
         let copies = per_byte.unwrap_or(0.0) * work.moved as f64;
         tracing::debug!(target: "parhelion::resident", device = slot.name(), host, device, copies, "predicted seconds");
