@@ -83,15 +83,22 @@ impl Shortlist {
 
     /// The candidate that the options want.
     fn decide(self, options: &PlanOptions) -> Option<Candidate> {
-        let exact = |mut c: Candidate| -> Candidate {
-            if c.sized.unit_rows <= LARGE {
-                let counts = Counts::of(&outline((*c.lowered).clone(), c.sized.clone()));
-                (c.cost, c.bytes) = (options.rates.predict(&counts).total(), counts.proof_bytes());
+        // Exact figures, for every number of lanes: they weigh running sums against pieces of the quotient.
+        let exact = |c: Candidate| -> Vec<Candidate> {
+            if c.sized.unit_rows > LARGE {
+                return vec![c];
             }
-            c
+            let mut layout = outline((*c.lowered).clone(), c.sized);
+            let with = |lanes: u16| {
+                layout.sized.choice.lanes = lanes;
+                let counts = Counts::of(&layout);
+                let (cost, bytes) = (options.rates.predict(&counts).total(), counts.proof_bytes());
+                Candidate { cost, bytes, lowered: Arc::clone(&c.lowered), sized: layout.sized.clone() }
+            };
+            LANES.into_iter().map(with).collect()
         };
         let all = self.fast.into_iter().chain(self.short).chain(self.between);
-        let mut all: Vec<Candidate> = all.map(exact).collect();
+        let mut all: Vec<Candidate> = all.flat_map(exact).collect();
         all.sort_by(|x, y| x.cost.total_cmp(&y.cost));
         let patience = Patience::of(options);
         let fastest = all.first()?.cost;
