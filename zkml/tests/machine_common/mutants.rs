@@ -208,13 +208,39 @@ pub(crate) fn mutate(case: &Case, every: usize) -> Outcome {
     out
 }
 
+/// Runs mutants of every `every`-th cell of digests and committed tensors, alone and with all its copies.
+pub(crate) fn mutate_exposed(case: &Case, every: usize) -> Outcome {
+    let mut random = rng(78);
+    let mut out = Outcome { least: usize::MAX, ..Outcome::default() };
+    for cell in case.bench.exposed_cells().into_iter().step_by(every) {
+        let values = values(&case.bench, cell, &mut random);
+        out.cells += 1;
+        out.least = out.least.min(values.len());
+        for value in values {
+            let class = change_class(&case.bench, cell, value);
+            let both = [vec![(cell, value)], class];
+            for changes in both.iter().take(1 + usize::from(both[1].len() > 1)) {
+                out.tried += 1;
+                if case.bench.accepts(changes) {
+                    out.survivors.push(format!("{cell:?} {:?} := {value:?}", case.bench.describe(cell)));
+                }
+            }
+        }
+    }
+    out
+}
+
 pub(crate) struct Real {
     pub(crate) case: Case,
     pub(crate) key: PreparedKey,
 }
 
 pub(crate) fn real(p: &Program) -> Real {
-    let case = case(p, Visibility::default(), 1);
+    real_with(p, Visibility::default())
+}
+
+pub(crate) fn real_with(p: &Program, visibility: Visibility) -> Real {
+    let case = case(p, visibility, 1);
     let key = keygen(engine(), &srs(case.plan.k()), &case.plan).unwrap();
     Real { case, key }
 }
@@ -233,10 +259,21 @@ impl Real {
 
 /// Random mutants of a program through the real prover and verifier; how many were rejected, which must be all.
 pub(crate) fn end_to_end(name: &str, p: &Program, mutants: usize) -> usize {
-    let mut random = rng(3);
     let real = real(p);
-    assert!(real.accepts(&[]), "{name}");
     let cells = real.case.bench.cells();
+    reject(name, &real, &cells, mutants)
+}
+
+/// The same for cells of digests and committed tensors.
+pub(crate) fn end_to_end_exposed(name: &str, p: &Program, visibility: Visibility, mutants: usize) -> usize {
+    let real = real_with(p, visibility);
+    let cells = real.case.bench.exposed_cells();
+    reject(name, &real, &cells, mutants)
+}
+
+fn reject(name: &str, real: &Real, cells: &[Cell], mutants: usize) -> usize {
+    let mut random = rng(3);
+    assert!(real.accepts(&[]), "{name}");
     for _ in 0..mutants {
         let cell = cells[between(&mut random, 0, cells.len() as i64 - 1) as usize];
         let values = values(&real.case.bench, cell, &mut random);
