@@ -1,6 +1,6 @@
 //! `docs/operators.md` says what the code does. `PARHELION_UPDATE=1` writes it anew.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod front_common;
 
