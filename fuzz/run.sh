@@ -44,7 +44,8 @@ TIMEFORMAT='processor seconds: %U user, %S system'
 ulimit -v "${PARHELION_FUZZ_KIB:-4194304}"
 status=0
 options=(-max_total_time="$seconds" -max_len="$length" -timeout=600 -rss_limit_mb=2560 -print_final_stats=1)
-options+=(-artifact_prefix="$crashes/")
+# Scripts of edits soon need more than a few bytes.
+options+=(-len_control=10 -artifact_prefix="$crashes/")
 if [ -s "$home/$target.dict" ]; then options+=(-dict="$home/$target.dict"); fi
 time "$CARGO_TARGET_DIR/release/fuzz-$target" "$corpus" "${options[@]}" "$@" || status=$?
 exit "$status"

@@ -150,6 +150,31 @@ fn other_settings_are_refused() {
 }
 
 #[test]
+fn settings_that_no_model_has_are_refused() {
+    // The product is 10 in machine words; the units are no numbers.
+    let changes: [(&str, fn(&mut Settings)); 3] = [
+        ("elements", |s| s.outputs[0].shape = vec![5, 2, usize::MAX, usize::MAX]),
+        ("large", |s| s.outputs[0].scale = i32::MIN),
+        ("small", |s| s.outputs[0].scale = i32::MAX),
+    ];
+    for (name, change) in changes {
+        let mut settings: Settings =
+            session::read_json(&proven().join(session::SETTINGS_JSON), Kind::Settings).unwrap();
+        change(&mut settings);
+        let path = proven().join(format!("settings-{name}.json"));
+        session::write_json(&path, Kind::Settings, &settings).unwrap();
+        let mut file = good();
+        file.settings_hash = settings.hash().unwrap();
+        let proof = proven().join(format!("proof-{name}.json"));
+        session::write_json(&proof, Kind::Proof, &file).unwrap();
+        let files = Files { settings: path, ..files(proof) };
+        let refused =
+            matches!(session::verify(&files, false), Err(SessionError::Mismatch { what: "settings", .. }));
+        assert!(refused, "{name}");
+    }
+}
+
+#[test]
 fn the_development_string_is_recognised_whatever_a_file_claims() {
     let mut settings: Settings =
         session::read_json(&proven().join(session::SETTINGS_JSON), Kind::Settings).unwrap();

@@ -260,6 +260,8 @@ struct PlanFile {
 }
 
 const VERSION: u32 = 1;
+/// Greatest log₂ of the number of rows that a given choice may have.
+const MAX_K: u32 = 26;
 
 /// A circuit for a program: static, serialisable, and the same for everybody who makes it from the same program and choice.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -471,14 +473,15 @@ pub fn plan_shared(
                 || choice.ranges > 16
                 || choice.plain > 16
                 || choice.store > 256
+                || choice.k > MAX_K
             {
                 return Err(PlanError::Invalid {
                     op: "plan".into(),
-                    reason: "column counts out of range".into(),
+                    reason: "column counts or rows out of range".into(),
                 });
             }
             let lowered = lower(&program, &exposure, choice.units)?;
-            let max_k = options.max_k.max(choice.k).min(26);
+            let max_k = options.max_k.max(choice.k).min(MAX_K);
             let specs = Specs::new(&lowered);
             let templates = place(&lowered, &specs.all, choice.limb, choice.ranges, choice.plain);
             let sized = templates.and_then(|t| size(&lowered, &specs, &t, choice, max_k));

@@ -197,15 +197,14 @@ pub enum ShapeError {
 
 /// Checked number of elements of a shape.
 pub fn checked_len(shape: &[usize]) -> Result<usize, ShapeError> {
-    // A zero makes the product zero whatever the others are, so it must not be reached by overflow first.
-    if shape.contains(&0) {
-        return Ok(0);
-    }
-    shape
+    // Lengths beside a zero count too: products of some of them, such as strides, must not overflow either.
+    let product = shape
         .iter()
+        .filter(|d| **d != 0)
         .try_fold(1usize, |n, &d| n.checked_mul(d))
         .filter(|&n| n <= MAX_ELEMENTS)
-        .ok_or_else(|| ShapeError::TooLarge(shape.to_vec()))
+        .ok_or_else(|| ShapeError::TooLarge(shape.to_vec()))?;
+    Ok(if shape.contains(&0) { 0 } else { product })
 }
 
 /// Row-major strides.
@@ -410,7 +409,8 @@ mod tests {
     #[test]
     fn hostile_shapes_are_errors() {
         assert!(matches!(checked_len(&[usize::MAX, 2]), Err(ShapeError::TooLarge(_))));
-        assert_eq!(checked_len(&[usize::MAX, 2, 0]).unwrap(), 0);
+        assert!(matches!(checked_len(&[usize::MAX, 2, 0]), Err(ShapeError::TooLarge(_))));
+        assert_eq!(checked_len(&[7, 2, 0]).unwrap(), 0);
         assert!(matches!(TensorF::zeros(vec![1 << 20, 1 << 20], DType::F32), Err(ShapeError::TooLarge(_))));
         assert!(matches!(TensorF::ints(vec![1, 2]).reshaped(vec![3]), Err(ShapeError::Length { .. })));
     }

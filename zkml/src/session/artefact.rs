@@ -12,7 +12,11 @@ use super::error::SessionError;
 use super::seal::{Kind, digest_hex, from_hex, seal_json, to_hex};
 use crate::machine::poseidon::width;
 use crate::machine::{Exposure, Part, Vis, Visibility};
+use crate::onnx::checked_len;
 use crate::qir::{Program, TensorId};
+
+/// Greatest magnitude of a scale: the units from there on are no `f64`.
+const MAX_SCALE: u32 = 1000;
 
 /// How far a reference string is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +137,19 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Makes sure that every tensor has a number of elements and a unit.
+    pub(super) fn check(&self) -> Result<(), SessionError> {
+        for port in [&self.inputs, &self.params, &self.outputs].into_iter().flatten() {
+            let wrong =
+                |why| SessionError::Mismatch { what: "settings", why: format!("`{}`: {why}", port.name) };
+            checked_len(&port.shape).map_err(|e| wrong(e.to_string()))?;
+            if port.scale.unsigned_abs() > MAX_SCALE {
+                return Err(wrong(format!("a scale of {}", port.scale)));
+            }
+        }
+        Ok(())
+    }
+
     /// Digest of the contents: what a proof names.
     ///
     /// # Errors
@@ -233,7 +250,7 @@ pub fn scalar_from_hex(text: &str) -> Option<Fr> {
 
 /// The real number that an element stands for, in the shortest spelling that reads back as the same `f64`.
 pub fn real_text(element: i64, scale: i32) -> String {
-    format!("{:?}", element as f64 * f64::from(-scale).exp2())
+    format!("{:?}", element as f64 * (-f64::from(scale)).exp2())
 }
 
 /// A point of G2 as its uncompressed bytes.

@@ -15,6 +15,7 @@ use super::error::{FileError, SessionError};
 use super::seal::{Kind, digest_hex, from_hex, read_binary, read_json, read_limited, to_hex};
 use super::srs::{believed, read_srs};
 use super::store::{KEY_LIMIT, decode};
+use crate::exec;
 use crate::machine::commitment::of_proof;
 use crate::machine::{Part, Vis};
 
@@ -80,6 +81,7 @@ pub fn verify(files: &Files, require_secure: bool) -> Result<Verdict, SessionErr
     let circuit_bytes = read_binary(&files.circuit, Kind::Circuit)?;
     named("circuit", &files.circuit, &circuit_bytes, &settings.circuit_hash)?;
     let shape: Shape = decode(&files.circuit, &circuit_bytes)?;
+    exec::check(shape.program()).map_err(|e| FileError::malformed(&files.circuit, e))?;
     let vk = circuit::read_vk(&vk_bytes, settings.k, shape.params()?)
         .map_err(|why| FileError::malformed(&files.vk, why))?;
     verify_with(&settings, &vk, &vk_bytes, &proof)
@@ -93,6 +95,7 @@ pub(super) fn verify_with(
     file: &ProofFile,
 ) -> Result<Verdict, SessionError> {
     let mismatch = |what, why: &str| SessionError::Mismatch { what, why: why.to_owned() };
+    settings.check()?;
     if digest_hex(&[vk_bytes]) != settings.vk_hash {
         return Err(mismatch("verifying key", "its digest differs"));
     }

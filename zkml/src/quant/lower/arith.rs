@@ -475,6 +475,9 @@ impl Lower<'_> {
         scale: i32,
     ) -> Outcome<TensorId> {
         let (n, d) = (self.b.program.tensor(num), self.b.program.tensor(den));
+        if d.lo < 1 {
+            return Err(format!("the divisor `{}` may be {}", d.name, d.lo).into());
+        }
         let q = |a: i64, b: i64| i128::from(a.div_euclid(b));
         let all = [q(n.lo, d.lo), q(n.lo, d.hi), q(n.hi, d.lo), q(n.hi, d.hi)];
         let bounds = (all.into_iter().min().unwrap_or(0), all.into_iter().max().unwrap_or(0));
