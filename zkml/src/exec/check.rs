@@ -46,6 +46,19 @@ pub enum CheckError {
 ///
 /// The first contradiction, with the name of its tensor or operation.
 pub fn check(program: &Program) -> Result<(), CheckError> {
+    check_with(program, false)
+}
+
+/// [`check`] of a program whose parameters may be somebody else's: those have bounds and no data.
+///
+/// # Errors
+///
+/// As [`check`].
+pub fn check_open(program: &Program) -> Result<(), CheckError> {
+    check_with(program, true)
+}
+
+fn check_with(program: &Program, open: bool) -> Result<(), CheckError> {
     let count = program.tensors.len();
     let known = |id: TensorId, at: &str| {
         if (id.0 as usize) < count {
@@ -72,6 +85,7 @@ pub fn check(program: &Program) -> Result<(), CheckError> {
                 defined[i] = true;
             }
             (Role::Input | Role::Node, None) => {}
+            (Role::Param, None) if open => defined[i] = true,
             (Role::Param | Role::Constant, None) => return Err(bad("has no data".into())),
             (Role::Input | Role::Node, Some(_)) => {
                 return Err(bad("has data but is computed or given".into()));

@@ -17,7 +17,7 @@ mod pointwise;
 use std::sync::Arc;
 
 pub use bounds::{accumulator_bounds, reachable_bounds};
-pub use check::{CheckError, check};
+pub use check::{CheckError, check, check_open};
 pub use error::{ExecError, OutOfRange};
 
 use crate::qir::{OpKind, Pick, Program, TensorId};

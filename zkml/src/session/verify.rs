@@ -81,7 +81,7 @@ pub fn verify(files: &Files, require_secure: bool) -> Result<Verdict, SessionErr
     let circuit_bytes = read_binary(&files.circuit, Kind::Circuit)?;
     named("circuit", &files.circuit, &circuit_bytes, &settings.circuit_hash)?;
     let shape: Shape = decode(&files.circuit, &circuit_bytes)?;
-    exec::check(shape.program()).map_err(|e| FileError::malformed(&files.circuit, e))?;
+    exec::check_open(shape.program()).map_err(|e| FileError::malformed(&files.circuit, e))?;
     let vk = circuit::read_vk(&vk_bytes, settings.k, shape.params()?)
         .map_err(|why| FileError::malformed(&files.vk, why))?;
     verify_with(&settings, &vk, &vk_bytes, &proof)
