@@ -46,6 +46,8 @@ fn on_every_budget(test: impl Fn(&Provider<G1Affine>, &Queue)) {
             assert_eq!(backend.precompute(), Ok(bytes));
             let provider = backend.open(&backend.probe().unwrap()[0]).unwrap();
             let queue = provider.space.queue().unwrap();
+            // No bases at all have no multiples.
+            assert_eq!(affine(&run(&provider, &queue, &[], &[vec![]])), [G1Affine::default()]);
             test(&provider, &queue);
         }
     }
@@ -290,7 +292,7 @@ proptest! {
     /// Whatever the budget, the length of the bases, the length of the column and the width of its scalars.
     #[test]
     fn multiples_of_bases_change_nothing(
-        seed in any::<u64>(), len in 1usize..400, used in 0usize..400, bits in 1u32..=256, levels in 0u64..40,
+        seed in any::<u64>(), len in 0usize..400, used in 0usize..400, bits in 1u32..=256, levels in 0u64..40,
     ) {
         let bases: Vec<_> = points(seed, len)
             .into_iter()

@@ -72,7 +72,10 @@ impl Levels {
     /// The levels that make columns of `len` full scalars cheapest, given room for `spare` points beside the bases; more than
     /// one only if `more`. A row of points must be worth its memory: what saves less than one part in fifty is not done.
     fn choose(len: usize, lanes: usize, spare: u64, more: bool) -> Self {
-        let each = (len as u64).max(1);
+        if len == 0 {
+            return Levels::PLAIN;
+        }
+        let each = len as u64;
         let most = (spare / each + 1).min((u64::from(NEGATE) - 1) / each);
         let (_, plain) = Windows::choose(len, Windows::FULL, lanes, Levels::PLAIN);
         let mut best = (plain * 0.98, Levels::PLAIN);
