@@ -152,7 +152,8 @@ fn other_settings_are_refused() {
 #[test]
 fn settings_that_no_model_has_are_refused() {
     // The product is 10 in machine words; the units are no numbers.
-    let changes: [(&str, fn(&mut Settings)); 3] = [
+    type Change = (&'static str, fn(&mut Settings));
+    let changes: [Change; 3] = [
         ("elements", |s| s.outputs[0].shape = vec![5, 2, usize::MAX, usize::MAX]),
         ("large", |s| s.outputs[0].scale = i32::MIN),
         ("small", |s| s.outputs[0].scale = i32::MAX),

@@ -24,7 +24,7 @@ pub(super) struct Difference {
 
 impl Lower<'_> {
     /// An accumulator as a difference.
-    fn from_rows(&self, acc: &Acc) -> Option<Difference> {
+    fn as_difference(&self, acc: &Acc) -> Option<Difference> {
         let [Term::Scale { x, coeff: a }, Term::Scale { x: m, coeff: b }] = acc.terms[..] else {
             return None;
         };
@@ -38,7 +38,7 @@ impl Lower<'_> {
     /// The square of a value, where it is a difference that only a sum over the axes of its m reads.
     pub(super) fn squared_difference(&self, out: ValueId, v: ValueId) -> Option<Acc> {
         let Some(Val::Pending(acc)) = &self.vals[v.index()] else { return None };
-        let d = self.from_rows(acc)?;
+        let d = self.as_difference(acc)?;
         if self.uses[out.index()] != 1 || self.is_output[out.index()] || self.is_output[v.index()] {
             return None;
         }
@@ -113,7 +113,7 @@ impl Lower<'_> {
 
     /// A difference times a tensor with one element per row.
     pub(super) fn scaled_difference(&mut self, acc: &Acc, factor: TensorId) -> Outcome<Option<Acc>> {
-        let Some(d) = self.from_rows(acc) else { return Ok(None) };
+        let Some(d) = self.as_difference(acc) else { return Ok(None) };
         let same = self.b.shape(d.m) == self.b.shape(factor);
         if !same {
             return Ok(None);
