@@ -2,8 +2,8 @@
 //!
 //! Level j of a table holds 2^(stride·j)·P_i for every base P_i. With windows of c bits, where S·c = stride, window w of a scalar is
 //! window w mod S with the bases of level ⌊w/S⌋. So S sets of buckets serve all W windows: there are fewer buckets to sum up, which
-//! moves the best width up and the number of windows down. Per column that saves a sixth of the additions at 2^18 and a third at 2^12,
-//! for ⌈W/S⌉ times the memory; so it is done only where a budget allows it.
+//! moves the best width up and the number of windows down. What that saves, for ⌈W/S⌉ times the
+//! memory, is in `docs/roofline.md`; it is done only where a budget allows it.
 //!
 //! The first thing that memory is spent on are the images of the bases under the endomorphism ([`super::endomorphism`]): they cost one
 //! product each instead of a hundred doublings, and halve the number of windows as a level does. Each level then has images of its own.
