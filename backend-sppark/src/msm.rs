@@ -233,9 +233,15 @@ mod tests {
             let plain = POINT << log;
             for (budget, most) in [(0, 1), (plain, 1), (2 * plain, 2), (7 * plain, 4), (99 * plain, 8)] {
                 let (tables, shift) = tables(len, budget);
-                assert!(tables <= most && (tables > 1) == (most > 1), "2^{log} bases in {budget} bytes: {tables}");
+                assert!(
+                    tables <= most && (tables > 1) == (most > 1),
+                    "2^{log} bases in {budget} bytes: {tables}"
+                );
                 let reads_all = tables * shift > SCALAR_BITS && (tables - 1) * shift <= SCALAR_BITS;
-                assert!(tables == 1 || reads_all, "2^{log} bases in {budget} bytes: {tables} by {shift} bits");
+                assert!(
+                    tables == 1 || reads_all,
+                    "2^{log} bases in {budget} bytes: {tables} by {shift} bits"
+                );
             }
         }
         assert_eq!(tables(0, 1 << 30), (1, 0));
