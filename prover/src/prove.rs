@@ -209,6 +209,7 @@ impl Job<'_> {
             state.circuits.push(circuit);
         }
 
+        memory::release();
         session.clock.enter(Stage::Quotient);
         let challenges = with(&[y, beta, gamma, theta]);
         let count = state.circuits.len();
@@ -228,6 +229,7 @@ impl Job<'_> {
         })?;
         session.write_points(&commitments)?;
 
+        memory::release();
         session.clock.enter(Stage::Evaluate);
         state.x = session.channel.squeeze();
         let Queries { evaluated, opened } = Queries::new(&state);

@@ -212,11 +212,14 @@ impl<C: Curve> Hook<C> for FaultHook {
             FaultKind::Flip(which) if returns_too && which >> 63 == 1 => self.spoil_later(kind),
             FaultKind::Flip(which) => {
                 let column = which as usize % columns.len().max(1);
-                if let Some(Ok(values)) = columns.get_mut(column).map(RefMut::as_host)
-                    && !values.is_empty()
-                {
-                    let row = (which >> 8) as usize % values.len();
-                    flip(&mut values[row..=row], which >> 32);
+                match columns.get_mut(column).map(RefMut::as_host) {
+                    Some(Ok(values)) if !values.is_empty() => {
+                        let row = (which >> 8) as usize % values.len();
+                        flip(&mut values[row..=row], which >> 32);
+                    }
+                    // A column that stays on the device is out of reach: the next result that is not is spoiled in its place.
+                    Some(Err(_)) => self.spoil_later(kind),
+                    _ => {}
                 }
             }
             _ => {
