@@ -136,13 +136,13 @@ pub(crate) fn all(plan: &Plan) {
             send(&op, "halo2-axiom", circuit.k, "ms", row.ours, row.theirs);
         }
     }
-    // Memory does not depend on the instruction set by much: it is measured with the default one.
-    if isa != "scalar" {
-        for (name, ..) in shapes.iter().filter(|(name, ..)| plan.wants("memory") || plan.wants(name)) {
-            let circuit = proofs::shape(name).expect("a shape of the list");
-            let [ours, theirs] = peak::compare(name, circuit);
-            let op = format!("peak memory, {}", name.rsplit_once('-').map_or(*name, |(kind, _)| kind));
-            send(&op, "halo2-axiom", circuit.k, "MiB", vec![ours.peak_mb], vec![theirs.peak_mb]);
-        }
+    for (name, rounds, _) in shapes.iter().filter(|(name, ..)| plan.wants("memory") || plan.wants(name)) {
+        let circuit = proofs::shape(name).expect("a shape of the list");
+        let (ours, theirs) = (0..*rounds)
+            .map(|_| peak::compare(name, circuit).map(|side| side.peak_mb))
+            .map(|[ours, theirs]| (ours, theirs))
+            .unzip();
+        let op = format!("peak memory, {}", name.rsplit_once('-').map_or(*name, |(kind, _)| kind));
+        send(&op, "halo2-axiom", circuit.k, "MiB", ours, theirs);
     }
 }
