@@ -9,6 +9,7 @@
 //! product each instead of a hundred doublings, and halve the number of windows as a level does. Each level then has images of its own.
 
 use std::any::Any;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,9 +27,9 @@ use crate::memory::room;
 /// Points whose multiples are computed together.
 const CHUNK: usize = 1 << 11;
 
-/// Most bases whose images need no budget: their memory (2 MiB) is little beside that of any proof of that size, and beyond them vectors gain
-/// nothing from images (`docs/roofline.md`).
-const FREE_IMAGES: usize = 1 << 15;
+/// Numbers of bases whose images need no budget. Beyond, vectors gain nothing from images (`docs/roofline.md`); below, calls gain some hundredths
+/// of a millisecond, and what the images of both forms of a reference string take is felt in a proof of that size: 4 % of its peak at 2^12.
+const FREE_IMAGES: RangeInclusive<usize> = 1 << 13..=1 << 15;
 
 /// Which multiples a table holds: 2^(stride·j) times each base for j < count, and perhaps λ times those.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +177,7 @@ impl<P: Points> Table<P> {
             let spare = budget.left() / size_of::<P::Point>() as u64;
             let mut levels = Levels::choose(len, P::LANES, spare, true);
             let mut beside = (u64::from(levels.rows()) - 1) * (len * size_of::<P::Point>()) as u64;
-            if free_images && levels == Levels::PLAIN && len <= FREE_IMAGES {
+            if free_images && levels == Levels::PLAIN && FREE_IMAGES.contains(&len) {
                 (levels, beside) = (Levels::choose(len, P::LANES, len as u64, false), 0);
             }
             // Another table may have taken it in the meantime.
