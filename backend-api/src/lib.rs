@@ -57,6 +57,24 @@ where
     fn open(&self, device: &DeviceInfo) -> Result<Provider<C>>;
 }
 
+impl<C: CurveAffine, B: Backend<C> + ?Sized> Backend<C> for Box<B>
+where
+    C: DeviceRepr,
+    C::ScalarExt: DeviceRepr + PrimeField,
+{
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn probe(&self) -> std::result::Result<Vec<DeviceInfo>, Unavailable> {
+        (**self).probe()
+    }
+
+    fn open(&self, device: &DeviceInfo) -> Result<Provider<C>> {
+        (**self).open(device)
+    }
+}
+
 /// What one backend offers on one open device.
 #[derive(Clone, Debug)]
 pub struct Provider<C: CurveAffine>

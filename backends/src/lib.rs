@@ -63,6 +63,9 @@ pub enum Error {
     /// No backend has a device here.
     #[error("no backend can be used: {0}")]
     Nothing(String),
+    /// The engine of the process was asked for, or set, before.
+    #[error("the engine of the process is open already")]
+    AlreadyOpen,
 }
 
 /// Every backend of this build, host first.
@@ -86,12 +89,23 @@ pub fn engine_from_env() -> Result<Engine<G1Affine>, Error> {
     engine(&all(), &Knobs::from_env()?)
 }
 
-/// The engine of the process, opened from the environment at the first call. A failure is as permanent as a success.
+static ENGINE: OnceLock<Result<Engine<G1Affine>, Error>> = OnceLock::new();
+
+/// Makes `engine` the engine of the process, so that whatever proves with [`default_engine`], the drop-in `create_proof` above all, uses a backend
+/// or a policy of the caller's own instead of what the environment says.
+///
+/// # Errors
+/// [`Error::AlreadyOpen`] after the first proof, or after another call; the engine of the process stays what it was.
+pub fn set_default_engine(engine: Engine<G1Affine>) -> Result<(), Error> {
+    ENGINE.set(Ok(engine)).map_err(|_| Error::AlreadyOpen)
+}
+
+/// The engine of the process, opened from the environment at the first call unless [`set_default_engine`] came before. A failure is as permanent as a
+/// success.
 ///
 /// # Errors
 /// As [`engine_from_env`].
 pub fn default_engine() -> Result<&'static Engine<G1Affine>, Error> {
-    static ENGINE: OnceLock<Result<Engine<G1Affine>, Error>> = OnceLock::new();
     ENGINE.get_or_init(engine_from_env).as_ref().map_err(Error::clone)
 }
 

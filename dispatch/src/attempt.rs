@@ -176,6 +176,10 @@ impl<C: Curve> Engine<C> {
                 }
                 Err(Fault::Moving(error)) => return Err(error),
                 Err(Fault::Provider(error)) if trusted && error.is_caller_fault() => return Err(error),
+                // An untrusted provider that blames the caller is not believed: if it is right, the next candidate says so too.
+                Err(Fault::Provider(error)) if error.is_caller_fault() => {
+                    (Error::Backend { backend: slot.name(), source: Box::new(error) }, true)
+                }
                 Err(Fault::Provider(error)) => {
                     let quarantine = !error.try_elsewhere();
                     (error, quarantine)

@@ -47,7 +47,7 @@ fn what_leaves_operands_alone_moves_the_call_on_and_nothing_else() {
 
 #[test]
 fn a_lost_device_and_a_crash_quarantine_and_the_operands_are_restored() {
-    for kind in [FaultKind::DeviceLost, FaultKind::Crash] {
+    for kind in [FaultKind::DeviceLost, FaultKind::Crash, FaultKind::Blame] {
         for which in Call::ALL {
             let (engine, control) = faulty(vec![Fault::nth(kind, 0)]);
             assert_eq!(call(&engine, which, 4).unwrap(), expected(which, 4), "{kind:?} in {which:?}");
@@ -70,6 +70,7 @@ fn force_means_error() {
         (FaultKind::Unsupported, true),
         (FaultKind::DeviceLost, false),
         (FaultKind::Crash, false),
+        (FaultKind::Blame, false),
     ] {
         for which in Call::ALL {
             let (engine, _) = faulty(vec![Fault::always(kind)]);

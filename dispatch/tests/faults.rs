@@ -21,6 +21,7 @@ fn kind(random: u64) -> FaultKind {
         1 => FaultKind::DeviceLost,
         2 => FaultKind::Crash,
         3 => FaultKind::Zero,
+        4 => FaultKind::Blame,
         // Most faults are single bits, anywhere in the result.
         _ => FaultKind::Flip(random.rotate_left(17)),
     }

@@ -66,6 +66,8 @@ pub use error::{Error, Result};
 pub use keygen::{KeygenOptions, keygen, keygen_vk};
 pub use memory::MemoryReport;
 pub use options::{Choices, Entropy, Multiopen, ProveOptions, Seeded};
+#[cfg(feature = "default-engine")]
+pub use parhelion_backends::{default_engine, set_default_engine};
 pub use parhelion_dispatch as dispatch;
 pub use prepared::PreparedKey;
 pub use prove::prove;

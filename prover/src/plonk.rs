@@ -1,7 +1,8 @@
 //! `halo2_axiom::plonk` with the prover and the key generation of this crate.
 //!
 //! Everything is upstream's but [`create_proof`] and the functions that make keys, which run on the process-wide
-//! default engine (feature `default-engine`, on by default; without it they are upstream's too). They take the same
+//! default engine (feature `default-engine`, on by default; without it they are upstream's too): the one that the environment describes, or, with
+//! [`set_default_engine`](crate::set_default_engine), one over backends of the caller's own. They take the same
 //! parameters in the same order. The bounds name two traits of this crate, [`ProveWith`] and [`KeygenWith`], which
 //! stand for "a scheme that is known here": KZG on BN254 with SHPLONK or GWC, which runs here, and IPA on any curve,
 //! which is passed on to upstream. Code that is itself generic over the scheme adds that bound.

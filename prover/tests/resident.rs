@@ -158,7 +158,7 @@ fn every_amount_of_memory_gives_the_same_bytes() {
 #[test]
 fn a_device_may_fail_anywhere() {
     let job = plonk(Multiopen::Shplonk);
-    let kinds = [FaultKind::OutOfMemory, FaultKind::DeviceLost, FaultKind::Crash];
+    let kinds = [FaultKind::OutOfMemory, FaultKind::DeviceLost, FaultKind::Crash, FaultKind::Blame];
     for (first, kind) in (0..).zip(kinds) {
         let mut injected = 0;
         for at in (first..).step_by(kinds.len()) {

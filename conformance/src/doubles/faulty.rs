@@ -22,9 +22,11 @@ pub enum FaultKind {
     DeviceLost,
     /// `Backend`, operands scribbled over; later calls work.
     Crash,
+    /// `Invalid`, as if the caller had made a mistake, operands scribbled over; later calls work.
+    Blame,
     /// Success, with one bit of one limb of the result flipped (a point gets a wrong summand). The number chooses which.
     Flip(u64),
-    /// Success, with the result all zero.
+    /// Success, with the result all zero. What stays on the device is out of reach: the next result that does not is zero in its place.
     Zero,
 }
 
@@ -198,6 +200,10 @@ impl<C: Curve> Hook<C> for FaultHook {
                 scribble(columns);
                 Err(Error::Backend { backend, source: "injected".into() })
             }
+            Some(FaultKind::Blame) => {
+                scribble(columns);
+                Err(Error::Invalid { what, why: "as if it were the caller's fault".into() })
+            }
             Some(kind @ (FaultKind::Flip(_) | FaultKind::Zero)) => {
                 self.spoil_later(kind);
                 Ok(())
@@ -223,10 +229,14 @@ impl<C: Curve> Hook<C> for FaultHook {
                 }
             }
             _ => {
+                let mut later = returns_too;
                 for column in columns {
-                    column.as_host()?.fill(C::ScalarExt::ZERO);
+                    match column.as_host() {
+                        Ok(values) => values.fill(C::ScalarExt::ZERO),
+                        Err(_) => later = true,
+                    }
                 }
-                if returns_too {
+                if later {
                     self.spoil_later(kind);
                 }
             }

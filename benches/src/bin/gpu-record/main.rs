@@ -1,7 +1,7 @@
 //! `gpu-record`: is an accelerator right, and how fast is it, next to the CPU backend of the same machine.
 //!
 //! One command, `gpu-record`, does everything in the order of [`plan`]: the conformance suite, byte identity of proofs, multiplications and
-//! transforms of growing length with and without transfers, whole proofs. Every figure goes to a CSV file as soon as it is
+//! transforms of growing length with and without transfers, whole proofs, and, with `--peer`, proofs in turn with another prover's. Every figure goes to a CSV file as soon as it is
 //! there, and a Markdown table is made of the file at the end. Where time is short, `--seconds` stops in good order between two figures, and the same
 //! command goes on where it stopped. The program needs no toolchain where it runs.
 #![forbid(unsafe_code)]
@@ -20,6 +20,7 @@ mod circuit;
 )]
 mod circuits;
 mod operations;
+mod peer;
 mod proofs;
 mod record;
 mod suite;
@@ -43,6 +44,8 @@ enum What {
     Msm,
     Ntt,
     Proof,
+    /// Proofs in turn with the program of `--peer`.
+    Peer,
     /// Only write the table again.
     Report,
 }
@@ -76,6 +79,9 @@ struct Args {
     /// Begin no measurement after this many seconds.
     #[arg(long)]
     seconds: Option<u64>,
+    /// A program that proves with halo2-axiom-gpu on the same card (`benches/peer-gpu`).
+    #[arg(long)]
+    peer: Option<PathBuf>,
     /// Measure again what the record already has.
     #[arg(long)]
     again: bool,
@@ -89,6 +95,7 @@ enum Step {
     Msm(u32),
     Ntt(u32),
     Proof(u32),
+    Peer(u32),
 }
 
 impl Step {
@@ -100,6 +107,7 @@ impl Step {
             Step::Msm(log_n) => format!("msm-{log_n}"),
             Step::Ntt(log_n) => format!("ntt-{log_n}"),
             Step::Proof(k) => format!("proof-{k}"),
+            Step::Peer(k) => format!("peer-{k}"),
         }
     }
 }
@@ -120,6 +128,9 @@ fn plan(args: &Args) -> Vec<Step> {
     if want(What::Proof) {
         steps.extend(args.k.iter().copied().map(Step::Proof));
     }
+    if want(What::Peer) && args.peer.is_some() {
+        steps.extend(args.k.iter().copied().map(Step::Peer));
+    }
     steps
 }
 
@@ -138,6 +149,9 @@ fn open(name: &str) -> Result<Provider<G1Affine>> {
 fn main() -> Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
     let args = Args::parse();
+    if args.what == What::Peer && args.peer.is_none() {
+        bail!("--peer names the program to compare with");
+    }
     let start = Instant::now();
     let provider = open(&args.backend)?;
     let cpu = open("cpu")?;
@@ -163,6 +177,10 @@ fn main() -> Result<()> {
             Step::Msm(log_n) => operations::msm(&cpu, &provider, log_n, args.runs),
             Step::Ntt(log_n) => operations::ntt(&cpu, &provider, log_n, args.runs),
             Step::Proof(k) => proofs::proof(&cpu, &provider, &args.backend, k, args.runs.min(3)),
+            Step::Peer(k) => {
+                let program = args.peer.as_deref().context("--peer names the program")?;
+                peer::against(program, &cpu, &provider, &args.backend, k, args.runs.min(3))
+            }
         };
         match figures {
             Ok(figures) => {
@@ -212,6 +230,24 @@ mod tests {
         assert_eq!(suite::identity(&cpu, &device, "remote").unwrap().len(), 4);
         let figures = proofs::proof(&cpu, &device, "remote", 8, 1).unwrap();
         assert!(figures.iter().any(|figure| figure.note.contains("same bytes")), "{figures:?}");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let program = std::env::temp_dir().join(format!("parhelion-peer-{}", std::process::id()));
+            let write = |text: &str| {
+                std::fs::write(&program, text).unwrap();
+                std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+            };
+            write("#!/bin/sh\necho ready\nwhile read line; do echo \"12.5 $1\"; done\n");
+            let figures = peer::against(&program, &cpu, &device, "remote", 8, 2).unwrap();
+            assert_eq!((figures[0].runs.as_slice(), figures[1].runs.len()), ([12.5, 12.5].as_slice(), 2));
+            assert!(figures[1].note.contains("theirs 8"), "{figures:?}");
+            write("#!/bin/sh\necho no card\n");
+            assert!(peer::against(&program, &cpu, &device, "remote", 8, 2).is_err());
+            write("#!/bin/sh\necho ready\nexit 3\n");
+            assert!(peer::against(&program, &cpu, &device, "remote", 8, 2).is_err());
+            std::fs::remove_file(&program).unwrap();
+        }
         let figures = suite::conformance("cpu").unwrap();
         assert!(figures.iter().all(|figure| figure.note.contains("clauses hold")), "{figures:?}");
     }
@@ -225,6 +261,7 @@ mod tests {
         assert_eq!(plan(&["msm", "--from", "16", "--to", "20"]), ["msm-16", "msm-18", "msm-20"]);
         assert_eq!(plan(&["proof", "--k", "16,22"]), ["proof-16", "proof-22"]);
         assert_eq!(plan(&[]).len(), 2 + 5 + 5 + 4);
+        assert_eq!(plan(&["peer", "--peer", "p", "--k", "16"]), ["peer-16"]);
         assert!(open("abacus").is_err());
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn forced(cpu: &Provider<G1Affine>, device: &Provider<G1Affine>, back
 }
 
 /// A key that an engine has prepared.
-pub(crate) struct Prepared(PreparedKey);
+pub(crate) struct Prepared(pub(crate) PreparedKey);
 
 impl Prepared {
     pub(crate) fn new<C: Circuit<Fr>>(engine: &Engine, srs: &Srs, circuit: &C) -> Result<Self> {

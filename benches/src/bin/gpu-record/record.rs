@@ -10,6 +10,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use parhelion_backend_api::DeviceInfo;
 
+use crate::peer::PEER;
+
+const CPU: &str = "cpu";
 const HEADER: &str = "date,device,driver,threads,step,variant,backend,median_ms,least_ms,runs,note";
 
 /// One measurement, or one answer.
@@ -71,7 +74,7 @@ fn today() -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-/// Medians of CPU and device, and a note.
+/// Medians of reference and device, and a note.
 type Cell = (Option<f64>, Option<f64>, String);
 
 /// A record on disk.
@@ -135,7 +138,7 @@ impl Record {
         Ok(())
     }
 
-    /// Writes the table: one row per step and variant, the CPU's median beside the accelerator's.
+    /// Writes the table: one row per step and variant, the reference's median beside the accelerator's.
     pub(crate) fn write_table(&self) -> Result<PathBuf> {
         let rows = self.rows()?;
         let mut text = format!("# {}\n\n", self.device);
@@ -149,8 +152,14 @@ impl Record {
             self.driver,
             dates.join(", ")
         )?;
-        writeln!(text, "CSV file of the same name. Milliseconds, medians; ratio = CPU / accelerator.\n")?;
-        writeln!(text, "| step | variant | CPU | accelerator | ratio | note |\n|---|---|---|---|---|---|")?;
+        writeln!(
+            text,
+            "CSV file of the same name. Milliseconds, medians; the reference is the CPU backend where the variant names no other; ratio = reference / accelerator.\n"
+        )?;
+        writeln!(
+            text,
+            "| step | variant | reference | accelerator | ratio | note |\n|---|---|---|---|---|---|"
+        )?;
         // The last figure of a kind counts; order is that of first appearance.
         let mut order: Vec<(String, String)> = Vec::new();
         let mut cells: BTreeMap<(String, String), Cell> = BTreeMap::new();
@@ -162,7 +171,7 @@ impl Record {
             }
             let cell = cells.entry(key).or_default();
             let median = at(7).parse().ok();
-            if at(6) == "cpu" {
+            if [CPU, PEER].contains(&at(6).as_str()) {
                 cell.0 = median
             } else {
                 cell.1 = median
