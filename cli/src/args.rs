@@ -120,6 +120,9 @@ pub(crate) struct ModelOptions {
     /// Largest circuit: at most 2^N rows
     #[arg(long, value_name = "N", default_value_t = 22, value_parser = clap::value_parser!(u32).range(4..=26))]
     pub(crate) max_k: u32,
+    /// Wanted length of a proof, whatever it costs in time; 0 for the fastest circuit [default: within 6144 if that costs little]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) proof_bytes: Option<usize>,
     /// Value of a symbolic dimension
     #[arg(long = "variable", value_name = "NAME=N")]
     pub(crate) variables: Vec<String>,
@@ -136,7 +139,7 @@ pub(crate) struct Prove {
     #[arg(short, long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Directory that `setup` wrote: prove for its settings and keys
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["visibility", "activation_bits", "input_bits", "output_bits", "weight_bits", "headroom", "settings", "min_k", "max_k"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["visibility", "activation_bits", "input_bits", "output_bits", "weight_bits", "headroom", "settings", "min_k", "max_k", "proof_bytes"])]
     pub(crate) setup: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) options: ModelOptions,

@@ -199,3 +199,35 @@ fn a_circuit_holds_no_weights() {
     let weights = std::fs::metadata(example("model.onnx")).unwrap().len();
     assert!((bytes.len() as u64) < weights, "{} bytes", bytes.len());
 }
+
+#[test]
+fn a_wanted_length_of_the_proof_is_kept() {
+    let engine = parhelion_backends::default_engine().unwrap().clone();
+    let mut session = Session::new(engine, Cache::none());
+    let mut plan = |proof_bytes| {
+        let options = Options { proof_bytes, ..Options::default() };
+        let imported = session.import(&example("model.onnx"), &options.import).unwrap();
+        let input = session.input(&imported, &example("input.json"), Surplus::Refuse).unwrap();
+        session.prepare(imported, std::slice::from_ref(&input), &options).unwrap()
+    };
+    let figures = |plan: &session::Prepared| {
+        let report = plan.plan.report();
+        (report.counts.proof_bytes(), report.predicted.total())
+    };
+    let (default, fastest) = (figures(&plan(None)), figures(&plan(Some(0))));
+    assert!(fastest.1 <= default.1 && default.0 <= 6 << 10, "{fastest:?} {default:?}");
+    // As short as can be, which is within what can be asked for again.
+    let shortest = plan(Some(1));
+    let (bytes, time) = figures(&shortest);
+    assert!(bytes < fastest.0 && time > fastest.1, "{bytes} {time} {fastest:?}");
+    let again = figures(&plan(Some(bytes)));
+    assert!(again.0 <= bytes && again.1 <= time, "{again:?}");
+    // The prediction is what the proof is.
+    let srs = session.srs(None, shortest.k()).unwrap();
+    let keys = session.keys(&shortest, &srs).unwrap();
+    let input = session.input(&shortest.quantised.imported, &example("input.json"), Surplus::Refuse).unwrap();
+    let witness = session.witness(&shortest.quantised, &input).unwrap();
+    let proof = session.prove(&shortest, &keys, &witness).unwrap();
+    session.verify(&keys, &proof).unwrap();
+    assert_eq!(proof.bytes.len(), bytes);
+}

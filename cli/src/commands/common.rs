@@ -76,7 +76,8 @@ pub(super) fn options(args: &ModelOptions) -> Result<Options> {
         ensure!(min_k <= args.max_k, "--min-k {min_k} is above --max-k {}", args.max_k);
     }
     let visibility = visibility(&args.visibility)?;
-    Ok(Options { import, quant, visibility, min_k, max_k: args.max_k, calibration })
+    let (max_k, proof_bytes) = (args.max_k, args.proof_bytes);
+    Ok(Options { import, quant, visibility, min_k, max_k, proof_bytes, calibration })
 }
 
 /// `input=private,output=public,params=fixed,params.NAME=hashed`; what is left out keeps its default.

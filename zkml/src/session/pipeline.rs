@@ -109,6 +109,9 @@ pub struct Options {
     pub min_k: u32,
     /// The circuit has at most 2^`max_k` rows.
     pub max_k: u32,
+    /// Wanted length of a proof in bytes: the fastest circuit within it, or the shortest proof there is, whatever it costs in time; 0 is the fastest circuit
+    /// whatever its proof. By default the planner weighs both, see [`PlanOptions::target_proof_bytes`].
+    pub proof_bytes: Option<usize>,
     /// Scales and ranges of an earlier calibration, in place of `quant` and the samples.
     pub calibration: Option<Arc<Calibration>>,
 }
@@ -121,7 +124,26 @@ impl Default for Options {
             visibility: Visibility::default(),
             min_k: PlanOptions::default().min_k,
             max_k: 22,
+            proof_bytes: None,
             calibration: None,
+        }
+    }
+}
+
+impl Options {
+    /// Limits and preferences of the planner.
+    pub fn plan(&self) -> PlanOptions {
+        let limits = PlanOptions { min_k: self.min_k, max_k: self.max_k, ..PlanOptions::default() };
+        match self.proof_bytes {
+            None => limits,
+            Some(0) => PlanOptions { target_proof_bytes: None, ..limits },
+            Some(bytes) => PlanOptions {
+                target_proof_bytes: Some(bytes),
+                // The same for every circuit, and more than any of them takes, so that length decides.
+                proof_patience: u32::MAX,
+                proof_patience_ms: 100_000_000,
+                ..limits
+            },
         }
     }
 }
@@ -423,11 +445,12 @@ impl Session {
         options: &Options,
     ) -> Result<Prepared, SessionError> {
         let quantised = self.quantise(imported, samples, options)?;
-        self.plan(
-            quantised,
-            options.visibility.clone(),
-            &PlanOptions { min_k: options.min_k, max_k: options.max_k, ..PlanOptions::default() },
-        )
+        let prepared = self.plan(quantised, options.visibility.clone(), &options.plan())?;
+        let bytes = prepared.plan.report().counts.proof_bytes();
+        if let Some(wanted) = options.proof_bytes.filter(|wanted| (1..bytes).contains(wanted)) {
+            tracing::warn!("no circuit found has a proof of {wanted} bytes; this one's has {bytes}");
+        }
+        Ok(prepared)
     }
 
     /// The reference string for a circuit of 2^k rows: from a file, else the development one.
