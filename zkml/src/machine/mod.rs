@@ -14,7 +14,7 @@
 //! # Soundness
 //!
 //! Identities are checked at τ and ρ, challenges that the verifier's transcript draws after every cell that they fold is committed; lookups at α, β and γ
-//! likewise. An identity of degree d over the field of 2²⁵⁴ elements holds for a wrong witness with probability d/2²⁵⁴.
+//! likewise. An identity of degree d over the field of 2²⁵⁴ elements holds for a wrong witness with probability d/2²⁵⁴. `docs/soundness.md` has the whole argument.
 //!
 //! Cells that may hold anything, because nothing depends on them:
 //!
