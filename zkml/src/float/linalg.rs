@@ -447,7 +447,9 @@ pub(crate) fn conv_transpose_geometry(
                 let w = &w[w.len().saturating_sub(n)..];
                 Some(*w.get(d).ok_or("`output_shape` is too short")?)
             }
-            (None, "SAME_UPPER" | "SAME_LOWER") => Some(spatial[d] * steps[d]),
+            (None, "SAME_UPPER" | "SAME_LOWER") => {
+                Some(spatial[d].checked_mul(steps[d]).ok_or("the result is too large")?)
+            }
             _ => None,
         };
         if let Some(t) = target {

@@ -39,6 +39,9 @@ fn normalised(c: &Call<'_>) -> Result<TensorF, OpError> {
     if c.node.op != "LayerNormalization" && c.node.outputs.iter().skip(1).any(Option::is_some) {
         return Err(OpError::Unsupported("statistics of a normalisation are wanted as outputs".into()));
     }
+    if rank < 2 && matches!(c.node.op.as_str(), "InstanceNormalization" | "GroupNormalization") {
+        return Err(format!("operand of shape {:?} has no channels", x.shape).into());
+    }
     let channels = if rank > 1 { x.shape[1] } else { 1 };
     let inner: usize = x.shape.iter().skip(2).product();
     let v = x.to_f64();
