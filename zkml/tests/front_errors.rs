@@ -109,6 +109,48 @@ fn nodes_that_contradict_the_standard() {
     assert!(matches!(load(&operands), Err(ImportError::Node { op, .. }) if op == "Add"));
 }
 
+/// Numbers that are legal where they stand, and that arithmetic with them must survive.
+#[test]
+fn numbers_at_the_ends_of_their_range() {
+    let x = |shape: &[i64]| Builder::new().input("x", FLOAT, shape);
+    let refused = |b: Builder, wanted: &str| {
+        let found = load(&b.output("y"));
+        assert!(matches!(&found, Err(ImportError::Node { op, .. }) if op == wanted), "{wanted}: {found:?}");
+    };
+    for block in [0, -1, 1 << 32, 1 << 62, i64::MAX] {
+        let block = [("blocksize", A::Int(block))];
+        refused(x(&[1, 4, 2, 2]).node("DepthToSpace", &["x"], &["y"], &block), "DepthToSpace");
+        refused(x(&[1, 4, 0, 0]).node("SpaceToDepth", &["x"], &["y"], &block), "SpaceToDepth");
+    }
+    let groups = [("num_groups", A::Int(1))];
+    let scaled = |b: Builder| b.floats("s", &[1], &[1.0]);
+    refused(
+        scaled(x(&[4])).node("GroupNormalization", &["x", "s", "s"], &["y"], &groups),
+        "GroupNormalization",
+    );
+    refused(
+        scaled(x(&[4])).node("InstanceNormalization", &["x", "s", "s"], &["y"], &[]),
+        "InstanceNormalization",
+    );
+    let kernel = x(&[1, 0, 2]).floats("w", &[0, 3, 1], &[]);
+    refused(
+        kernel.node("ConvTranspose", &["x", "w"], &["y"], &[("group", A::Int(i64::MAX))]),
+        "ConvTranspose",
+    );
+    // Many steps without inputs, for a state that is not.
+    let cell = x(&[1 << 20, 1 << 8, 0]).floats("w", &[1, 64, 0], &[]).floats("r", &[1, 64, 64], &[0.0; 4096]);
+    refused(cell.node("RNN", &["x", "w", "r"], &["y"], &[("hidden_size", A::Int(64))]), "RNN");
+    let scale = Builder::new().input("x", INT64, &[2]).ints("s", &[1]);
+    refused(scale.node("DequantizeLinear", &["x", "s"], &["y"], &[]), "DequantizeLinear");
+    for before in [i64::MIN, i64::MIN + 1] {
+        let pads = x(&[3]).ints("p", &[before, i64::MAX]);
+        let _ = load(&pads.node("Pad", &["x", "p"], &["y"], &[("mode", A::Str("edge"))]).output("y"));
+    }
+    for k in [i64::MIN, i64::MAX] {
+        let _ = load(&x(&[2, 2]).node("EyeLike", &["x"], &["y"], &[("k", A::Int(k))]).output("y"));
+    }
+}
+
 #[test]
 fn unsupported_nodes_are_listed_together() {
     let b = Builder::new()

@@ -478,7 +478,8 @@ pub(super) fn conv_transpose(c: &Call<'_>) -> Result<TensorF, OpError> {
     let kernel: usize = ws[2..].iter().product();
     let area: usize = xs[2..].iter().product();
     let positions: usize = checked_len(&geometry.output)?;
-    let mut shape = vec![xs[0], og * g];
+    let channels = og.checked_mul(g).ok_or("too many groups")?;
+    let mut shape = vec![xs[0], channels];
     shape.extend(&geometry.output);
     let mut out = vec![0.0; checked_len(&shape)?];
     let (xv, wv) = (x.to_f64(), w.to_f64());
@@ -501,16 +502,16 @@ pub(super) fn conv_transpose(c: &Call<'_>) -> Result<TensorF, OpError> {
             for o in 0..og {
                 let weights = &wv[(channel * og + o) * kernel..][..kernel];
                 let source = &xv[(image * xs[1] + channel) * area..][..area];
-                let target = &mut out[(image * og * g + channel / cg * og + o) * positions..][..positions];
+                let target = &mut out[(image * channels + channel / cg * og + o) * positions..][..positions];
                 pairs.iter().for_each(|&(i, q, p)| target[p] += source[i] * weights[q]);
             }
         }
     }
     if let Some(b) = c.opt(2) {
-        if b.len() != og * g {
-            return Err(format!("bias of {} for {} channels", b.len(), og * g).into());
+        if b.len() != channels {
+            return Err(format!("bias of {} for {channels} channels", b.len()).into());
         }
-        out.iter_mut().enumerate().for_each(|(i, v)| *v += b.at(i / positions % (og * g)));
+        out.iter_mut().enumerate().for_each(|(i, v)| *v += b.at(i / positions % channels));
     }
     finish(shape, out, x.dtype)
 }

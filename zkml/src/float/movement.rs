@@ -57,7 +57,8 @@ pub(super) fn generate(c: &Call<'_>) -> Result<TensorF, OpError> {
                 Some(code) => i32::try_from(code).ok().and_then(DType::from_onnx).ok_or("unknown `dtype`")?,
                 None => x.dtype,
             };
-            let ones = (0..rows * cols).map(|i| i64::from((i % cols) as i64 == (i / cols) as i64 + k));
+            let ones =
+                (0..rows * cols).map(|i| i64::from((i % cols) as i64 == k.saturating_add((i / cols) as i64)));
             let t = TensorF::int(x.shape.clone(), DType::I64, ones.collect())?;
             super::elementwise::cast(&t, dtype)
         }
@@ -342,7 +343,7 @@ pub(super) fn pad(c: &Call<'_>) -> Result<TensorF, OpError> {
         let len = d.checked_add(before).and_then(|n| n.checked_add(after)).filter(|n| *n >= 0);
         let len = checked_len(&[len.ok_or_else(|| format!("pads {given:?}"))? as usize])? as i64;
         let source = |k: i64| -> Option<usize> {
-            let i = k - before;
+            let i = k.saturating_sub(before);
             if (0..d).contains(&i) {
                 return Some(i as usize);
             }
@@ -424,8 +425,9 @@ pub(super) fn trilu(c: &Call<'_>) -> Result<TensorF, OpError> {
 
 pub(super) fn depth_space(c: &Call<'_>) -> Result<TensorF, OpError> {
     let x = c.input(0)?;
-    let b = c.node.attrs.int("blocksize")?.and_then(|b| usize::try_from(b).ok()).filter(|&b| b > 0);
-    let b = b.ok_or("`blocksize` is not positive")?;
+    let b = c.node.attrs.int("blocksize")?.and_then(|b| usize::try_from(b).ok());
+    // Its square is divided by.
+    let b = b.filter(|b| (1..=1 << 14).contains(b)).ok_or("`blocksize` is not between 1 and 2^14")?;
     let [n, ch, h, w] = x.shape[..] else { return Err("operand is not of rank 4".into()) };
     if c.node.op == "SpaceToDepth" {
         if h % b != 0 || w % b != 0 {

@@ -1,6 +1,6 @@
 //! LSTM, GRU and RNN.
 
-use crate::onnx::{Attrs, TensorF};
+use crate::onnx::{Attrs, TensorF, checked_len};
 
 use super::movement::permute;
 use super::special::{self, Function};
@@ -88,6 +88,8 @@ pub(super) fn recurrent(c: &Call<'_>) -> Outputs {
             None => Ok(None),
         }
     };
+    // Steps and batch cost nothing where there are no inputs.
+    checked_len(&[t, d, b, hidden])?;
     let bias = sized(3, d * 2 * gh)?;
     let h0 = sized(5, d * b * hidden)?.unwrap_or_else(|| vec![0.0; d * b * hidden]);
     let c0 = if kind == Kind::Lstm { sized(6, d * b * hidden)? } else { None };

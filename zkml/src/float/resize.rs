@@ -169,7 +169,7 @@ pub(super) fn resize(c: &Call<'_>) -> Result<TensorF, OpError> {
             if picks.iter().any(|l| l.len() > 1) {
                 return Err("linear resize of integers".into());
             }
-            Data::I(picks.iter().map(|l| v[l[0].0]).collect())
+            Data::I(picks.iter().map(|l| l.first().map_or(0, |&(i, _)| v[i])).collect())
         }
     };
     Ok(TensorF::new(shape, x.dtype, data)?)

@@ -176,7 +176,7 @@ pub struct TensorF {
     pub data: Data,
 }
 
-/// A shape that does not fit its data, or that is too large.
+/// A shape or a type that does not fit its data, or a shape that is too large.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
     /// The product of the dimensions is past [`MAX_ELEMENTS`].
@@ -190,6 +190,9 @@ pub enum ShapeError {
         /// Number of elements.
         len: usize,
     },
+    /// Real numbers as elements of an integer type, or the other way round.
+    #[error("elements of another kind than {0}")]
+    Kind(DType),
     /// Shapes that do not broadcast.
     #[error("shapes {0:?} and {1:?} do not broadcast")]
     Broadcast(Vec<usize>, Vec<usize>),
@@ -294,6 +297,9 @@ impl TensorF {
     pub fn new(shape: Vec<usize>, dtype: DType, data: Data) -> Result<TensorF, ShapeError> {
         if checked_len(&shape)? != data.len() {
             return Err(ShapeError::Length { len: data.len(), shape });
+        }
+        if dtype.is_float() != matches!(data, Data::F(_)) {
+            return Err(ShapeError::Kind(dtype));
         }
         Ok(TensorF { shape, dtype, data })
     }
@@ -413,6 +419,7 @@ mod tests {
         assert_eq!(checked_len(&[7, 2, 0]).unwrap(), 0);
         assert!(matches!(TensorF::zeros(vec![1 << 20, 1 << 20], DType::F32), Err(ShapeError::TooLarge(_))));
         assert!(matches!(TensorF::ints(vec![1, 2]).reshaped(vec![3]), Err(ShapeError::Length { .. })));
+        assert_eq!(TensorF::float(vec![1], DType::I8, vec![1.0]), Err(ShapeError::Kind(DType::I8)));
     }
 
     #[test]
