@@ -146,6 +146,15 @@ fn numbers_at_the_ends_of_their_range() {
         let pads = x(&[3]).ints("p", &[before, i64::MAX]);
         let _ = load(&pads.node("Pad", &["x", "p"], &["y"], &[("mode", A::Str("edge"))]).output("y"));
     }
+    // What a file may ask of the quantiser beyond the tensors that it has.
+    let quantised = |b: Builder| quantise(&load(&b.output("y")).unwrap(), &[], &QuantOptions::default());
+    let far = 1 << 40;
+    let dilations = [("dilations", A::Ints(&[far])), ("pads", A::Ints(&[far - 1, 0]))];
+    let spread = x(&[1, 1, 2]).floats("w", &[1, 1, 2], &[1.0, 2.0]);
+    let spread = spread.node("ConvTranspose", &["x", "w"], &["y"], &dilations);
+    assert!(matches!(quantised(spread), Err(QuantError::Unsupported { .. } | QuantError::Layer { .. })));
+    let sum = x(&[1 << 20]).ints("axis", &[0]).node("CumSum", &["x", "axis"], &["y"], &[]);
+    assert!(matches!(quantised(sum), Err(QuantError::Layer { .. })));
     for k in [i64::MIN, i64::MAX] {
         let _ = load(&x(&[2, 2]).node("EyeLike", &["x"], &["y"], &[("k", A::Int(k))]).output("y"));
     }

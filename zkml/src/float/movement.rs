@@ -310,8 +310,9 @@ pub(super) fn split(c: &Call<'_>) -> Outputs {
     sizes
         .into_iter()
         .map(|n| {
-            let mut lists: Vec<Vec<usize>> = x.shape.iter().map(|&d| (0..d).collect()).collect();
-            lists[axis] = (at..at + n).collect();
+            let list =
+                |(i, &d): (usize, &usize)| if i == axis { (at..at + n).collect() } else { (0..d).collect() };
+            let lists: Vec<Vec<usize>> = x.shape.iter().enumerate().map(list).collect();
             at += n;
             select(x, &lists).map(Some)
         })

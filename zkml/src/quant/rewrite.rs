@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::float::{self, OpError};
-use crate::onnx::{Attr, Attrs, DType, Model, Node, TensorF, Value, ValueId};
+use crate::onnx::{Attr, Attrs, DType, Model, Node, TensorF, Value, ValueId, checked_len};
 
 use super::error::QuantError;
 use super::{fold, recurrent};
@@ -574,7 +574,7 @@ fn cumulate(g: &mut Graph, n: &Node, x: ValueId) -> Result<ValueId, QuantError> 
     let exclusive = n.attrs.int_or("exclusive", 0).map_err(|e| g.fail(e))? != 0;
     let reverse = n.attrs.int_or("reverse", 0).map_err(|e| g.fail(e))? != 0;
     let d = shape[axis];
-    let ones: Vec<i64> = (0..d * d)
+    let ones: Vec<i64> = (0..checked_len(&[d, d]).map_err(|e| g.fail(e.to_string()))?)
         .map(|i| {
             let (from, to) = (i / d, i % d);
             let (from, to) = if reverse { (to, from) } else { (from, to) };

@@ -1,7 +1,7 @@
 //! Contractions: matrix products, convolutions, sums and means.
 
 use crate::float;
-use crate::onnx::{Node, TensorF, ValueId, unravel};
+use crate::onnx::{Node, TensorF, ValueId, checked_len, unravel};
 use crate::qir::{Pick, TensorId, Term, Window};
 
 use super::super::builder::{Acc, Rounding};
@@ -278,7 +278,8 @@ impl Lower<'_> {
             spread.push(g.output[d] + full);
             before.push(full as i64 - g.begin[d] as i64);
         }
-        let total: usize = spread.iter().product();
+        // Pads may cut what dilations spread.
+        let total = checked_len(&spread).map_err(|e| e.to_string())?;
         let steps = crate::onnx::strides(&xs);
         let picks = (0..total)
             .map(|flat| {

@@ -3,7 +3,7 @@
 //! The reference executor applies an operator to tensors of element numbers, and what comes out is the index map.
 
 use crate::float;
-use crate::onnx::{DType, Data, Node, TensorF, ValueId, unravel};
+use crate::onnx::{DType, Data, Node, TensorF, ValueId, checked_len, unravel};
 use crate::qir::{OpKind, Pick, Role, TensorId};
 
 use super::super::builder::{Rounding, exp2};
@@ -291,7 +291,8 @@ impl Lower<'_> {
             list.resize(size, first);
             table.push(list);
         }
-        let mut picks = Vec::with_capacity(xs[0] * xs[1] * positions * size);
+        let total = checked_len(&[xs[0], xs[1], positions, size]).map_err(|e| e.to_string())?;
+        let mut picks = Vec::with_capacity(total);
         for plane in 0..xs[0] * xs[1] {
             for i in table.iter().flatten() {
                 picks.push(Pick::Of { source: 0, index: (plane * area + i) as u32 });
@@ -327,7 +328,8 @@ impl Lower<'_> {
         let (mut picks, mut weights) = (Vec::new(), Vec::new());
         for l in &lists {
             for k in 0..width {
-                let (i, w) = l.get(k).copied().unwrap_or((l[0].0, 0.0));
+                let (i, w) =
+                    l.get(k).or(l.first()).map_or((0, 0.0), |&(i, w)| (i, if k < l.len() { w } else { 0.0 }));
                 picks.push(Pick::Of { source: 0, index: i as u32 });
                 weights.push((w * exp2(bits)).round() as i64);
             }
