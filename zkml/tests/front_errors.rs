@@ -57,6 +57,15 @@ fn limits_hold() {
         .node("Expand", &["x", "shape"], &["y"], &[])
         .output("y");
     assert!(matches!(load(&grown), Err(ImportError::Node { .. })));
+    // A few bytes that ask for as many elements as one tensor may have: refused before they are made.
+    let asked = Builder::new()
+        .input("x", FLOAT, &[1, 1, 2, 2])
+        .floats("none", &[0], &[])
+        .ints("sizes", &[1, 1, 1 << 14, 1 << 14])
+        .node("Resize", &["x", "none", "none", "sizes"], &["y"], &[("mode", A::Str("linear"))])
+        .output("y");
+    let tight = ImportOptions { limits: Limits { elements: 1 << 15, ..d }, ..Default::default() };
+    assert!(matches!(import(&asked.bytes(), &tight), Err(ImportError::Node { op, .. }) if op == "Resize"));
 }
 
 #[test]
@@ -155,6 +164,9 @@ fn numbers_at_the_ends_of_their_range() {
     assert!(matches!(quantised(spread), Err(QuantError::Unsupported { .. } | QuantError::Layer { .. })));
     let sum = x(&[1 << 20]).ints("axis", &[0]).node("CumSum", &["x", "axis"], &["y"], &[]);
     assert!(matches!(quantised(sum), Err(QuantError::Layer { .. })));
+    let nothing = x(&[0, 1, 2, 2]);
+    let window = [("kernel_shape", A::Ints(&[2, 2])), ("pads", A::Ints(&[1, 1, 1, 1]))];
+    assert!(quantised(nothing.node("AveragePool", &["x"], &["y"], &window)).is_err());
     for k in [i64::MIN, i64::MAX] {
         let _ = load(&x(&[2, 2]).node("EyeLike", &["x"], &["y"], &[("k", A::Int(k))]).output("y"));
     }

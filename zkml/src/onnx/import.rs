@@ -16,7 +16,7 @@ use super::external::External;
 use super::model::{Attrs, Model, Node, Value, ValueId};
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use super::support;
-use super::tensor::{DType, TensorF};
+use super::tensor::{DType, TensorF, with_room};
 
 /// Bounds on what a file may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -459,7 +459,10 @@ impl<'a> Builder<'a> {
             return Ok(());
         }
         let refs: Vec<Option<&TensorF>> = operands.iter().map(|o| o.as_deref()).collect();
-        let results: Vec<Option<Arc<TensorF>>> = match float::eval(node, &refs) {
+        // What operands have is counted already; only what is left of the limit may come to it.
+        let given: usize = refs.iter().flatten().map(|t| t.len()).sum();
+        let room = self.options.limits.elements.saturating_sub(self.elements).saturating_add(given);
+        let results: Vec<Option<Arc<TensorF>>> = match with_room(room, || float::eval(node, &refs)) {
             Ok(r) => r.into_iter().map(|t| t.map(Arc::new)).collect(),
             Err(OpError::Unsupported(reason)) => {
                 self.refuse(i, reason);

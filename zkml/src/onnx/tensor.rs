@@ -5,6 +5,7 @@
 //! an allocation.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -179,8 +180,8 @@ pub struct TensorF {
 /// A shape or a type that does not fit its data, or a shape that is too large.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
-    /// The product of the dimensions is past [`MAX_ELEMENTS`].
-    #[error("shape {0:?} has more than {MAX_ELEMENTS} elements")]
+    /// The product of the dimensions is past [`MAX_ELEMENTS`], or past what an import has left of its limit.
+    #[error("shape {0:?} has more elements than are allowed")]
     TooLarge(Vec<usize>),
     /// The number of elements differs from the shape's.
     #[error("shape {shape:?} does not hold {len} elements")]
@@ -198,6 +199,23 @@ pub enum ShapeError {
     Broadcast(Vec<usize>, Vec<usize>),
 }
 
+thread_local! {
+    /// Greatest number of elements on this thread.
+    static ROOM: Cell<usize> = const { Cell::new(MAX_ELEMENTS) };
+}
+
+/// Runs `f` on this thread with tensors of at most `most` elements, so that what a file asks for is refused before it is made.
+pub(crate) fn with_room<R>(most: usize, f: impl FnOnce() -> R) -> R {
+    struct Before(usize);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            ROOM.set(self.0);
+        }
+    }
+    let _before = Before(ROOM.replace(most.min(MAX_ELEMENTS)));
+    f()
+}
+
 /// Checked number of elements of a shape.
 pub fn checked_len(shape: &[usize]) -> Result<usize, ShapeError> {
     // Lengths beside a zero count too: products of some of them, such as strides, must not overflow either.
@@ -205,7 +223,7 @@ pub fn checked_len(shape: &[usize]) -> Result<usize, ShapeError> {
         .iter()
         .filter(|d| **d != 0)
         .try_fold(1usize, |n, &d| n.checked_mul(d))
-        .filter(|&n| n <= MAX_ELEMENTS)
+        .filter(|&n| n <= ROOM.get())
         .ok_or_else(|| ShapeError::TooLarge(shape.to_vec()))?;
     Ok(if shape.contains(&0) { 0 } else { product })
 }

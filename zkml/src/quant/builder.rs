@@ -372,9 +372,11 @@ impl Builder {
         let scale = a.scale - shift;
         let (lo, hi) = self.bounds(a);
         let half = if shift == 0 { 0 } else { 1i128 << (shift - 1) };
-        let implied = ((lo + half) >> shift, (hi + half) >> shift);
+        // Bounds saturate.
+        let rounded = |x: i128| x.saturating_add(half) >> shift;
+        let implied = (rounded(lo), rounded(hi));
         let (low, high) = reachable_bounds(&self.program, &a.terms, a.constant);
-        let reachable = ((low + half) >> shift, (high + half) >> shift);
+        let reachable = (rounded(low), rounded(high));
         let wanted = match r.range {
             Some(_) if self.cover => Some(hull(reachable.0, reachable.1)),
             range => range.map(|(a, b)| real_hull(a, b, scale)),

@@ -331,6 +331,9 @@ impl Lower<'_> {
         let v = self.need(n, 0)?;
         let x = self.tensor(v)?;
         let xs = self.b.shape(x).to_vec();
+        if xs.contains(&0) {
+            return Err("the operand has no elements".to_owned().into());
+        }
         let kernel: Vec<usize> =
             n.attrs.ints("kernel_shape")?.unwrap_or(&[]).iter().map(|&k| k.max(0) as usize).collect();
         let g = geometry(float::auto_pads(n, &xs[2..], &kernel))?;
