@@ -131,7 +131,7 @@ fn memory_is_linear_in_the_parameters() {
 }
 
 #[test]
-#[ignore = "400 MB of weights and a minute: --ignored --nocapture, alone"]
+#[ignore = "400 MB of weights and half a minute: --ignored --nocapture, alone"]
 fn a_hundred_million_parameters_within_four_gigabytes() {
     let (_, memory) = plan(12, 2900);
     assert!(memory <= 4_000_000_000, "{memory} bytes");

@@ -17,7 +17,7 @@ use parhelion_zkml::qir::OpKind;
 use parhelion_zkml::quant::{QuantOptions, quantise};
 
 #[test]
-#[ignore = "minutes; cargo test --release -p parhelion-zkml --test machine_examples -- --ignored --nocapture"]
+#[ignore = "needs the shared models and half a minute: cargo test --release -p parhelion-zkml --test machine_examples -- --ignored --nocapture"]
 fn every_example_has_a_plan_whose_constraints_hold() {
     let Some(models) = reference_models() else { return };
     let only = std::env::var("MODEL").ok();

@@ -31,7 +31,7 @@ fn no_mutant_of_any_cell_of_any_operation_survives() {
 }
 
 #[test]
-#[ignore = "minutes; cargo test --release -p parhelion-zkml --test machine_mutation -- --ignored --nocapture"]
+#[ignore = "a minute on two cores: cargo test --release -p parhelion-zkml --test machine_mutation -- --ignored --nocapture"]
 fn every_mutant_of_every_cell() {
     let mut total = 0;
     for (name, p) in programs() {
@@ -58,7 +58,7 @@ fn the_real_verifier_agrees() {
 }
 
 #[test]
-#[ignore = "minutes; cargo test --release -p parhelion-zkml --test machine_mutation -- --ignored --nocapture"]
+#[ignore = "a minute on two cores: cargo test --release -p parhelion-zkml --test machine_mutation -- --ignored --nocapture"]
 fn a_thousand_mutants_through_the_real_verifier() {
     let total: usize = programs().iter().map(|(name, p)| end_to_end(name, p, 54)).sum();
     eprintln!("{total} mutants rejected by the real verifier");
