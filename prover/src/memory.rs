@@ -5,7 +5,7 @@
 //! - **held**: what the protocol needs from the commitments to the openings: advice, instance, permuted columns and
 //!   running products of every circuit, the mask, and the pieces of h(X);
 //! - **workspace**: what a stage takes and gives back. The largest is that of h(X): the columns on the present coset that the
-//!   program at hand and later ones read, the sum, and the result of the program. How many those are is decided when the
+//!   program at hand and later ones read, the sums, and the result of the program. How many those are is decided when the
 //!   key is prepared, by dividing the numerator into more or fewer programs;
 //! - **cache**: the key's columns on every coset, kept from proof to proof, which saves their transforms.
 //!
@@ -73,6 +73,8 @@ pub(crate) struct Needs {
     pub(crate) shared: usize,
     /// Columns on one coset that are there at once at most.
     pub(crate) live: usize,
+    /// Columns of the classes of lower degree: their sum, and what comes of it on each of their cosets.
+    pub(crate) classes: usize,
     /// Columns of the key on one coset, and the number of cosets.
     pub(crate) key: (usize, usize),
 }
@@ -85,6 +87,7 @@ impl Needs {
             per_circuit: cs.num_advice_columns() + cs.num_instance_columns() + 3 * cs.lookups().len() + sets,
             shared: 1 + cosets,
             live,
+            classes: 0,
             key: (cs.num_fixed_columns() + sigma + 3, cosets),
         }
     }
@@ -102,7 +105,7 @@ impl Needs {
         let transform = if self.k >= 16 { 1 } else { threads.min(self.live.max(1)) };
         // Columns of the key that one circuit is done with stay for the next.
         let live = self.live + if circuits > 1 { self.key.0 } else { 0 };
-        let quotient = (live + 2 + transform) as u64 * self.column();
+        let quotient = (live + 2 + transform + self.classes) as u64 * self.column();
         let commit = |columns: usize| columns as u64 * n as u64 * COMMIT_BYTES;
         // Two columns hide the uneven ends of a call; more only take memory, unless they are short for the threads.
         let wanted = COMMIT_SCALARS.min((2 * n).max(threads * COMMIT_SCALARS_PER_THREAD)) / n;
@@ -141,7 +144,7 @@ impl Plan {
 
     /// For commitments outside of a proof.
     pub(crate) fn commit_columns(engine: &Engine, k: u32) -> usize {
-        let needs = Needs { k, per_circuit: 0, shared: 0, live: 0, key: (0, 0) };
+        let needs = Needs { k, per_circuit: 0, shared: 0, live: 0, classes: 0, key: (0, 0) };
         needs.plan(engine.memory_budget(), 0).map_or(1, |plan| plan.commit_columns)
     }
 
@@ -194,7 +197,7 @@ impl CosetCache {
 mod tests {
     use super::*;
 
-    const NEEDS: Needs = Needs { k: 16, per_circuit: 20, shared: 5, live: 12, key: (20, 4) };
+    const NEEDS: Needs = Needs { k: 16, per_circuit: 20, shared: 5, live: 12, classes: 0, key: (20, 4) };
 
     #[test]
     fn the_floor_is_exact() {
@@ -204,6 +207,8 @@ mod tests {
         assert_eq!(NEEDS.plan(Some(floor - 1), 1).err(), Some(floor));
         let plan = NEEDS.plan(Some(floor), 1).unwrap();
         assert_eq!((plan.held + plan.workspace, plan.cached), (floor, 0));
+        let classes = Needs { classes: 3, ..NEEDS };
+        assert_eq!(classes.plan(Some(floor), 1).err(), Some(floor + 3 * (32 << 16)));
     }
 
     #[test]

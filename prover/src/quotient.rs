@@ -3,14 +3,15 @@
 //! h has degree below D·n, with D = degree of the constraint system − 1, so D cosets of size n determine it: one coset
 //! after the other, columns are transformed, the programs are run, and the result is transformed back. Memory is that
 //! of one coset, and of one coset only the columns that the program at hand and later ones read. (Upstream evaluates on
-//! the next power of two of cosets, and keeps all columns of one.)
+//! the next power of two of cosets, and keeps all columns of one.) Terms of lower degree are determined by fewer cosets, and are
+//! evaluated on no more where that gains: h is the sum of the quotients of the classes, see `program::classes`.
 //!
 //! On the coset g_p·⟨ω⟩, X^n is the constant c_p = g_p^n. With h = Σ_j X^(jn)·h_j, deg h_j < n, the inverse transform
-//! on that coset therefore gives r_p = Σ_j c_p^j·h_j, times c_p − 1 as long as nothing was divided. The h_j, which are
-//! the pieces that are committed, are the solution of that D × D system: the same linear combinations for every
-//! coefficient.
+//! on that coset therefore gives r_p = Σ_j c_p^j·h_j, times c_p − 1 as long as nothing was divided. The h_j are the solution of that
+//! system, D × D for the class of the highest degree and smaller for the others, and their sums over the classes the pieces that are
+//! committed: the same linear combinations for every coefficient.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ff::Field;
@@ -19,7 +20,7 @@ use parhelion_backend_api::hal::{Ref, RefMut};
 use parhelion_backend_api::{Domain, NttPlan};
 
 use crate::memory::CosetCache;
-use crate::program::{Key, KeyProgram, Programs};
+use crate::program::{Key, Part, Programs};
 use crate::resident::Column;
 use crate::session::Session;
 use crate::{Error, Result};
@@ -34,20 +35,25 @@ pub(crate) fn quotient<'c>(
     challenges: &[Fr],
 ) -> Result<Vec<Column>> {
     let (domain, k, n) = (session.domain(), session.k(), session.n());
-    let schedule = Schedule::new(&programs.quotient, circuits);
+    let cosets = domain.get_quotient_poly_degree();
+    let classes: BTreeSet<usize> = programs.quotient.iter().map(|part| part.cosets).chain([cosets]).collect();
     let mut columns = Cosets::default();
     let mut remainders = Vec::new();
+    // Class and coset of each remainder.
+    let mut places = Vec::new();
     let mut shifts = Vec::new();
     let mut shift = domain.g_coset;
-    for coset in 0..domain.get_quotient_poly_degree() {
+    for coset in 0..cosets {
         let rows = Domain { log_n: k, omega: domain.get_omega(), shift };
-        let mut sum = session.zeros()?;
+        let mut sums: HashMap<usize, Column> = HashMap::new();
+        let schedule = Schedule::new(&programs.quotient, circuits, coset);
         for (circuit, at, needed, spent) in &schedule.calls {
-            let program = &programs.quotient[*at];
+            let Part { program, cosets: class } = &programs.quotient[*at];
             let cache =
                 (session.plan.caches() && session.resident.is_none()).then_some((&programs.cosets, coset));
             columns.transform(session, shift, needed, |key| poly(*circuit, key), cache)?;
             let mut values = columns.take(session)?;
+            let sum = sums.remove(class).map_or_else(|| session.zeros(), Ok)?;
             let operands: Vec<_> = program
                 .columns
                 .iter()
@@ -58,18 +64,29 @@ pub(crate) fn quotient<'c>(
                 .collect();
             let out = &mut [values.as_mut()];
             session.engine().evaluate(&program.program, &rows, &operands, challenges, out)?;
-            columns.give(std::mem::replace(&mut sum, values));
+            columns.give(sum);
+            sums.insert(*class, values);
             spent.iter().for_each(|key| columns.drop(*key));
         }
         let plan = NttPlan::inverse(k).on_coset(shift);
-        session.engine().ntt_batch(&plan, &mut [sum.as_mut()])?;
+        let live = classes.range(coset + 1..);
+        let mut made = Vec::new();
+        for class in live {
+            made.push(sums.remove(class).map_or_else(|| session.zeros(), Ok)?);
+            places.push((*class, coset));
+        }
+        let mut refs: Vec<_> = made.iter_mut().map(Column::as_mut).collect();
+        session.engine().ntt_batch(&plan, &mut refs)?;
+        drop(refs);
         let stays = session.resident.as_ref().is_some_and(|resident| resident.columns);
-        remainders.push(if stays { sum } else { Column::Host(session.to_host(sum)?) });
+        for sum in made {
+            remainders.push(if stays { sum } else { Column::Host(session.to_host(sum)?) });
+        }
         shifts.push(shift);
         shift *= domain.get_extended_omega();
     }
     drop(columns);
-    let weights = pieces_from_remainders(&shifts, n)
+    let weights = weights(&shifts, n, &places)
         .ok_or_else(|| Error::Unsupported("cosets that do not determine the quotient".into()))?;
     solve(session, &weights, remainders)
 }
@@ -77,16 +94,17 @@ pub(crate) fn quotient<'c>(
 /// Rows that are solved for at a time.
 const BLOCK: usize = 1 << 14;
 
-/// The pieces from the remainders.
+/// The pieces from the remainders, of which there are no fewer.
 fn solve(session: &Session<'_>, weights: &[Vec<Fr>], remainders: Vec<Column>) -> Result<Vec<Column>> {
     if remainders.iter().all(|column| matches!(column, Column::Host(_))) {
         let mut columns =
             remainders.into_iter().map(|column| session.to_host(column)).collect::<Result<Vec<Vec<Fr>>>>()?;
         solve_in_place(session, weights, &mut columns)?;
+        columns.truncate(weights.len());
         return Ok(columns.into_iter().map(Column::Host).collect());
     }
     let pieces = weights.iter().map(|row| {
-        let terms: Vec<_> = row.iter().zip(&remainders).map(|(w, r)| (*w, r.as_ref())).collect();
+        let terms: Vec<_> = terms(row, &remainders).map(|(w, r)| (w, r.as_ref())).collect();
         let mut piece = session.column()?;
         session.engine().linear_combination(&terms, piece.as_mut())?;
         Ok(piece)
@@ -94,16 +112,21 @@ fn solve(session: &Session<'_>, weights: &[Vec<Fr>], remainders: Vec<Column>) ->
     pieces.collect()
 }
 
-/// Replaces the remainders by the pieces, block by block, so that there is no second set of columns.
+/// The remainders that a row of the weights reads.
+fn terms<'r, T>(row: &'r [Fr], remainders: &'r [T]) -> impl Iterator<Item = (Fr, &'r T)> {
+    row.iter().copied().zip(remainders).filter(|(weight, _)| *weight != Fr::ZERO)
+}
+
+/// Replaces the first remainders by the pieces, block by block, so that there is no second set of columns.
 fn solve_in_place(session: &Session<'_>, weights: &[Vec<Fr>], columns: &mut [Vec<Fr>]) -> Result<()> {
     // On the host, whatever the device: the columns are there.
     let engine = session.engine;
     let block = BLOCK.min(session.n());
-    let mut solved = vec![vec![Fr::ZERO; block]; columns.len()];
+    let mut solved = vec![vec![Fr::ZERO; block]; weights.len()];
     for start in (0..session.n()).step_by(block) {
         for (row, out) in weights.iter().zip(&mut solved) {
             let terms: Vec<_> =
-                row.iter().zip(&*columns).map(|(w, r)| (*w, Ref::host(&r[start..start + block]))).collect();
+                terms(row, columns).map(|(w, r)| (w, Ref::host(&r[start..start + block]))).collect();
             engine.linear_combination(&terms, RefMut::host(out))?;
         }
         for (column, solved) in columns.iter_mut().zip(&solved) {
@@ -113,22 +136,25 @@ fn solve_in_place(session: &Session<'_>, weights: &[Vec<Fr>], columns: &mut [Vec
     Ok(())
 }
 
-/// Which program runs when on one coset: circuit, index of the program, the columns that must be transformed for it,
+/// Which program runs when on a coset: circuit, index of the program, the columns that must be transformed for it,
 /// and those that no later call reads.
 struct Schedule {
     calls: Vec<(usize, usize, Vec<Key>, Vec<Key>)>,
 }
 
 impl Schedule {
-    fn new(programs: &[KeyProgram], circuits: usize) -> Self {
+    fn new(parts: &[Part], circuits: usize, coset: usize) -> Self {
+        let run = |at: &usize| parts[*at].cosets > coset;
         let mut calls: Vec<(usize, usize, Vec<Key>, Vec<Key>)> = (0..circuits)
-            .flat_map(|circuit| (0..programs.len()).map(move |at| (circuit, at, Vec::new(), Vec::new())))
+            .flat_map(|circuit| {
+                (0..parts.len()).filter(run).map(move |at| (circuit, at, Vec::new(), Vec::new()))
+            })
             .collect();
         // A column is named by itself and, unless all circuits share it, by its circuit.
         let name = |circuit: usize, key: Key| (if is_shared(key) { 0 } else { circuit }, key);
         let mut last = HashMap::new();
         for (call, (circuit, at, needed, _)) in calls.iter_mut().enumerate() {
-            for key in programs[*at].columns.iter().filter(|key| **key != Key::Sum) {
+            for key in parts[*at].program.columns.iter().filter(|key| **key != Key::Sum) {
                 if last.insert(name(*circuit, *key), call).is_none() {
                     needed.push(*key);
                 }
@@ -219,6 +245,20 @@ fn is_shared(key: Key) -> bool {
     matches!(key, Key::Fixed(_) | Key::Sigma(_) | Key::First | Key::Last | Key::Active)
 }
 
+/// The pieces' weights for remainders of several classes, each given by its number of cosets and its own coset.
+fn weights(shifts: &[Fr], n: usize, places: &[(usize, usize)]) -> Option<Vec<Vec<Fr>>> {
+    let mut of_class: HashMap<usize, Vec<Vec<Fr>>> = HashMap::new();
+    for (class, _) in places {
+        if !of_class.contains_key(class) {
+            of_class.insert(*class, pieces_from_remainders(shifts.get(..*class)?, n)?);
+        }
+    }
+    let weight = |piece: usize, (class, coset): &(usize, usize)| {
+        of_class[class].get(piece).map_or(Fr::ZERO, |row| row[*coset])
+    };
+    Some((0..shifts.len()).map(|piece| places.iter().map(|place| weight(piece, place)).collect()).collect())
+}
+
 /// The matrix W with `h_j = Σ_p W[j][p]·r_p`: the inverse of the Vandermonde matrix of the c_p, its columns divided by
 /// c_p − 1. `None` when a c_p is 1 or occurs twice.
 fn pieces_from_remainders(shifts: &[Fr], n: usize) -> Option<Vec<Vec<Fr>>> {
@@ -273,6 +313,27 @@ mod tests {
             let got: Vec<Fr> =
                 (0..n).map(|i| row.iter().zip(&remainders).map(|(w, r)| w * r[i]).sum()).collect();
             assert_eq!(&got, piece);
+        }
+        // A class of two cosets beside: h = h_0 + X^n·h_1, in the first two pieces.
+        let small: Vec<Vec<Fr>> =
+            (0..2u64).map(|j| (0..n as u64).map(|i| Fr::from(7 * i + j * i * i + 3)).collect()).collect();
+        let places = [(4, 0), (2, 0), (4, 1), (2, 1), (4, 2), (4, 3)];
+        let at = |(class, coset): &(usize, usize)| -> Vec<Fr> {
+            if *class == 4 {
+                return remainders[*coset].clone();
+            }
+            let c = shifts[*coset].pow_vartime([n as u64]);
+            (0..n).map(|i| (small[0][i] + c * small[1][i]) * (c - Fr::ONE)).collect()
+        };
+        let all: Vec<Vec<Fr>> = places.iter().map(at).collect();
+        let rows = super::weights(&shifts, n, &places).unwrap();
+        assert_eq!(rows.len(), 4);
+        for (j, row) in rows.iter().enumerate() {
+            for i in 0..n {
+                let got: Fr = terms(row, &all).map(|(w, r)| w * r[i]).sum();
+                let own = small.get(j).map_or(Fr::ZERO, |piece| piece[i]);
+                assert_eq!(got, pieces[j][i] + own);
+            }
         }
         assert!(pieces_from_remainders(&[Fr::from(3), Fr::from(3)], n).is_none());
         assert!(pieces_from_remainders(&[Fr::ONE], n).is_none());

@@ -52,8 +52,8 @@ impl Resident {
         let needs = &programs.needs;
         let k = needs.k;
         let held = needs.per_circuit * circuits + needs.shared;
-        let program = programs.quotient.iter().max_by_key(|p| p.program.program().steps.len())?;
-        let shape = program.program.program();
+        let largest = programs.quotient.iter().map(|part| part.program.program.program());
+        let shape = largest.max_by_key(|program| program.steps.len())?;
         let poly = |call, batch| Shape::Poly { call, log_n: k, batch };
         let (cosets, products) = (needs.key.1, programs.permutation.len() + programs.compress.len());
         let ntt = |plan: NttPlan<Fr>, batch: usize| Shape::Ntt(plan.shape(batch.max(1)));
@@ -68,7 +68,7 @@ impl Resident {
                     steps: shape.steps.len(),
                     registers: shape.registers as usize,
                 }),
-                cosets * programs.quotient.len() * circuits,
+                programs.quotient.iter().map(|part| part.cosets).sum::<usize>() * circuits,
             ),
         ];
         let others = [
@@ -116,8 +116,8 @@ impl Stays {
         let held = needs.per_circuit * circuits + needs.shared;
         // Columns of the key that one circuit is done with stay for the next.
         let shared = if circuits > 1 { needs.key.0 } else { 0 };
-        // The sum, the result of a program, and what the opening combines.
-        let coset = needs.live + shared + 4;
+        // The sums, the result of a program, and what the opening combines.
+        let coset = needs.live + shared + needs.classes + 4;
         let columns = coset + held + 2;
         let key = columns + 2 * needs.key.0;
         [coset, columns, key].map(|count| count as u64 * column)

@@ -249,6 +249,18 @@ fn wide_circuits_whose_constraints_are_divided() {
     case.compare::<Blake2b, Shplonk>(Multiopen::Shplonk, &[circuit, circuit], &[&[], &[]]);
 }
 
+/// Terms of low degree are evaluated on fewer cosets, by one program per class and by several.
+#[test]
+fn gates_of_several_degrees() {
+    type Blake2b = Blake2bWrite<Vec<u8>, G1Affine, Challenge255<G1Affine>>;
+    for (k, rows) in [(10, 900), (12, 4000)] {
+        let circuits = [3, 8].map(|start| Mixed { rows, start });
+        let case = keys(k, &circuits[0], false);
+        case.compare::<Blake2b, Shplonk>(Multiopen::Shplonk, &circuits, &[&[], &[]]);
+        case.compare::<Poseidon, Gwc>(Multiopen::Gwc, &circuits[1..], &[&[]]);
+    }
+}
+
 #[test]
 fn a_halo2_base_range_circuit() {
     use halo2_base::gates::circuit::builder::BaseCircuitBuilder;

@@ -5,13 +5,15 @@
 //! terms that share a fixed factor (a selector, l_0, l_last, l_active) are summed before that factor is applied, once
 //! for all of them.
 
+use std::collections::BTreeSet;
+
 use ff::{Field, PrimeField};
 use halo2_axiom::plonk::{ConstraintSystem, Expression};
 use halo2curves::bn256::Fr;
 use parhelion_backend_api::Program;
 
 use super::builder::{Builder, Id};
-use super::{Key, last_rotation, permutation_set, schedule};
+use super::{Key, classes, last_rotation, permutation_set, schedule};
 use crate::Result;
 
 /// Terms as an optional fixed factor and the rest, in halo2's order from a position on.
@@ -67,10 +69,24 @@ pub(super) enum Group {
     Lookup(usize),
 }
 
-/// A group with the position of its first term.
-pub(super) type Placed = (Group, usize);
+/// A group with its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub(super) group: Group,
+    /// Of its first term.
+    pub(super) position: usize,
+    /// On how many cosets it is evaluated.
+    pub(super) cosets: usize,
+}
 
-/// All groups in halo2's order, and the number of terms.
+/// A program of the numerator, before it is loaded.
+pub(super) struct Part {
+    pub(super) program: Program<Fr>,
+    pub(super) columns: Vec<Key>,
+    pub(super) cosets: usize,
+}
+
+/// All groups in halo2's order, each on as many cosets as it needs, and the number of terms.
 fn groups(cs: &ConstraintSystem<Fr>) -> (Vec<Placed>, usize) {
     let sets = cs.permutation().get_columns().len().div_ceil(permutation_set(cs));
     let gates = cs.gates().iter().enumerate().map(|(i, gate)| (Group::Gate(i), gate.polynomials().len()));
@@ -80,22 +96,51 @@ fn groups(cs: &ConstraintSystem<Fr>) -> (Vec<Placed>, usize) {
     let mut position = 0;
     let placed = gates.chain(ends).chain(products).chain(lookups).map(|(group, terms)| {
         position += terms;
-        (group, position - terms)
+        let cosets = classes::degree(cs, group).saturating_sub(1).max(1);
+        Placed { group, position: position - terms, cosets }
     });
     let placed = placed.collect();
     (placed, position)
 }
 
-/// The programs whose calls, one after the other, give the numerator; each adds to [`Key::Sum`], and the first one
-/// multiplies it by y^m before, which puts the circuits of a proof in their order. One program when `columns` is
-/// `usize::MAX`; else several, of about that many columns each, so that fewer are needed at a time. Challenges: the circuit's own, y, β, γ, θ.
-pub(super) fn quotient(cs: &ConstraintSystem<Fr>, columns: usize) -> Result<Vec<(Program<Fr>, Vec<Key>)>> {
-    let (all, m) = groups(cs);
+/// The programs whose calls, one after the other, give the numerator; each adds to [`Key::Sum`] of its class, and the first one of the
+/// class multiplies it by y^m before, which puts the circuits of a proof in their order. One program per class when `columns` is
+/// `usize::MAX`; else several, of about that many columns each, so that fewer are needed at a time. One class unless `by_degree`.
+/// Challenges: the circuit's own, y, β, γ, θ.
+pub(super) fn quotient(
+    cs: &ConstraintSystem<Fr>,
+    k: u32,
+    columns: usize,
+    by_degree: bool,
+) -> Result<Vec<Part>> {
+    let (mut all, m) = groups(cs);
+    let cosets = cs.degree() - 1;
+    let mut classes = vec![cosets];
+    if by_degree && all.iter().any(|placed| placed.cosets < cosets) {
+        let mut work = classes::Work::default();
+        for placed in &all {
+            let (program, columns) = program(cs, std::slice::from_ref(placed), m, false)?;
+            work.add(placed.cosets, program.steps.len(), &columns);
+        }
+        classes = work.classes(k, cosets);
+    }
+    for placed in &mut all {
+        placed.cosets = classes.iter().copied().find(|class| *class >= placed.cosets).unwrap_or(cosets);
+    }
     let parts = match columns {
-        usize::MAX => vec![all],
+        usize::MAX => {
+            let of = |class: &usize| all.iter().copied().filter(|placed| placed.cosets == *class).collect();
+            classes.iter().map(of).filter(|part: &Vec<Placed>| !part.is_empty()).collect()
+        }
         columns => schedule::split(all, columns, |groups| Ok(program(cs, groups, m, false)?.1))?,
     };
-    parts.iter().enumerate().map(|(i, groups)| program(cs, groups, m, i == 0)).collect()
+    let mut begun = BTreeSet::new();
+    let part = |groups: &Vec<Placed>| {
+        let cosets = groups.first().map_or(cosets, |placed| placed.cosets);
+        let (program, columns) = program(cs, groups, m, begun.insert(cosets))?;
+        Ok(Part { program, columns, cosets })
+    };
+    parts.iter().map(part).collect()
 }
 
 fn program(
@@ -108,9 +153,9 @@ fn program(
     let mut b = Builder::new(own + 4);
     let [y, beta, gamma, theta] = [0, 1, 2, 3].map(|i| b.challenge(own + i));
     let mut terms = Terms { position: 0, terms: Vec::new() };
-    for (group, position) in groups {
-        terms.position = *position;
-        match *group {
+    for placed in groups {
+        terms.position = placed.position;
+        match placed.group {
             Group::Gate(index) => {
                 for polynomial in cs.gates()[index].polynomials() {
                     let (factor, rest) = split_factor(&mut b, polynomial)?;
@@ -258,4 +303,50 @@ fn lookup(
 fn bit(b: &mut Builder<Key>, z: Id) -> Id {
     let square = b.mul(z, z);
     b.sub(square, z)
+}
+
+#[cfg(test)]
+mod tests {
+    use halo2_axiom::poly::Rotation;
+
+    use super::*;
+
+    /// Gates `on·(b − a)` over 40 pairs of columns, one of degree 7, and a lookup of a pair.
+    fn several_degrees() -> ConstraintSystem<Fr> {
+        let mut cs = ConstraintSystem::default();
+        let columns: Vec<_> = (0..42).map(|_| cs.advice_column()).collect();
+        let on = cs.fixed_column();
+        cs.set_minimum_degree(7);
+        for (i, pair) in columns.windows(2).enumerate() {
+            cs.create_gate("power", |meta| {
+                let on = meta.query_fixed(on, Rotation::cur());
+                let [a, b] = [pair[0], pair[1]].map(|column| meta.query_advice(column, Rotation::cur()));
+                let power = (0..if i == 0 { 5 } else { 0 }).fold(a.clone(), |p, _| p * a.clone());
+                vec![on * (b - power)]
+            });
+        }
+        let table = cs.lookup_table_column();
+        cs.lookup("pair", |meta| vec![(meta.query_advice(columns[0], Rotation::cur()), table)]);
+        cs
+    }
+
+    #[test]
+    fn terms_run_on_the_cosets_of_their_class() {
+        let cs = several_degrees();
+        let degrees = [Group::Gate(0), Group::Gate(1), Group::Lookup(0)].map(|g| classes::degree(&cs, g));
+        assert_eq!((degrees, cs.degree()), ([7, 2, 4], 7));
+        for columns in [usize::MAX, 8, 1] {
+            let parts = quotient(&cs, 14, columns, true).unwrap();
+            let low = parts.iter().filter(|part| part.cosets < 6).count();
+            assert!(low > 0 && low < parts.len(), "{low} of {} programs", parts.len());
+            // Every term is in a program that reads what the term reads, of a class that suffices for it.
+            let gates = |column| parts.iter().filter(move |part| part.columns.contains(&Key::Advice(column)));
+            assert!(gates(0).any(|part| part.cosets == 6) && gates(30).all(|part| part.cosets < 6));
+            assert!(
+                parts.iter().all(|part| part.cosets >= 3 || !part.columns.contains(&Key::LookupProduct(0)))
+            );
+            let one = quotient(&cs, 14, columns, false).unwrap();
+            assert!(one.iter().all(|part| part.cosets == 6));
+        }
+    }
 }

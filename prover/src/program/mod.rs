@@ -2,9 +2,12 @@
 //! the extended one.
 
 mod builder;
+mod classes;
 mod constraints;
 mod factors;
 mod schedule;
+
+use std::collections::BTreeSet;
 
 use halo2_axiom::plonk::{Any, Column, ConstraintSystem, Expression};
 use halo2curves::bn256::Fr;
@@ -65,12 +68,20 @@ pub(crate) struct KeyProgram {
     pub(crate) columns: Vec<Key>,
 }
 
+/// A program of the numerator.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) program: KeyProgram,
+    /// On how many cosets it runs, which determine its terms. Parts of one class, which have the same number, have one sum.
+    pub(crate) cosets: usize,
+}
+
 /// The programs of a constraint system. Challenges of each, in order: see the fields.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
-    /// The numerator of h(X): all terms, combined by powers of y; each program adds to the sum of those before it.
+    /// The numerator of h(X): all terms, combined by powers of y; each program adds to the sum of those of its class before it.
     /// Challenges: the circuit's own, then y, β, γ, θ.
-    pub(crate) quotient: Vec<KeyProgram>,
+    pub(crate) quotient: Vec<Part>,
     /// Input and table of each lookup, compressed by powers of θ. Challenges: the circuit's own, then θ.
     pub(crate) compress: Vec<KeyProgram>,
     /// Numerator and denominator of the factors of each permutation set. Challenges: β, γ.
@@ -96,18 +107,25 @@ impl Programs {
         let cosets = cs.degree() - 1;
         let budget = engine.memory_budget();
         // The fastest first.
-        let unsplit = (k < SPLIT_FROM).then_some(usize::MAX);
+        let unsplit = (k < SPLIT_FROM).then_some((usize::MAX, true));
         let mut quotient = Vec::new();
         let mut needs = Needs::new(cs, k, sets, 0, cosets);
-        for columns in unsplit.into_iter().chain([COLUMNS, 1]) {
-            quotient = constraints::quotient(cs, columns)?;
-            needs.live = schedule::peak(quotient.iter().map(|(_, columns)| columns.as_slice()));
+        for (columns, by_degree) in unsplit.into_iter().chain([(COLUMNS, true), (COLUMNS, false), (1, false)])
+        {
+            quotient = constraints::quotient(cs, k, columns, by_degree)?;
+            needs.live = schedule::peak(quotient.iter().map(|part| part.columns.as_slice()));
+            let own: BTreeSet<usize> =
+                quotient.iter().map(|part| part.cosets).filter(|c| *c < cosets).collect();
+            needs.classes = own.iter().map(|cosets| cosets + 1).sum();
             if needs.fits(budget) {
                 break;
             }
         }
         Ok(Programs {
-            quotient: quotient.into_iter().map(load).collect(),
+            quotient: quotient
+                .into_iter()
+                .map(|part| Part { program: load((part.program, part.columns)), cosets: part.cosets })
+                .collect(),
             compress: compress.into_iter().map(load).collect(),
             permutation: (0..sets).map(|set| load(factors::permutation(cs, set))).collect(),
             lookup: (lookups > 0).then(|| load(factors::lookup())),

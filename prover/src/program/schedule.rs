@@ -4,7 +4,7 @@
 //! among equals what needs the fewest that are not there. A column that is dropped is never needed again, so no order
 //! costs more transforms than another.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Key;
 use super::constraints::{Group, Placed};
@@ -13,7 +13,7 @@ use crate::Result;
 /// From this number of gates on they are taken as one: the search is quadratic in their number.
 const MANY_GATES: usize = 128;
 
-/// Divides the groups into programs, in order. Gates join a program while it reads no more than `wanted` columns, or than
+/// Divides the groups into programs, in order, each of one class. Gates join a program while it reads no more than `wanted` columns, or than
 /// either reads alone. `columns` gives what a program of some groups reads.
 pub(super) fn split(
     all: Vec<Placed>,
@@ -21,9 +21,11 @@ pub(super) fn split(
     columns: impl Fn(&[Placed]) -> Result<Vec<Key>>,
 ) -> Result<Vec<Vec<Placed>>> {
     let (gates, others): (Vec<Placed>, Vec<Placed>) =
-        all.into_iter().partition(|(group, _)| matches!(group, Group::Gate(_)));
+        all.into_iter().partition(|placed| matches!(placed.group, Group::Gate(_)));
     let mut units: Vec<Vec<Placed>> = if gates.len() > MANY_GATES {
-        vec![gates]
+        let mut classes: BTreeMap<usize, Vec<Placed>> = BTreeMap::new();
+        gates.into_iter().for_each(|gate| classes.entry(gate.cosets).or_default().push(gate));
+        classes.into_values().collect()
     } else {
         gates.into_iter().map(|gate| vec![gate]).collect()
     };
@@ -58,10 +60,14 @@ pub(super) fn split(
                 }
             }
         }
-        let is_gate = unit.iter().all(|(group, _)| matches!(group, Group::Gate(_)));
+        let joins = |groups: &[Placed]| {
+            let class = groups.first().map(|placed| placed.cosets);
+            unit.iter().all(|placed| matches!(placed.group, Group::Gate(_)) && Some(placed.cosets) == class)
+        };
         match parts.last_mut() {
             Some((groups, so_far))
-                if is_gate && so_far.union(&read).count() <= wanted.max(so_far.len()).max(read.len()) =>
+                if joins(groups)
+                    && so_far.union(&read).count() <= wanted.max(so_far.len()).max(read.len()) =>
             {
                 groups.extend(unit);
                 so_far.extend(read);
@@ -93,11 +99,15 @@ pub(super) fn peak<'k>(programs: impl Iterator<Item = &'k [Key]>) -> usize {
 mod tests {
     use super::*;
 
+    fn placed(group: Group, position: usize, cosets: usize) -> Placed {
+        Placed { group, position, cosets }
+    }
+
     /// Gates that read one advice column each, and sets of three of them with their σ.
     fn read(groups: &[Placed]) -> Result<Vec<Key>> {
         let mut keys = vec![Key::Sum];
-        for (group, _) in groups {
-            match group {
+        for placed in groups {
+            match &placed.group {
                 Group::Gate(i) => keys.extend([Key::Advice(*i), Key::Fixed(*i)]),
                 Group::PermutationSet(s) => {
                     keys.push(Key::Active);
@@ -111,10 +121,11 @@ mod tests {
 
     #[test]
     fn nothing_is_lost_and_columns_do_not_pile_up() {
-        let gates = (0..30).map(|i| (Group::Gate(i), i));
-        let all: Vec<Placed> = gates.chain((0..10).map(|s| (Group::PermutationSet(s), 30 + s))).collect();
+        let gates = (0..30).map(|i| placed(Group::Gate(i), i, 2));
+        let all: Vec<Placed> =
+            gates.chain((0..10).map(|s| placed(Group::PermutationSet(s), 30 + s, 2))).collect();
         let parts = split(all.clone(), 10, read).unwrap();
-        let mut back: Vec<usize> = parts.iter().flatten().map(|(_, position)| *position).collect();
+        let mut back: Vec<usize> = parts.iter().flatten().map(|placed| placed.position).collect();
         back.sort_unstable();
         assert_eq!(back, (0..40).collect::<Vec<_>>());
         assert!(parts.len() < 40, "gates were not joined");
@@ -134,7 +145,12 @@ mod tests {
 
     #[test]
     fn many_gates_stay_together() {
-        let parts = split((0..MANY_GATES + 1).map(|i| (Group::Gate(i), i)).collect(), 10, read).unwrap();
-        assert_eq!(parts.len(), 1);
+        let gates =
+            |classes| (0..MANY_GATES + 1).map(|i| placed(Group::Gate(i), i, 2 + i % classes)).collect();
+        assert_eq!(split(gates(1), 10, read).unwrap().len(), 1);
+        let parts = split(gates(3), 10, read).unwrap();
+        assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), MANY_GATES + 1);
+        assert_eq!(parts.len(), 3, "a program of each class");
+        assert!(parts.iter().all(|part| part.iter().all(|placed| placed.cosets == part[0].cosets)));
     }
 }

@@ -452,6 +452,60 @@ impl<const D: usize> Circuit<Fr> for Degree<D> {
     }
 }
 
+/// Gates of every degree from 2 to 7, the lower ones over many columns: column i + 1 is a power of column i.
+#[derive(Clone, Copy, Debug)]
+pub struct Mixed {
+    pub rows: usize,
+    pub start: u64,
+}
+
+/// Exponents of the gates of a [`Mixed`] circuit.
+const EXPONENTS: [usize; 24] = [1, 2, 1, 3, 1, 2, 1, 1, 6, 1, 2, 1, 2, 1, 2, 1, 4, 1, 2, 1, 2, 5, 1, 2];
+
+impl Circuit<Fr> for Mixed {
+    type Config = (Vec<Column<Advice>>, Column<Fixed>);
+    plain_circuit!();
+
+    fn configure(meta: &mut ConstraintSystem<Fr>) -> Self::Config {
+        let columns: Vec<_> = (0..=EXPONENTS.len()).map(|_| meta.advice_column()).collect();
+        let on = meta.fixed_column();
+        meta.set_minimum_degree(7);
+        columns[..4].iter().for_each(|column| meta.enable_equality(*column));
+        for (pair, exponent) in columns.windows(2).zip(EXPONENTS) {
+            meta.create_gate("power", |meta| {
+                let on = meta.query_fixed(on, Rotation::cur());
+                let [x, y] = [pair[0], pair[1]].map(|column| meta.query_advice(column, Rotation::cur()));
+                let power = (1..exponent).fold(x.clone(), |p, _| p * x.clone());
+                vec![on * (y - power)]
+            });
+        }
+        (columns, on)
+    }
+
+    fn synthesize(&self, (columns, on): Self::Config, mut layouter: impl Layouter<Fr>) -> Result<(), Error> {
+        layouter.assign_region(
+            || "powers",
+            |mut region| {
+                for row in 0..self.rows {
+                    region.assign_fixed(on, row, Fr::ONE);
+                    let mut x = Fr::from(self.start + row as u64);
+                    let mut before = None;
+                    for (i, column) in columns.iter().enumerate() {
+                        let cell = region.assign_advice(*column, row, Value::known(Assigned::from(x)));
+                        // The first gate says that the second column is the first one; so does a copy.
+                        if i == 1 {
+                            region.constrain_equal(cell.cell(), before.expect("the first column"));
+                        }
+                        before = Some(cell.cell());
+                        x = EXPONENTS.get(i).map_or(x, |e| (1..*e).fold(x, |p, _| p * x));
+                    }
+                }
+                Ok(())
+            },
+        )
+    }
+}
+
 /// Many simple selectors, for selector compression; two gates share some.
 #[derive(Clone, Debug)]
 pub struct Selectors;
