@@ -10,11 +10,11 @@ mod machine_common;
 
 use ff::Field;
 use halo2_axiom::halo2curves::bn256::Fr;
-use machine_common::mutants::{case, change_class, end_to_end, mutate, programs, real};
-use machine_common::{Build, between, engine, rng};
+use machine_common::mutants::{case, change_class, end_to_end, mutate, programs, real, real_of};
+use machine_common::{Build, between, engine, rng, square};
 use parhelion_prover::ProofTranscript;
-use parhelion_zkml::machine::{PlanOptions, Visibility, plan, prove_circuit, verify};
-use parhelion_zkml::qir::{Program, TensorId, Term};
+use parhelion_zkml::machine::{Choice, PlanOptions, Vis, Visibility, plan, prove_circuit, verify};
+use parhelion_zkml::qir::{Program, Role, TensorId, Term};
 use rand_core::RngCore;
 
 #[test]
@@ -168,6 +168,74 @@ fn junk_cannot_absorb_a_wanted_output() {
                 assert!(!real.accepts(&changes));
             }
         }
+    }
+}
+
+/// Rows of the store hold several weights, so the last of a polynomial may have cells that are no weight. Where the next power of τ is
+/// another group's output, such a cell would be a weight of that group that no digest knows of.
+#[test]
+fn padding_of_the_store_is_no_weight_of_another_group() {
+    let mut b = Build::default();
+    let x = b.input(&[1, 2, 2, 2], 1, 50);
+    let w = b.data(&[2, 1, 1, 1], Role::Param, vec![3, 5]);
+    let term = Term::Conv { x, w, window: square(1, 1, 0), groups: 2, coeff: 1 };
+    let y = b.linear(vec![term], 0, 0, false, &[1, 2, 2, 2]);
+    let p = b.output(y);
+    let visibility = Visibility { params: Vis::Hashed, ..Visibility::default() };
+    let found = plan(&p, &visibility, &PlanOptions::default()).unwrap().report().choice;
+    let options =
+        PlanOptions { choice: Some(Choice { store: 2, store_limb: 8, ..found }), ..PlanOptions::default() };
+    let real = real_of(&p, visibility, &options);
+    let bench = &real.case.bench;
+    assert!(real.accepts(&[]));
+    let padding = bench.store_padding();
+    assert_eq!(padding.len(), 2);
+    for cell in padding {
+        // Group 0's image, twice, on top of group 1's output, or the other way round.
+        for (from, to) in [(0, 4), (4, 0)] {
+            let mut changes = vec![(cell, Fr::from(2))];
+            for pixel in 0..4 {
+                let (image, out) = (bench.element(x.0, from + pixel), bench.element(y.0, to + pixel));
+                let (image, out) = (image.unwrap(), out.unwrap());
+                let forged = bench.value(out) + bench.value(image).double();
+                changes.extend(change_class(bench, out, forged));
+            }
+            assert!(!bench.accepts(&changes));
+            assert!(!real.accepts(&changes));
+        }
+    }
+}
+
+/// The same where two products are added, and the weights of one of them run over one of two axes only.
+#[test]
+fn padding_of_the_store_is_no_weight_of_another_column() {
+    let mut b = Build::default();
+    let (x, u) = (b.input(&[2], 1, 9), b.input(&[2, 2], 1, 9));
+    let w = b.data(&[2, 2, 3], Role::Param, (1..=12).collect());
+    let v = b.data(&[2, 3], Role::Param, vec![3, -1, 4, 1, -9, 5]);
+    let terms = vec![
+        Term::Einsum { a: u, b: v, a_axes: vec![0, 2], b_axes: vec![2, 1], out_axes: vec![0, 1], coeff: 1 },
+        Term::Einsum { a: x, b: w, a_axes: vec![2], b_axes: vec![2, 0, 1], out_axes: vec![0, 1], coeff: 1 },
+    ];
+    let y = b.linear(terms, 0, 0, false, &[2, 3]);
+    let p = b.output(y);
+    let visibility = Visibility { params: Vis::Hashed, ..Visibility::default() };
+    let found = plan(&p, &visibility, &PlanOptions::default()).unwrap().report().choice;
+    let options =
+        PlanOptions { choice: Some(Choice { store: 2, store_limb: 8, ..found }), ..PlanOptions::default() };
+    let real = real_of(&p, visibility, &options);
+    let bench = &real.case.bench;
+    assert!(real.accepts(&[]));
+    let u = |i: u32| bench.value(bench.element(u.0, i).unwrap());
+    let padding = bench.store_padding();
+    assert_eq!(padding.len(), 2);
+    // Nothing on top of the row after the last, something on top of the first element of the second.
+    let out = bench.element(y.0, 3).unwrap();
+    for [first, second] in [[0, 1], [1, 0]] {
+        let mut changes = vec![(padding[first], u(3)), (padding[second], -u(2))];
+        changes.extend(change_class(bench, out, bench.value(out) + u(3) * u(0) - u(2) * u(1)));
+        assert!(!bench.accepts(&changes));
+        assert!(!real.accepts(&changes));
     }
 }
 

@@ -181,6 +181,24 @@ impl Bench {
         out
     }
 
+    /// Cells of store columns in rows of weights that no weight has.
+    pub fn store_padding(&self) -> Vec<Cell> {
+        let l = &self.layout;
+        if l.lowered.store_fixed {
+            return Vec::new();
+        }
+        let (per_row, limbs) = (l.sized.per_row(), l.sized.store_limbs as u16);
+        let mut out = Vec::new();
+        for (bulk, b) in l.lowered.bulks.iter().enumerate() {
+            let len = b.elements.len();
+            for j in len..len.next_multiple_of(per_row) {
+                let (row, column) = l.bulk_cell(bulk, j);
+                out.extend((0..limbs).map(|i| Cell { col: Col::Store(column + i), row }));
+            }
+        }
+        out
+    }
+
     /// Operands of scalar rows.
     pub fn scalar_cells(&self) -> Vec<Cell> {
         let rows = self.layout.lowered.scalars.iter().enumerate();

@@ -5,10 +5,12 @@
 //!
 //! - units: each equation, a combination of fixed columns and monomials of the unit's cells, is zero;
 //! - sweeps: `q·(u' − multiplier·u − Σ_unit base^(step·unit)·port)`;
-//! - store and junk: `q·(s' − multiplier·s − [store]·Σ_j τ^j·weight_j − [junk]·J)`;
+//! - store and junk: `q·(s' − multiplier·s − [store]·Σ_j τ^j·weight_j − [junk]·J)`, on some first rows over fewer weights;
 //! - scalar rows: `q·(acc' − multiplier·acc − product·a·b − linear·a − constant)` and `zero·acc'`;
 //! - lookups: for each three lanes `q·((φ' − φ)·d₁d₂d₃ − n₁d₂d₃ − n₂d₁d₃ − n₃d₁d₂)` with `d = α + γ·tag + in + β·out + β²·second`,
 //!   `n` = 1 on a use, −m on an entry; the φ sum to zero on the first and the last usable row.
+
+use std::collections::BTreeMap;
 
 use halo2_axiom::halo2curves::bn256::Fr;
 use halo2_axiom::plonk::{
@@ -356,9 +358,10 @@ impl MachineConfig {
             let per_row = layout.sized.per_row();
             let limbs = layout.sized.store_limbs as usize;
             let shift = Fr::from(1u64 << layout.sized.choice.store_limb.min(63));
-            let mut weights: Option<Ex> = None;
-            if !self.store.is_empty() {
-                for j in (0..per_row).rev() {
+            // Σ_j τ^j·weight_j over the first weights of a row.
+            let mut weights = |count: usize| -> Option<Ex> {
+                let mut weights: Option<Ex> = None;
+                for j in (0..if self.store.is_empty() { 0 } else { count }).rev() {
                     let mut weight: Option<Ex> = None;
                     for i in (0..limbs).rev() {
                         let cell = match self.store[j * limbs + i] {
@@ -370,10 +373,22 @@ impl MachineConfig {
                     let weight = weight.unwrap_or(constant(Fr::zero()));
                     weights = Some(weights.map_or(weight.clone(), |w| w * tau.clone() + weight));
                 }
-            }
+                weights
+            };
+            let parts: BTreeMap<u16, Option<Ex>> = layout
+                .bulk_field
+                .slots
+                .keys()
+                .filter_map(|slot| match slot {
+                    BulkSlot::Part(count) => Some((*count, weights(usize::from(*count)))),
+                    _ => None,
+                })
+                .collect();
+            let whole = weights(per_row);
             let step =
                 self.combination(meta, &layout.bulk_field, &self.bulk_fixed, |meta, slot| match slot {
-                    BulkSlot::Store => weights.clone(),
+                    BulkSlot::Store => whole.clone(),
+                    BulkSlot::Part(count) => parts.get(count).cloned().flatten(),
                     BulkSlot::Junk => self.junk.map(|j| meta.query_advice(j, Rotation::cur())),
                     BulkSlot::Tau => Some(power(&tau, per_row as u32) * cur.clone()),
                     BulkSlot::Rho => Some(rho.clone() * cur.clone()),

@@ -21,6 +21,8 @@ pub(super) struct Wanted<'w> {
     pub(super) elements: &'w Elements,
     /// Whether the monomials are 1, τ, τ², …
     pub(super) powers: bool,
+    /// Whether the next power of τ is an output's as well.
+    pub(super) exact: bool,
 }
 
 impl Wanted<'_> {
@@ -129,11 +131,15 @@ impl<'a> Lowerer<'a> {
     /// Visits the polynomials that a task needs.
     pub(super) fn wanted(&self, task: &Task, visit: &mut dyn FnMut(&Wanted<'_>)) {
         let (axes, terms) = self.frame(task);
+        let shape = &self.p.tensors[task.out as usize].shape;
+        let along = axes.iter().zip(shape).filter(|(axis, _)| matches!(axis, Axis::Tau(_)));
+        let outputs: usize = along.map(|(_, n)| n).product();
         let mut all = |id: &TensorId, segments: &[Elements], exps: &[Exps]| {
             let powers = !exps.is_empty() && consecutive(exps);
+            let exact = exps.len() < outputs;
             let (tensor, alias) = (id.0, self.alias(*id));
             for elements in segments {
-                visit(&Wanted { tensor, alias, elements, powers });
+                visit(&Wanted { tensor, alias, elements, powers, exact });
             }
         };
         let planes = |id: &TensorId| {

@@ -203,21 +203,22 @@ pub(crate) fn fold(layout: &Layout, columns: &mut Columns, ch: &ChallengeValues)
             .collect();
         let steps: Vec<(Fr, Fr)> = {
             let columns = &*columns;
-            let one = |(row, &kind): (usize, &u8)| {
+            let weights = |row: usize, count: usize| {
+                (0..count).rev().fold(Fr::ZERO, |sum, j| {
+                    let limbs = (j * limbs..(j + 1) * limbs).rev();
+                    let weight = limbs.fold(Fr::ZERO, |w, i| w * shift + columns.store[i][row]);
+                    sum * ch.tau + weight
+                })
+            };
+            let one = |(row, &kind): (usize, &u16)| {
                 let (mut mul, mut sum) = (Fr::ZERO, Fr::ZERO);
                 for &(slot, x) in &kinds[kind as usize] {
                     match slot {
                         BulkSlot::Tau => mul += x * tau_row,
                         BulkSlot::Rho => mul += x * ch.rho,
                         BulkSlot::Junk => sum += x * columns.junk[row],
-                        BulkSlot::Store => {
-                            let weights = (0..per_row).rev().fold(Fr::ZERO, |sum, j| {
-                                let limbs = (j * limbs..(j + 1) * limbs).rev();
-                                let weight = limbs.fold(Fr::ZERO, |w, i| w * shift + columns.store[i][row]);
-                                sum * ch.tau + weight
-                            });
-                            sum += x * weights;
-                        }
+                        BulkSlot::Store => sum += x * weights(row, per_row),
+                        BulkSlot::Part(count) => sum += x * weights(row, usize::from(count)),
                     }
                 }
                 (mul, sum)

@@ -1,6 +1,6 @@
 //! Columns, rows, fixed values and copies of a lowered program.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ff::Field;
@@ -113,6 +113,8 @@ pub(crate) enum UnitSlot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum BulkSlot {
     Store,
+    /// The first weights of a row only.
+    Part(u16),
     Junk,
     Tau,
     Rho,
@@ -250,7 +252,7 @@ pub(crate) struct Layout {
     pub(crate) row_kinds: Vec<u32>,
     pub(crate) unit_field: Factored<UnitSlot>,
     pub(crate) bulk_field: Factored<BulkSlot>,
-    pub(crate) bulk_kinds: Vec<u8>,
+    pub(crate) bulk_kinds: Vec<u16>,
     pub(crate) scalar_field: Factored<ScalarSlot>,
     pub(crate) scalar_kinds: Vec<u32>,
     pub(crate) hash: HashLayout,
@@ -574,8 +576,8 @@ fn unit_vector(layout: &Layout, kind: &RowKind) -> BTreeMap<UnitSlot, Fr> {
 
 fn bulk_rows(layout: &mut Layout) {
     let one = Fr::ONE;
-    // Store start, store, junk start, junk, and their unused kin.
-    let kinds: [BTreeMap<BulkSlot, Fr>; 6] = [
+    // Store start, store, junk start, junk, and their unused kin; then the starts of store segments whose first row has padding that counts.
+    let mut kinds: Vec<BTreeMap<BulkSlot, Fr>> = vec![
         [(BulkSlot::Store, one)].into(),
         [(BulkSlot::Store, one), (BulkSlot::Tau, one)].into(),
         [(BulkSlot::Junk, one)].into(),
@@ -583,10 +585,15 @@ fn bulk_rows(layout: &mut Layout) {
         [].into(),
         [(BulkSlot::Rho, one)].into(),
     ];
-    let mut rows: Vec<u8> = Vec::with_capacity(layout.sized.bulk_rows);
+    let whole = kinds.len() - 1;
+    let per_row = layout.sized.per_row();
+    kinds.extend((1..per_row as u16).map(|weights| [(BulkSlot::Part(weights), one)].into()));
+    let mut rows: Vec<u16> = Vec::with_capacity(layout.sized.bulk_rows);
     for bulk in &layout.lowered.bulks {
-        let count = bulk.elements.len().div_ceil(layout.sized.per_row());
-        rows.extend((0..count).map(|r| u8::from(r > 0)));
+        let (count, left) = (bulk.elements.len().div_ceil(per_row), bulk.elements.len() % per_row);
+        let counts = bulk.exact && !layout.lowered.store_fixed;
+        let first = if counts && left > 0 { (whole + left) as u16 } else { 0 };
+        rows.extend((0..count).map(|r| if r > 0 { 1 } else { first }));
     }
     for junk in &layout.lowered.junks {
         for position in (0..junk.positions as usize).rev() {
@@ -599,8 +606,10 @@ fn bulk_rows(layout: &mut Layout) {
             });
         }
     }
-    let used: Vec<BTreeMap<BulkSlot, Fr>> = (0..6u8)
-        .map(|kind| if rows.contains(&kind) { kinds[kind as usize].clone() } else { BTreeMap::new() })
+    let used: BTreeSet<u16> = rows.iter().copied().collect();
+    let used: Vec<BTreeMap<BulkSlot, Fr>> = (0..)
+        .zip(kinds)
+        .map(|(kind, slots)| if used.contains(&kind) { slots } else { BTreeMap::new() })
         .collect();
     layout.bulk_field = factor(&used);
     layout.bulk_kinds = rows;

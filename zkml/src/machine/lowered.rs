@@ -139,6 +139,8 @@ impl Elements {
 pub(crate) struct Bulk {
     pub(crate) tensor: u32,
     pub(crate) elements: Elements,
+    /// Whether the next powers of τ are outputs' as well, so that what pads its first row must not be read.
+    pub(crate) exact: bool,
 }
 
 /// The unwanted coefficients of a convolution.

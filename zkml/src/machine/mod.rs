@@ -19,9 +19,9 @@
 //! Cells that may hold anything, because nothing depends on them:
 //!
 //! - cells of columns that a row does not use, and the first row of every running sum, which is multiplied by zero;
-//! - units that pad a row: those of a folded strip stand for powers that no output has, so the identity forces them to stand for zero;
-//!   others repeat an element;
-//! - padding of the store, whose powers of τ no output has;
+//! - units that pad a row: those of a folded strip stand for powers that no output has, and no element reads them; others repeat an
+//!   element;
+//! - padding of the store: its powers of τ are no output's, or else the gate of its row does not read it;
 //! - junk coefficients: each is what its position of the product is, and no output is at that position.
 
 mod check;

@@ -43,9 +43,11 @@ impl Segments {
     }
 
     /// Whether the polynomial is there, or could be added.
-    fn add(&mut self, tensor: u32, elements: Cow<'_, Elements>) -> bool {
+    fn add(&mut self, tensor: u32, elements: Cow<'_, Elements>, exact: bool) -> bool {
         if let Some(&at) = self.by_first.get(&(tensor, elements.first())) {
-            return self.all[at].elements.same(&elements);
+            let known = &mut self.all[at];
+            known.exact |= exact;
+            return known.elements.same(&elements);
         }
         let taken = self.taken.entry(tensor).or_default();
         let place = |index: u32| (index as usize / 64, 1u64 << (index % 64));
@@ -64,7 +66,7 @@ impl Segments {
             taken[word] |= bit;
         }
         self.by_first.insert((tensor, elements.first()), self.all.len());
-        self.all.push(Bulk { tensor, elements: elements.into_owned() });
+        self.all.push(Bulk { tensor, elements: elements.into_owned(), exact });
         true
     }
 }
@@ -113,7 +115,8 @@ impl Lowerer<'_> {
             self.wanted(task, &mut |wanted| {
                 if wanted.alias.is_none() {
                     if is_weight(wanted.tensor)
-                        && !(wanted.powers && list.add(wanted.tensor, Cow::Borrowed(wanted.elements)))
+                        && !(wanted.powers
+                            && list.add(wanted.tensor, Cow::Borrowed(wanted.elements), wanted.exact))
                     {
                         wired.insert(wanted.tensor);
                     }
@@ -133,7 +136,7 @@ impl Lowerer<'_> {
                 let fits = own && {
                     let indices: Vec<u32> = touched.iter().map(|t| t.1).collect();
                     let elements = Elements::of(&indices, list.last());
-                    list.add(first, Cow::Owned(elements))
+                    list.add(first, Cow::Owned(elements), wanted.exact)
                 };
                 if !fits {
                     wired.extend(touched.iter().map(|t| t.0));

@@ -128,8 +128,11 @@ pub(crate) struct Case {
 }
 
 pub(crate) fn case(p: &Program, visibility: Visibility, units: u32) -> Case {
-    let options = PlanOptions { units: Some(units), ..PlanOptions::default() };
-    let plan = plan(p, &visibility, &options).unwrap();
+    case_of(p, visibility, &PlanOptions { units: Some(units), ..PlanOptions::default() })
+}
+
+pub(crate) fn case_of(p: &Program, visibility: Visibility, options: &PlanOptions) -> Case {
+    let plan = plan(p, &visibility, options).unwrap();
     let trace = exec::run(p, &random_inputs(p, &mut rng(5))).unwrap();
     let bench = Bench::new(&plan, &trace.values).unwrap();
     assert_eq!(bench.violation(&[]), None);
@@ -240,7 +243,11 @@ pub(crate) fn real(p: &Program) -> Real {
 }
 
 pub(crate) fn real_with(p: &Program, visibility: Visibility) -> Real {
-    let case = case(p, visibility, 1);
+    real_of(p, visibility, &PlanOptions { units: Some(1), ..PlanOptions::default() })
+}
+
+pub(crate) fn real_of(p: &Program, visibility: Visibility, options: &PlanOptions) -> Real {
+    let case = case_of(p, visibility, options);
     let key = keygen(engine(), &srs(case.plan.k()), &case.plan).unwrap();
     Real { case, key }
 }
