@@ -36,7 +36,9 @@ impl Chain {
     pub(crate) fn add_product(&mut self, factor: i128, x: Ref, y: Ref, op: u32) {
         match (x, y) {
             (Ref::Value(Src::Const(0)), _) | (_, Ref::Value(Src::Const(0))) => {}
-            (Ref::Value(Src::Const(c)), other) | (other, Ref::Value(Src::Const(c))) => {
+            (Ref::Value(Src::Const(c)), other) | (other, Ref::Value(Src::Const(c)))
+                if fits(factor, c, other) =>
+            {
                 self.add(Mul::One, factor * i128::from(c), other, op);
             }
             (x, y) => {
@@ -76,6 +78,15 @@ pub(crate) struct Folder {
 
 /// How many distinct multipliers sweeps may use before they are cut instead.
 const MULTIPLIERS: usize = 8;
+
+/// Whether `factor·c`, and that times another constant, is within 128 bits.
+fn fits(factor: i128, c: i64, other: Ref) -> bool {
+    let all = factor.checked_mul(c.into());
+    match other {
+        Ref::Value(Src::Const(d)) => all.and_then(|x| x.checked_mul(d.into())).is_some(),
+        _ => all.is_some(),
+    }
+}
 
 fn misfolded() -> PlanError {
     PlanError::Internal("a fold over stored weights that are not stored so".into())

@@ -1,6 +1,6 @@
 //! What a program must satisfy before it is lowered, so that nothing after it has to check.
 
-use crate::qir::{Op, OpKind, Pick, Program, Role, TensorId, Term, Window};
+use crate::qir::{Op, OpKind, Pick, Program, Role, Tensor, TensorId, Term, Window};
 
 use super::lower::reads;
 use super::plan::PlanError;
@@ -21,6 +21,19 @@ fn invalid<T>(op: &str, reason: impl Into<String>) -> Result<T, PlanError> {
 
 fn log(x: i64) -> f64 {
     (x.unsigned_abs() as f64).max(1.0).log2()
+}
+
+/// What a range check of `[lo, hi]` admits: at most one limb more.
+fn hull(lo: i64, hi: i64) -> f64 {
+    log(lo).max(log(hi)) + 21.0
+}
+
+fn within(op: &str, bits: f64) -> Result<(), PlanError> {
+    if bits <= MAX_BITS {
+        Ok(())
+    } else {
+        Err(PlanError::Unsupported(format!("{op}: sums of {bits:.0} bits")))
+    }
 }
 
 /// log₂ of the sum of two magnitudes.
@@ -169,8 +182,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks an operation; the magnitude of what it computes, where that is not bounded by its range.
-    fn op(&self, op: &Op) -> Result<Option<f64>, PlanError> {
+    /// Checks an operation; the magnitude of what its outputs may be in the circuit.
+    fn op(&self, op: &Op) -> Result<f64, PlanError> {
         let name = op.name.as_str();
         let outputs = if matches!(op.kind, OpKind::Sort { .. }) { 2 } else { 1 };
         if op.outputs.len() != outputs {
@@ -183,7 +196,7 @@ impl Checker<'_> {
             }
         }
         let out = &self.p.tensors[op.outputs[0].0 as usize];
-        match &op.kind {
+        Ok(match &op.kind {
             OpKind::View { sources, picks } => {
                 let mut widest = 0f64;
                 for &s in sources {
@@ -204,7 +217,7 @@ impl Checker<'_> {
                         }
                     }
                 }
-                return Ok(Some(widest));
+                widest
             }
             OpKind::Linear { terms, constant, shift, pre_lo, pre_hi, activation } => {
                 let mut total = log(*constant);
@@ -214,11 +227,14 @@ impl Checker<'_> {
                 if *shift > 62 || pre_lo > pre_hi {
                     return invalid(name, "shift or bounds out of range");
                 }
-                if total > MAX_BITS {
-                    return Err(PlanError::Unsupported(format!("{name}: sums of {total:.0} bits")));
-                }
+                within(name, total)?;
                 if *shift == 0 && *activation == crate::qir::Activation::None {
-                    return Ok(Some(total));
+                    total
+                } else {
+                    // The range holds what a unit computes that has no element, as well.
+                    let half = if *shift == 0 { 0 } else { 1i128 << (shift - 1) };
+                    let idle = (i128::from(*constant) + half) >> shift;
+                    hull(*pre_lo, *pre_hi).max(log(idle as i64) + 21.0)
                 }
             }
             OpKind::Lookup { x, table } => {
@@ -231,6 +247,7 @@ impl Checker<'_> {
                         format!("a table of {} entries for [{}, {}]", table.len(), t.lo, t.hi),
                     );
                 }
+                table.iter().map(|&v| log(v)).fold(0.0, f64::max)
             }
             OpKind::Interpolate { x, step, guard, first_key, values, slopes } => {
                 self.ready(name, *x)?;
@@ -238,6 +255,7 @@ impl Checker<'_> {
                 let t = self.p.tensor(*x);
                 if !(1..=40).contains(step)
                     || *guard > 40
+                    || step + guard > 62
                     || values.len() != slopes.len()
                     || values.len() > 1 << 24
                 {
@@ -247,6 +265,7 @@ impl Checker<'_> {
                 if t.lo >> step < *first_key || i128::from(t.hi >> step) > last {
                     return invalid(name, "a table that does not cover its input");
                 }
+                hull(out.lo, out.hi)
             }
             OpKind::Step { x } | OpKind::Sqrt { x } => {
                 self.ready(name, *x)?;
@@ -254,6 +273,7 @@ impl Checker<'_> {
                 if matches!(op.kind, OpKind::Sqrt { .. }) && self.p.tensor(*x).lo < 0 {
                     return invalid(name, "a root of negative numbers");
                 }
+                hull(0, self.p.tensor(*x).hi)
             }
             OpKind::Div { num, den } => {
                 self.ready(name, *num)?;
@@ -263,6 +283,7 @@ impl Checker<'_> {
                 if self.p.tensor(*den).lo < 1 {
                     return invalid(name, "a divisor that may be zero or negative");
                 }
+                hull(out.lo, out.hi)
             }
             OpKind::Max { x } | OpKind::ArgMax { x, .. } => {
                 self.ready(name, *x)?;
@@ -271,6 +292,8 @@ impl Checker<'_> {
                 if n == 0 || rows.iter().product::<usize>() != out.len() {
                     return invalid(name, format!("maximum of {xs:?} to {:?}", out.shape));
                 }
+                // An element of x, or the index of one.
+                self.bits[x.0 as usize].max((n as f64).log2())
             }
             OpKind::Sort { x, .. } => {
                 self.ready(name, *x)?;
@@ -283,6 +306,8 @@ impl Checker<'_> {
                 {
                     return invalid(name, "rows or values too wide to sort");
                 }
+                within(name, self.bits[x.0 as usize] + (n as f64).log2() + 2.0)?;
+                hull(self.p.tensor(*x).lo, self.p.tensor(*x).hi).max((n as f64).log2() + 1.0)
             }
             OpKind::Gather { data, index } => {
                 self.ready(name, *data)?;
@@ -295,10 +320,10 @@ impl Checker<'_> {
                 if t.lo < 0 || t.hi >= rows as i64 || t.len() * width != out.len() {
                     return invalid(name, format!("gather from {ds:?} by [{}, {}]", t.lo, t.hi));
                 }
-                return Ok(Some(self.bits[data.0 as usize]));
+                within(name, self.bits[index.0 as usize] + (width.max(1) as f64).log2() + 1.0)?;
+                self.bits[data.0 as usize]
             }
-        }
-        Ok(None)
+        })
     }
 }
 
@@ -307,8 +332,10 @@ pub(crate) fn validate(p: &Program) -> Result<(), PlanError> {
     if p.tensors.len() > 1 << 24 || p.ops.len() > 1 << 24 {
         return invalid("program", "too many tensors or operations");
     }
-    // A range check admits at most one limb more than the tensor needs.
-    let own = |t: &crate::qir::Tensor| log(t.lo).max(log(t.hi)) + 21.0;
+    // The store's columns admit what its widest weight needs.
+    let params = || p.tensors.iter().filter(|t| t.role == Role::Param);
+    let (lo, hi) = params().fold((0, 0), |(lo, hi), t| (t.lo.min(lo), t.hi.max(hi)));
+    let own = |t: &Tensor| if t.role == Role::Param { hull(lo, hi) } else { hull(t.lo, t.hi) };
     let mut c = Checker { p, known: vec![false; p.tensors.len()], bits: p.tensors.iter().map(own).collect() };
     // A constant of no elements has no cells, and nothing may read it.
     let mut read = vec![false; p.tensors.len()];
@@ -352,9 +379,7 @@ pub(crate) fn validate(p: &Program) -> Result<(), PlanError> {
         let bits = c.op(op)?;
         for out in &op.outputs {
             c.known[out.0 as usize] = true;
-            if let Some(bits) = bits {
-                c.bits[out.0 as usize] = bits;
-            }
+            c.bits[out.0 as usize] = bits;
         }
     }
     if p.outputs.is_empty() {
@@ -364,4 +389,104 @@ pub(crate) fn validate(p: &Program) -> Result<(), PlanError> {
         c.ready("program", id)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::qir::Activation;
+
+    fn tensor(name: &str, (lo, hi): (i64, i64), role: Role, data: Option<Vec<i64>>) -> Tensor {
+        Tensor { name: name.into(), shape: vec![1, 1], lo, hi, scale: 0, role, data: data.map(Into::into) }
+    }
+
+    fn linear(term: Term, bound: i64) -> OpKind {
+        let (constant, shift, activation) = (0, 0, Activation::None);
+        OpKind::Linear { terms: vec![term], constant, shift, pre_lo: -bound, pre_hi: bound, activation }
+    }
+
+    /// A program of one input, some weights, and operations that each make one tensor of their last.
+    fn chain(bounds: (i64, i64), weights: &[i64], kinds: impl IntoIterator<Item = Box<Make>>) -> Program {
+        let mut p = Program { tensors: vec![tensor("x", bounds, Role::Input, None)], ..Program::default() };
+        p.inputs.push(TensorId(0));
+        p.tensors.extend(weights.iter().map(|&w| tensor("w", (-w, w), Role::Param, Some(vec![w]))));
+        let mut last = TensorId(0);
+        for make in kinds {
+            let (kind, shape, bound) = make(last);
+            let mut out = tensor("y", (-bound, bound), Role::Node, None);
+            out.shape = shape;
+            p.tensors.push(out);
+            last = TensorId(p.tensors.len() as u32 - 1);
+            p.ops.push(Op { name: format!("op{}", last.0), kind, outputs: vec![last] });
+        }
+        p.outputs.push(last);
+        p
+    }
+
+    type Make = dyn Fn(TensorId) -> (OpKind, Vec<usize>, i64);
+
+    fn square() -> Box<Make> {
+        Box::new(|x| (linear(Term::Product { a: x, b: x, coeff: 1 }, 1), vec![1, 1], 1))
+    }
+
+    fn times(w: u32, bound: i64) -> Box<Make> {
+        let term = move |a| Term::Einsum {
+            a,
+            b: TensorId(w),
+            a_axes: vec![0, 2],
+            b_axes: vec![2, 1],
+            out_axes: vec![0, 1],
+            coeff: 1,
+        };
+        Box::new(move |x| (linear(term(x), bound), vec![1, 1], bound))
+    }
+
+    fn maximum() -> [Box<Make>; 2] {
+        let kind = |x| OpKind::Max { x };
+        let picks = || vec![Pick::Of { source: 0, index: 0 }].into();
+        [
+            Box::new(move |x| (kind(x), vec![1], 1)),
+            Box::new(move |x| (OpKind::View { sources: vec![x], picks: picks() }, vec![1, 1], 1)),
+        ]
+    }
+
+    /// An input of one bit may be one limb in the circuit, and its powers are as great as they are, whatever the bounds of the tensors that hold them.
+    #[test]
+    fn a_maximum_is_as_great_as_what_it_is_of() {
+        let squares = |n: usize| (0..n).map(|_| square());
+        validate(&chain((0, 1), &[], squares(3))).unwrap();
+        assert!(validate(&chain((0, 1), &[], squares(4))).is_err());
+        let split = squares(2).chain(maximum()).chain(squares(1));
+        validate(&chain((0, 1), &[], split)).unwrap();
+        let split = squares(2).chain(maximum()).chain(squares(2));
+        assert!(validate(&chain((0, 1), &[], split)).is_err());
+    }
+
+    /// A small weight beside a great one has the great one's range in the store.
+    #[test]
+    fn a_weight_may_be_as_great_as_the_greatest() {
+        let uses = |n: usize| (0..n).map(|_| times(1, 1));
+        validate(&chain((-1, 1), &[1, 1], uses(4))).unwrap();
+        let beside = |n| uses(n).chain([times(2, 1 << 60)]);
+        validate(&chain((-1, 1), &[1, 1 << 60], beside(1))).unwrap();
+        assert!(validate(&chain((-1, 1), &[1, 1 << 60], beside(3))).is_err());
+    }
+
+    /// A range is that of the sum before the activation, and of a unit that has none.
+    #[test]
+    fn a_sum_is_as_great_as_its_range() {
+        let sum = |constant, pre: i64| -> Box<Make> {
+            Box::new(move |x| {
+                let terms = vec![Term::Scale { x, coeff: 1 }];
+                let activation = Activation::Relu;
+                let kind =
+                    OpKind::Linear { terms, constant, shift: 0, pre_lo: -pre, pre_hi: pre, activation };
+                (kind, vec![1, 1], 1)
+            })
+        };
+        for (constant, pre, fits) in [(0, 1, true), (0, 1 << 60, false), (1 << 60, 1, false)] {
+            let p = chain((0, 1), &[], [sum(constant, pre), square(), square()]);
+            assert_eq!(validate(&p).is_ok(), fits, "{constant} {pre}");
+        }
+    }
 }
