@@ -17,6 +17,8 @@ pub(crate) enum Attr {
     Int(i64),
     Float(f32),
     Ints(Vec<i64>),
+    Floats(&'static [f32]),
+    Texts(&'static [&'static str]),
     Text(&'static str),
     Graph(GraphProto),
 }
@@ -27,6 +29,10 @@ pub(crate) fn attribute(name: &str, value: Attr) -> AttributeProto {
         Attr::Int(i) => (a.r#type, a.i) = (2, i),
         Attr::Float(f) => (a.r#type, a.f) = (1, f),
         Attr::Ints(v) => (a.r#type, a.ints) = (7, v),
+        Attr::Floats(v) => (a.r#type, a.floats) = (6, v.to_vec()),
+        Attr::Texts(v) => {
+            (a.r#type, a.strings) = (8, v.iter().map(|s| s.as_bytes().to_vec().into()).collect());
+        }
         Attr::Text(s) => (a.r#type, a.s) = (3, s.as_bytes().to_vec().into()),
         Attr::Graph(g) => (a.r#type, a.g) = (5, Some(g)),
     }
@@ -94,7 +100,7 @@ impl Sketch {
         self
     }
 
-    /// A node on all inputs and constants that are not used yet, whose outputs are the graph's.
+    /// A node on all inputs and constants that are not used yet, whose outputs are the graph's; of another domain as `domain::Operator`.
     fn op(mut self, op: &str, outputs: usize, attributes: &[(&str, Attr)]) -> Self {
         let used: Vec<String> = self.0.node.iter().flat_map(|n| n.input.clone()).collect();
         let mut input: Vec<String> = self.0.output.drain(..).map(|o| o.name).collect();
@@ -103,7 +109,9 @@ impl Sketch {
         let at = self.0.node.len();
         let output: Vec<String> = (0..outputs).map(|i| format!("o{at}_{i}")).collect();
         self.0.output = output.iter().map(|n| ValueInfoProto { name: n.clone(), r#type: None }).collect();
+        let (domain, op) = op.split_once("::").unwrap_or(("", op));
         self.0.node.push(NodeProto {
+            domain: domain.to_owned(),
             name: format!("{op}_{at}"),
             op_type: op.to_owned(),
             input,
@@ -124,11 +132,118 @@ fn sketch() -> Sketch {
     Sketch(GraphProto { name: "g".into(), ..Default::default() })
 }
 
+/// Operators that are replaced by others when a file is imported.
+fn domains() -> Vec<Sketch> {
+    use Attr::{Float, Floats, Int, Ints, Text, Texts};
+    let x = |shape: &[i64]| sketch().x(FLOAT, shape);
+    let tree = |prefix: &str| {
+        let mut attributes = vec![
+            ("nodes_treeids", Ints(vec![0; 5])),
+            ("nodes_nodeids", Ints(vec![0, 1, 2, 3, 4])),
+            ("nodes_featureids", Ints(vec![0, 0, 2, 0, 0])),
+            ("nodes_truenodeids", Ints(vec![1, 0, 3, 0, 0])),
+            ("nodes_falsenodeids", Ints(vec![2, 0, 4, 0, 0])),
+            ("nodes_values", Floats(&[0.25, 0.0, -0.5, 0.0, 0.0])),
+            ("nodes_modes", Texts(&["BRANCH_LEQ", "LEAF", "BRANCH_GT", "LEAF", "LEAF"])),
+        ];
+        let ids = Ints(vec![0, 1, 0]);
+        attributes.extend(match prefix {
+            "class" => [
+                ("class_treeids", Ints(vec![0; 3])),
+                ("class_nodeids", Ints(vec![1, 3, 4])),
+                ("class_ids", ids),
+                ("class_weights", Floats(&[0.5, 1.0, -0.25])),
+            ],
+            _ => [
+                ("target_treeids", Ints(vec![0; 3])),
+                ("target_nodeids", Ints(vec![1, 3, 4])),
+                ("target_ids", ids),
+                ("target_weights", Floats(&[0.5, 1.0, -0.25])),
+            ],
+        });
+        attributes
+    };
+    let mut classes = tree("class");
+    classes.extend([("classlabels_int64s", Ints(vec![3, 1])), ("post_transform", Text("LOGISTIC"))]);
+    let mut targets = tree("target");
+    targets.push(("n_targets", Int(2)));
+    let linear = [
+        ("coefficients", Floats(&[0.5, 0.25, -1.0, 1.0, 0.0, 0.125])),
+        ("intercepts", Floats(&[0.5, -0.5])),
+        ("classlabels_ints", Ints(vec![0, 1])),
+        ("targets", Int(2)),
+    ];
+    let vectors = [
+        ("kernel_type", Text("RBF")),
+        ("kernel_params", Floats(&[0.5, 0.0, 3.0])),
+        ("support_vectors", Floats(&[0.5, 0.25, -1.0, 1.0, 0.0, 0.125])),
+        ("coefficients", Floats(&[1.0, -0.5])),
+        ("vectors_per_class", Ints(vec![1, 1])),
+        ("classlabels_ints", Ints(vec![0, 1])),
+        ("n_supports", Int(2)),
+        ("rho", Floats(&[0.125])),
+    ];
+    let mut all = vec![
+        x(&[2, 3]).op("ai.onnx.ml::TreeEnsembleClassifier", 2, &classes),
+        x(&[2, 3]).op("ai.onnx.ml::TreeEnsembleRegressor", 1, &targets),
+        x(&[2, 3]).op("ai.onnx.ml::LinearClassifier", 2, &linear),
+        x(&[2, 3]).op("ai.onnx.ml::LinearRegressor", 1, &linear),
+        x(&[2, 3]).op("ai.onnx.ml::SVMClassifier", 2, &vectors),
+        x(&[2, 3]).op("ai.onnx.ml::SVMRegressor", 1, &vectors),
+        x(&[2, 3]).op("ai.onnx.ml::Scaler", 1, &[("offset", Floats(&[0.5])), ("scale", Floats(&[2.0]))]),
+        x(&[2, 3]).op("ai.onnx.ml::Normalizer", 1, &[("norm", Text("L1"))]),
+        x(&[2, 3]).op("ai.onnx.ml::Imputer", 1, &[("imputed_value_floats", Floats(&[0.5]))]),
+        x(&[2, 3]).op("ai.onnx.ml::Binarizer", 1, &[]),
+        x(&[2, 3]).x(FLOAT, &[2, 1]).op("ai.onnx.ml::FeatureVectorizer", 1, &[]),
+        x(&[2, 3]).constant(ints("i", &[2, 0])).op("ai.onnx.ml::ArrayFeatureExtractor", 1, &[]),
+        sketch().x(INT64, &[2]).op("ai.onnx.ml::OneHotEncoder", 1, &[("cats_int64s", Ints(vec![0, 1]))]),
+        sketch().x(INT64, &[2]).op(
+            "ai.onnx.ml::LabelEncoder",
+            1,
+            &[("keys_int64s", Ints(vec![0, 1])), ("values_floats", Floats(&[0.5, 2.0]))],
+        ),
+        x(&[1, 2, 4]).constant(floats("w", &[2, 2, 3])).op(
+            "com.microsoft::FusedConv",
+            1,
+            &[("activation", Text("Relu"))],
+        ),
+        x(&[2, 3]).constant(floats("w", &[3, 2])).op(
+            "com.microsoft::FusedGemm",
+            1,
+            &[("activation", Text("LeakyRelu")), ("activation_alpha", Float(0.5))],
+        ),
+        x(&[2, 3]).x(FLOAT, &[2, 3]).op(
+            "com.microsoft::FusedMatMul",
+            1,
+            &[("transB", Int(1)), ("alpha", Float(0.5))],
+        ),
+        x(&[2, 3]).x(FLOAT, &[2, 3]).constant(floats("g", &[3])).op(
+            "com.microsoft::SkipLayerNormalization",
+            1,
+            &[],
+        ),
+        x(&[1, 4, 4]).x(FLOAT, &[1, 3, 2]).x(FLOAT, &[1, 3, 2]).op(
+            "Attention",
+            1,
+            &[("q_num_heads", Int(2)), ("kv_num_heads", Int(1)), ("is_causal", Int(1))],
+        ),
+        x(&[1, 2, 3, 4]).constant(floats("c", &[1, 3, 2])).constant(floats("s", &[1, 3, 2])).op(
+            "RotaryEmbedding",
+            1,
+            &[],
+        ),
+    ];
+    for op in ["BiasGelu", "QuickGelu", "Gelu"] {
+        all.push(x(&[2, 3]).op(&format!("com.microsoft::{op}"), 1, &[]));
+    }
+    all
+}
+
 /// All sketches.
 fn sketches() -> Vec<Sketch> {
     use Attr::{Float, Graph, Int, Ints, Text};
     let x = |shape: &[i64]| sketch().x(FLOAT, shape);
-    let mut all = Vec::new();
+    let mut all = domains();
     for op in [
         "Abs",
         "Acos",
@@ -150,6 +265,8 @@ fn sketches() -> Vec<Sketch> {
         "HardSigmoid",
         "HardSwish",
         "Identity",
+        "IsInf",
+        "IsNaN",
         "LeakyRelu",
         "Log",
         "LogSoftmax",

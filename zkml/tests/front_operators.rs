@@ -8,20 +8,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use front_common::build::{Builder, FLOAT};
-use parhelion_zkml::onnx::{Form, ImportError, ImportOptions, import, operators};
+use parhelion_zkml::onnx::{Form, ImportError, ImportOptions, import, operators, operators_of};
 
 /// Counts of ONNX's node tests by operator, as `front_onnx_node` wrote them.
 const COUNTS: &str = include_str!("data/onnx_node_tests.csv");
 
 const HEAD: &str = "# Operators
 
-What Parhelion reads of ONNX's own domain, and what becomes of it in a circuit. This page is written from the table in the code
-(`zkml/src/onnx/operators.rs`); a test fails where it is stale. A model with anything else is refused with all of its unsupported nodes at once,
+What Parhelion reads of ONNX, and what becomes of it in a circuit. This page is written from the tables in the code
+(`zkml/src/onnx/operators.rs`, `ml/mod.rs`, `fused.rs`); a test fails where it is stale. A model with anything else is refused with all of its unsupported nodes at once,
 each with a reason and a rewrite where one is known.
 
 Shapes are static: symbolic dimensions are bound by `--variable NAME=N`, and whatever a shape depends on is a constant. Real numbers are
-fixed-point integers; integers and booleans are exact, and integers do not wrap around. Operators of `com.microsoft` and `ai.onnx.ml` are not read: export without
-ONNX Runtime's fusions, and convert trees and linear models with Hummingbird.
+fixed-point integers; integers and booleans are exact, and integers do not wrap around.
 
 ## Forms
 ";
@@ -36,6 +35,25 @@ written out in other operators is counted below.
 
 | operator | since | form | limits | tests |
 |---|---|---|---|---|
+";
+
+const DOMAINS: &str = "
+## Other domains
+
+`ai.onnx.ml` is what skl2onnx and onnxmltools write for scikit-learn, LightGBM and XGBoost. Thresholds, values of leaves and coefficients
+are parameters, private by default; the shape of a tree and the features that it reads are structure, and public. Where a class label is a text, train with
+integers. A classifier's second output is a tensor, with `zipmap` or without. `front_ml` tests them on random models against ONNX Runtime.
+
+| operator of `ai.onnx.ml` | form | limits |
+|---|---|---|
+";
+
+const FUSED: &str = "
+`com.microsoft` is what ONNX Runtime's optimiser and its quantiser write. Of its fusions, these are taken apart again; a model with others has to be
+exported without optimisations, or with the level `basic`.
+
+| operator of `com.microsoft` | form | limits |
+|---|---|---|
 ";
 
 fn counts() -> BTreeMap<&'static str, [usize; 4]> {
@@ -60,6 +78,12 @@ fn page() -> String {
             counts.get(o.name).map_or(String::new(), |[all, _, passed, _]| format!("{passed} of {all}"));
         let form = o.form.name();
         writeln!(out, "| {} | {} | {form} | {} | {tests} |", o.name, o.since, o.limits).unwrap();
+    }
+    for (text, domain) in [(DOMAINS, "ai.onnx.ml"), (FUSED, "com.microsoft")] {
+        out += text;
+        for o in operators_of(domain) {
+            writeln!(out, "| {} | {} | {} |", o.name, o.form.name(), o.limits).unwrap();
+        }
     }
     let sum = |at: usize| counts.values().map(|c| c[at]).sum::<usize>();
     let [all, float, integer, circuit] = counts["several operators"];

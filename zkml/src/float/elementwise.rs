@@ -33,6 +33,12 @@ pub(super) fn elementwise(c: &Call<'_>) -> Result<TensorF, OpError> {
         }
         "Where" => select(c),
         "Sum" | "Mean" | "Max" | "Min" => variadic(c),
+        "IsNaN" => test(c.input(0)?, f64::is_nan),
+        "IsInf" => {
+            let down = c.node.attrs.int_or("detect_negative", 1)? != 0;
+            let up = c.node.attrs.int_or("detect_positive", 1)? != 0;
+            test(c.input(0)?, |v| v.is_infinite() && if v > 0.0 { up } else { down })
+        }
         "Equal" => compare(c, |a, b| a == b, |a, b| a == b),
         "Less" => compare(c, |a, b| a < b, |a, b| a < b),
         "LessOrEqual" => compare(c, |a, b| a <= b, |a, b| a <= b),
@@ -160,6 +166,11 @@ fn compare(
     let r =
         binary(c.input(0)?, c.input(1)?, None, |a, b| f64::from(u8::from(f(a, b))), |a, b| g(a, b).into())?;
     cast(&r, DType::Bool)
+}
+
+fn test(x: &TensorF, f: impl Fn(f64) -> bool) -> Result<TensorF, OpError> {
+    let data = x.to_f64().into_iter().map(|v| f(v).into()).collect();
+    Ok(TensorF::int(x.shape.clone(), DType::Bool, data)?)
 }
 
 fn logical(c: &Call<'_>, f: impl Fn(i64, i64) -> i64) -> Result<TensorF, OpError> {

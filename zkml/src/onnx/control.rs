@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::error::ImportError;
+use super::expand;
 use super::import::{Builder, Known};
 use super::model::{Attr, Attrs, Node, ValueId};
 use super::proto::{GraphProto, NodeProto};
@@ -86,7 +87,7 @@ fn free_names(g: &GraphProto, found: &mut dyn FnMut(&str)) {
 }
 
 /// Why a node is not unrolled.
-enum Stop {
+pub(super) enum Stop {
     /// It is legal, but not static.
     Refused(String),
     /// The file is wrong.
@@ -99,25 +100,27 @@ impl From<ImportError> for Stop {
     }
 }
 
-/// One node while it is unrolled.
-struct Unroll<'b, 'a, 's> {
-    b: &'b mut Builder<'a>,
+/// One node while others take its place.
+pub(super) struct Unroll<'b, 'a, 's> {
+    pub(super) b: &'b mut Builder<'a>,
     scope: &'s Scope<'s>,
-    proto: &'a NodeProto,
-    node: Node,
+    /// Its message, where it has graphs.
+    proto: Option<&'a NodeProto>,
+    pub(super) node: Node,
 }
 
 impl<'a> Builder<'a> {
-    /// Replaces a control-flow node by the nodes that it runs.
+    /// Replaces a node by the nodes that it runs or consists of.
     pub(super) fn unroll(
         &mut self,
         i: usize,
-        proto: &'a NodeProto,
+        proto: Option<&'a NodeProto>,
         scope: &Scope<'_>,
     ) -> Result<(), ImportError> {
         let node = self.nodes[i].clone();
         let mut u = Unroll { b: self, scope, proto, node };
         let results = match u.node.op.as_str() {
+            op if expand::expands(&u.node.domain, op) => expand::expand(&mut u),
             "If" => u.branch(),
             "Loop" => u.repeat(),
             "Scan" => u.scan(),
@@ -135,7 +138,7 @@ impl<'a> Builder<'a> {
 }
 
 impl<'a> Unroll<'_, 'a, '_> {
-    fn wrong(&self, reason: impl Into<String>) -> Stop {
+    pub(super) fn wrong(&self, reason: impl Into<String>) -> Stop {
         Stop::Error(ImportError::Node {
             node: self.node.name.clone(),
             op: self.node.op.clone(),
@@ -144,7 +147,7 @@ impl<'a> Unroll<'_, 'a, '_> {
     }
 
     fn body(&self, attribute: &str) -> Result<&'a GraphProto, Stop> {
-        let found = self.proto.attribute.iter().find(|a| a.name == attribute);
+        let found = self.proto.and_then(|p| p.attribute.iter().find(|a| a.name == attribute));
         found.and_then(|a| a.g.as_ref()).ok_or_else(|| self.wrong(format!("has no graph `{attribute}`")))
     }
 
@@ -171,7 +174,7 @@ impl<'a> Unroll<'_, 'a, '_> {
         Ok(body.output.iter().map(|o| output(&o.name)).collect::<Result<_, _>>()?)
     }
 
-    fn constant(&mut self, t: TensorF) -> ValueId {
+    pub(super) fn constant(&mut self, t: TensorF) -> ValueId {
         let label = format!("{}/constant{}", self.node.name, self.b.labels.len());
         self.b.add_value(label, Known::Constant(Arc::new(t)), None)
     }
@@ -188,7 +191,7 @@ impl<'a> Unroll<'_, 'a, '_> {
         self.known(v).filter(|t| t.len() == 1).map(|t| t.at(0) != 0.0)
     }
 
-    fn shape(&self, v: ValueId) -> Option<(Vec<usize>, DType)> {
+    pub(super) fn shape(&self, v: ValueId) -> Option<(Vec<usize>, DType)> {
         match &self.b.known[v.index()] {
             Known::Constant(t) => Some((t.shape.clone(), t.dtype)),
             Known::Shape(shape, dtype) => Some((shape.clone(), *dtype)),
@@ -196,7 +199,7 @@ impl<'a> Unroll<'_, 'a, '_> {
         }
     }
 
-    fn emit(
+    pub(super) fn emit(
         &mut self,
         op: &str,
         inputs: &[ValueId],
@@ -209,14 +212,36 @@ impl<'a> Unroll<'_, 'a, '_> {
         });
         let mut a = Attrs::default();
         attrs.iter().for_each(|(k, v)| a.set(k, v.clone()));
+        self.push(op, inputs.iter().copied().map(Some).collect(), a, out)
+    }
+
+    /// An operator some of whose operands may be left out.
+    pub(super) fn emit_with(
+        &mut self,
+        op: &str,
+        inputs: Vec<Option<ValueId>>,
+        attrs: Attrs,
+    ) -> Result<ValueId, Stop> {
+        let label = format!("{}/{op}{}", self.node.name, self.b.labels.len());
+        let out = self.b.add_value(label, Known::Nothing, None);
+        self.push(op, inputs, attrs, out)
+    }
+
+    fn push(
+        &mut self,
+        op: &str,
+        inputs: Vec<Option<ValueId>>,
+        attrs: Attrs,
+        out: ValueId,
+    ) -> Result<ValueId, Stop> {
         let node = Node {
             name: self.node.name.clone(),
             op: op.to_owned(),
             domain: String::new(),
             version: VERSION,
-            inputs: inputs.iter().copied().map(Some).collect(),
+            inputs,
             outputs: vec![Some(out)],
-            attrs: a,
+            attrs,
         };
         self.b.emit(node, self.scope)?;
         Ok(out)

@@ -12,6 +12,7 @@ use crate::float::{self, OpError};
 use super::control::{self, Scope};
 use super::decode;
 use super::error::{ImportError, Unsupported, UnsupportedList};
+use super::expand;
 use super::external::External;
 use super::model::{Attrs, Model, Node, Value, ValueId};
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
@@ -195,7 +196,7 @@ impl<'a> Builder<'a> {
         id
     }
 
-    fn count(&mut self, n: usize, at: &str) -> Result<(), ImportError> {
+    pub(super) fn count(&mut self, n: usize, at: &str) -> Result<(), ImportError> {
         let limit = self.options.limits.elements;
         self.elements = self.elements.saturating_add(n);
         if self.elements > limit {
@@ -412,7 +413,8 @@ impl<'a> Builder<'a> {
                 continue;
             }
             match self.bodies.get(&i).copied() {
-                Some(n) => self.unroll(i, n, scope)?,
+                Some(n) => self.unroll(i, Some(n), scope)?,
+                None if expand::expands(&domain, &op) => self.unroll(i, None, scope)?,
                 None => self.evaluate(i)?,
             }
         }
@@ -435,6 +437,10 @@ impl<'a> Builder<'a> {
         }
         if node.op == "NonZero" && !constant {
             self.refuse(i, "the shape of the result depends on data".into());
+            return Ok(());
+        }
+        if node.op == "IsInf" && !constant {
+            self.refuse(i, "which values are infinite depends on data".into());
             return Ok(());
         }
         // These depend on shapes and types alone, which are known.

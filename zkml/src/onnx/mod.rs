@@ -7,11 +7,15 @@
 //!
 //! A file either imports completely or is a typed error. Unsupported nodes are listed all at once. Panics of the parser stop here.
 
+mod attention;
 mod control;
 mod decode;
 mod error;
+mod expand;
 mod external;
+mod fused;
 mod import;
+mod ml;
 mod model;
 mod operators;
 pub mod proto;
@@ -22,7 +26,7 @@ pub use error::{ImportError, Unsupported, UnsupportedList};
 pub use import::{ImportOptions, Imported, Limits, import, import_from};
 pub use model::{Attr, Attrs, Model, Node, Value, ValueId};
 pub use operators::{Form, Operator};
-pub use support::{is_supported, operators, supported_ops};
+pub use support::{is_supported, operators, operators_of, supported_ops};
 pub use tensor::{
     DType, Data, MAX_ELEMENTS, ShapeError, TensorF, broadcast, broadcast_map, checked_len, strides, unravel,
 };

@@ -1,11 +1,16 @@
 //! Which operators are supported, and what of their operands must be known when the model is imported.
 
+use super::fused;
+use super::ml;
 use super::operators::{OPERATORS, Operator};
 
 /// The operator, where it is supported.
 pub(crate) fn lookup(domain: &str, name: &str) -> Option<&'static Operator> {
-    if !matches!(domain, "" | "ai.onnx") {
-        return None;
+    match domain {
+        "" | "ai.onnx" => {}
+        ml::DOMAIN => return ml::lookup(name),
+        fused::DOMAIN => return fused::lookup(name),
+        _ => return None,
     }
     OPERATORS.binary_search_by(|o| o.name.cmp(name)).ok().and_then(|i| OPERATORS.get(i))
 }
@@ -25,6 +30,16 @@ pub fn operators() -> impl Iterator<Item = &'static Operator> {
     OPERATORS.iter()
 }
 
+/// All supported operators of a domain besides ONNX's own, in alphabetical order: `ai.onnx.ml` or `com.microsoft`.
+pub fn operators_of(domain: &str) -> impl Iterator<Item = &'static Operator> {
+    match domain {
+        ml::DOMAIN => ml::OPERATORS,
+        fused::DOMAIN => fused::OPERATORS,
+        _ => &[],
+    }
+    .iter()
+}
+
 /// A rewrite of an unsupported operator, where one is known.
 pub(crate) fn hint(domain: &str, name: &str) -> Option<&'static str> {
     Some(match name {
@@ -34,14 +49,13 @@ pub(crate) fn hint(domain: &str, name: &str) -> Option<&'static str> {
         "NonMaxSuppression" | "RoiAlign" | "Unique" | "Compress" => {
             "cut the graph before this node: its result has a shape that depends on data"
         }
-        "TreeEnsembleClassifier"
-        | "TreeEnsembleRegressor"
-        | "LinearClassifier"
-        | "LinearRegressor"
-        | "SVMClassifier"
-        | "SVMRegressor"
-        | "Scaler"
-        | "Normalizer" => "convert with hummingbird-ml (backend \"torch\") and export that",
+        "DynamicQuantizeLinear" => {
+            "quantise with static scales (quantize_static), or prove the model in floats: its numbers become integers here anyway"
+        }
+        "SequenceEmpty" | "SequenceInsert" | "SequenceAt" | "ConcatFromSequence" | "SplitToSequence" => {
+            "export with fixed shapes, without lists of tensors"
+        }
+        _ if domain == ml::DOMAIN => "convert with hummingbird-ml (backend \"torch\") and export that",
         _ if domain == "com.microsoft" => {
             "export without ONNX Runtime's graph optimisations, or set the optimisation level to basic"
         }
@@ -58,7 +72,9 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted() {
-        assert!(OPERATORS.is_sorted_by(|a, b| a.name < b.name));
+        for table in [OPERATORS, ml::OPERATORS, fused::OPERATORS] {
+            assert!(table.is_sorted_by(|a, b| a.name < b.name));
+        }
         let reformed = |o: &&Operator| o.reformed();
         assert_eq!(OPERATORS.iter().filter(reformed).count(), 25);
         assert!(is_supported("", "Conv") && is_supported("ai.onnx", "Xor") && !is_supported("", "Conv2"));

@@ -210,6 +210,13 @@ fn expand(g: &mut Graph, n: &Node) -> Result<Option<Vec<Option<ValueId>>>, Quant
             let mask = g.constant(mask);
             return Ok(Some(vec![Some(x), Some(mask)]));
         }
+        // Calibration refuses samples that lead to such values.
+        "IsNaN" => {
+            let shape = g.shape(need(0)?);
+            let none = vec![0; shape.iter().product()];
+            let none = TensorF::int(shape, DType::Bool, none).map_err(|e| wrong(e.to_string()))?;
+            g.constant(none)
+        }
         "LSTM" | "GRU" | "RNN" => return recurrent::unroll(g, n).map(Some),
         "LayerNormalization" | "RMSNormalization" => {
             let x = need(0)?;

@@ -23,6 +23,8 @@ pub(crate) enum A<'a> {
     Int(i64),
     Float(f32),
     Ints(&'a [i64]),
+    Floats(&'a [f32]),
+    Strs(&'a [&'a str]),
     Str(&'a str),
     Graph(GraphProto),
 }
@@ -64,6 +66,7 @@ impl Builder {
         self
     }
 
+    /// An operator; of another domain where that stands before its name, as in `domain::Operator`.
     pub(crate) fn node(
         mut self,
         op: &str,
@@ -79,13 +82,19 @@ impl Builder {
                     A::Int(i) => (a.r#type, a.i) = (2, *i),
                     A::Float(f) => (a.r#type, a.f) = (1, *f),
                     A::Ints(v) => (a.r#type, a.ints) = (7, v.to_vec()),
+                    A::Floats(v) => (a.r#type, a.floats) = (6, v.to_vec()),
+                    A::Strs(v) => {
+                        (a.r#type, a.strings) = (8, v.iter().map(|s| s.as_bytes().to_vec().into()).collect());
+                    }
                     A::Graph(g) => (a.r#type, a.g) = (5, Some(g.clone())),
                     A::Str(s) => (a.r#type, a.s) = (3, s.as_bytes().to_vec().into()),
                 }
                 a
             })
             .collect();
+        let (domain, op) = op.split_once("::").unwrap_or(("", op));
         self.graph.node.push(NodeProto {
+            domain: domain.into(),
             name: format!("{op}_{}", self.graph.node.len()),
             op_type: op.into(),
             input: inputs.iter().map(|s| (*s).into()).collect(),
@@ -97,8 +106,9 @@ impl Builder {
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let opset = OperatorSetIdProto { domain: String::new(), version: self.opset };
-        let model = ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(self.graph.clone()) };
+        let opset = |domain: &str, version| OperatorSetIdProto { domain: domain.into(), version };
+        let opsets = vec![opset("", self.opset), opset("ai.onnx.ml", 3), opset("com.microsoft", 1)];
+        let model = ModelProto { ir_version: 8, opset_import: opsets, graph: Some(self.graph.clone()) };
         model.encode_to_vec()
     }
 }

@@ -1,0 +1,176 @@
+//! Attention and rotary embeddings as the operators that they consist of.
+
+use super::control::{Stop, Unroll};
+use super::model::{Attr, ValueId};
+use super::tensor::{DType, TensorF};
+
+/// `[batch, heads, length, size]` of an operand that may have its heads side by side, and whether it had.
+fn heads(u: &mut Unroll<'_, '_, '_>, x: ValueId, count: &str) -> Result<(ValueId, bool), Stop> {
+    let (shape, _) = u.dims(x)?;
+    match shape[..] {
+        [_, _, _, _] => Ok((x, false)),
+        [batch, length, width] => {
+            let n = u.integer(count, 0)?;
+            let n = usize::try_from(n).ok().filter(|&n| n > 0 && width % n == 0);
+            let n = n.ok_or_else(|| u.wrong(format!("`{count}` does not divide the width {width}")))?;
+            let x = u.reshape(x, &[batch, length, n, width / n])?;
+            Ok((u.transpose(x, &[0, 2, 1, 3])?, true))
+        }
+        _ => Err(u.wrong(format!("an operand of shape {shape:?}, not of three or four dimensions"))),
+    }
+}
+
+/// Softmax(q·kᵀ·scale + mask)·v, with the keys and values that come to be cached.
+pub(super) fn attention(u: &mut Unroll<'_, '_, '_>) -> Result<Vec<ValueId>, Stop> {
+    if u.node.output(3).is_some() {
+        return Err(Stop::Refused("its scores are an output".into()));
+    }
+    if u.node.input(6).is_some() {
+        return Err(Stop::Refused("with lengths of its keys; give a mask".into()));
+    }
+    if u.integer("left_window_size", -1)? >= 0 || u.integer("right_window_size", -1)? >= 0 {
+        return Err(Stop::Refused("with a window; give a mask".into()));
+    }
+    let (q, k, v) = (u.operand(0)?, u.operand(1)?, u.operand(2)?);
+    let (q, flat) = heads(u, q, "q_num_heads")?;
+    let (mut k, _) = heads(u, k, "kv_num_heads")?;
+    let (mut v, _) = heads(u, v, "kv_num_heads")?;
+    let mut past = 0;
+    if let (Some(pk), Some(pv)) = (u.node.input(4), u.node.input(5)) {
+        past = u.dims(pk)?.0.get(2).copied().unwrap_or(0);
+        k = u.concat(&[pk, k], 2)?;
+        v = u.concat(&[pv, v], 2)?;
+    }
+    let present = (k, v);
+    let ([batch, n, rows, size], [_, groups, columns, _]) = (four(u, q)?, four(u, k)?);
+    if groups != n {
+        if groups == 0 || n % groups != 0 {
+            return Err(u.wrong(format!("{n} heads over {groups} heads of keys")));
+        }
+        let which: Vec<i64> = (0..n).map(|h| (h / (n / groups)) as i64).collect();
+        let which = u.ints(which);
+        k = u.emit("Gather", &[k, which], &[("axis", Attr::Int(1))], None)?;
+        v = u.emit("Gather", &[v, which], &[("axis", Attr::Int(1))], None)?;
+    }
+    let scale = u.float("scale", 1.0 / (size.max(1) as f64).sqrt())?;
+    let scale = u.number(scale)?;
+    let q = u.op("Mul", &[q, scale])?;
+    let k = u.transpose(k, &[0, 1, 3, 2])?;
+    let mut scores = u.op("MatMul", &[q, k])?;
+    let cap = u.float("softcap", 0.0)?;
+    if cap > 0.0 {
+        let cap = u.number(cap)?;
+        scores = u.op("Div", &[scores, cap])?;
+        scores = u.op("Tanh", &[scores])?;
+        scores = u.op("Mul", &[scores, cap])?;
+    }
+    if let Some(mask) = u.node.input(3) {
+        scores = masked(u, scores, mask, columns)?;
+    }
+    if u.integer("is_causal", 0)? != 0 {
+        let keep = (0..rows).flat_map(|i| (0..columns).map(move |j| i64::from(j <= i + past))).collect();
+        u.b.count(rows.saturating_mul(columns), &u.node.name.clone())?;
+        let keep =
+            TensorF::int(vec![rows, columns], DType::Bool, keep).map_err(|e| u.wrong(e.to_string()))?;
+        let keep = u.constant(keep);
+        scores = masked(u, scores, keep, columns)?;
+    }
+    let weights = u.emit("Softmax", &[scores], &[("axis", Attr::Int(-1))], None)?;
+    let mut y = u.op("MatMul", &[weights, v])?;
+    if flat {
+        let width = four(u, y)?[3];
+        y = u.transpose(y, &[0, 2, 1, 3])?;
+        let width = n.checked_mul(width).ok_or_else(|| u.wrong("is too wide"))?;
+        y = u.reshape(y, &[batch, rows, width])?;
+    }
+    Ok(vec![y, present.0, present.1])
+}
+
+fn four(u: &Unroll<'_, '_, '_>, v: ValueId) -> Result<[usize; 4], Stop> {
+    let (shape, _) = u.dims(v)?;
+    shape[..].try_into().map_err(|_| u.wrong(format!("an operand of shape {shape:?}")))
+}
+
+/// Scores where a mask of booleans holds, else −∞; a mask of numbers is added. Keys past its end are masked.
+fn masked(
+    u: &mut Unroll<'_, '_, '_>,
+    scores: ValueId,
+    mut mask: ValueId,
+    columns: usize,
+) -> Result<ValueId, Stop> {
+    let (shape, dtype) = u.dims(mask)?;
+    let nothing = u.number(f64::NEG_INFINITY)?;
+    if let Some(&last) = shape.last()
+        && last != 1
+        && last < columns
+    {
+        let mut rest = shape.clone();
+        rest.pop();
+        rest.push(columns - last);
+        let n = rest.iter().fold(1usize, |n, &d| n.saturating_mul(d));
+        u.b.count(n, &u.node.name.clone())?;
+        let rest = if dtype.is_float() {
+            TensorF::float(rest, dtype, vec![f64::NEG_INFINITY; n])
+        } else {
+            TensorF::int(rest, dtype, vec![0; n])
+        };
+        let rest = rest.map_err(|e| u.wrong(e.to_string()))?;
+        let rest = u.constant(rest);
+        mask = u.concat(&[mask, rest], -1)?;
+    }
+    if dtype == DType::Bool {
+        return u.op("Where", &[mask, scores, nothing]);
+    }
+    u.op("Add", &[scores, mask])
+}
+
+/// Pairs of elements turned by an angle per position.
+pub(super) fn rotary(u: &mut Unroll<'_, '_, '_>) -> Result<ValueId, Stop> {
+    let x = u.operand(0)?;
+    let (original, _) = u.dims(x)?;
+    let (x, flat) = heads(u, x, "num_heads")?;
+    let [_, _, _, size] = four(u, x)?;
+    let turned = usize::try_from(u.integer("rotary_embedding_dim", 0)?).ok();
+    let turned = turned.map(|d| if d == 0 { size } else { d }).filter(|&d| d <= size && d % 2 == 0);
+    let turned = turned.ok_or_else(|| u.wrong(format!("turns an odd number of the {size} elements")))?;
+    let mut angles = Vec::new();
+    for i in [1, 2] {
+        let mut c = u.operand(i)?;
+        if let Some(positions) = u.node.input(3) {
+            c = u.emit("Gather", &[c, positions], &[("axis", Attr::Int(0))], None)?;
+        }
+        // The same for every head.
+        let axes = u.ints(vec![1]);
+        angles.push(u.op("Unsqueeze", &[c, axes])?);
+    }
+    let interleaved = u.integer("interleaved", 0)? != 0;
+    let half = turned / 2;
+    let at = |k: usize, second: usize| if interleaved { 2 * k + second } else { k + second * half };
+    let pick = |second: usize| (0..half).map(|k| at(k, second) as i64).collect::<Vec<_>>();
+    let (first, second) = (u.ints(pick(0)), u.ints(pick(1)));
+    let last = [("axis", Attr::Int(-1))];
+    let a = u.emit("Gather", &[x, first], &last, None)?;
+    let b = u.emit("Gather", &[x, second], &last, None)?;
+    let mut products = Vec::new();
+    for (v, c) in [(a, angles[0]), (b, angles[1]), (a, angles[1]), (b, angles[0])] {
+        products.push(u.op("Mul", &[v, c])?);
+    }
+    let real = u.op("Sub", &[products[0], products[1]])?;
+    let imaginary = u.op("Add", &[products[2], products[3]])?;
+    let mut parts = vec![real, imaginary];
+    if turned < size {
+        let rest = u.ints((turned..size).map(|k| k as i64).collect());
+        parts.push(u.emit("Gather", &[x, rest], &last, None)?);
+    }
+    let mut y = u.concat(&parts, -1)?;
+    if interleaved {
+        let back = (0..turned).map(|i| (i / 2 + i % 2 * half) as i64).chain((turned..size).map(|i| i as i64));
+        let back = u.ints(back.collect());
+        y = u.emit("Gather", &[y, back], &last, None)?;
+    }
+    if flat {
+        y = u.transpose(y, &[0, 2, 1, 3])?;
+        y = u.reshape(y, &original)?;
+    }
+    Ok(y)
+}
