@@ -4,6 +4,7 @@ mod machine_common;
 
 use ff::Field;
 use halo2_axiom::halo2curves::bn256::Fr;
+use machine_common::mutants::programs;
 use machine_common::{Build, between, check, random_inputs, rng, round_trip};
 use parhelion_zkml::exec;
 use parhelion_zkml::machine::{Bench, MockError, PlanOptions, ProveError, Vis, Visibility, mock, plan};
@@ -174,5 +175,26 @@ fn one_seed() {
         let Ok(plan) = plan(&p, &Visibility::default(), &options) else { continue };
         let trace = exec::run(&p, &random_inputs(&p, &mut rng(seed))).unwrap();
         println!("{:?} {:?}", plan.report(), mock(&plan, &trace.values));
+    }
+}
+
+/// Every input at the least of its range, at the greatest, and by turns.
+#[test]
+fn values_at_the_ends_of_their_ranges_have_witnesses() {
+    for (name, p) in programs() {
+        for units in [1, 2] {
+            let options = PlanOptions { units: Some(units), ..PlanOptions::default() };
+            let Ok(plan) = plan(&p, &Visibility::default(), &options) else { continue };
+            for ends in 0..4 {
+                let end = |id: &TensorId| {
+                    let t = p.tensor(*id);
+                    let one = |i: usize| if (ends >> (i % 2)) & 1 == 0 { t.lo } else { t.hi };
+                    (0..t.len()).map(one).collect()
+                };
+                let inputs: Vec<Vec<i64>> = p.inputs.iter().map(end).collect();
+                let trace = exec::run(&p, &inputs).unwrap();
+                mock(&plan, &trace.values).unwrap_or_else(|e| panic!("{name}, {units} units: {e}"));
+            }
+        }
     }
 }

@@ -336,3 +336,167 @@ pub(crate) fn pack(template: &Template, shape: UnitShape, order: Order) -> Optio
     let (codes, places) = p.done.into_iter().map(|(u, places)| (u.code, places)).unzip();
     Some(Packed { codes, places, homes: p.homes, port_unit: p.port_unit })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::super::table::{Function, Tables};
+    use super::super::template::{Affine, Def, Spec, build};
+    use super::*;
+
+    fn specs() -> Vec<Spec> {
+        let linear = |swept, shift, relu, reach: i64| Spec::Linear {
+            swept,
+            scales: vec![3, -1, 7],
+            products: vec![2, 5],
+            constant: 11,
+            shift,
+            pre_lo: -reach,
+            pre_hi: reach,
+            relu,
+        };
+        let sum = Affine { scales: vec![2, -1, 1], constant: 3 };
+        let mut out = Vec::new();
+        for reach in [1, 100, 40_000, 1 << 40] {
+            for (swept, shift, relu) in
+                [(true, 0, false), (false, 0, true), (true, 9, true), (false, 30, false)]
+            {
+                out.push(linear(swept, shift, relu, reach));
+            }
+            for exact in [false, true] {
+                out.push(Spec::Import { lo: -reach, hi: reach, exact });
+                out.push(Spec::Import { lo: 0, hi: reach, exact });
+            }
+            out.push(Spec::Bound { lo: 0, hi: reach });
+            out.push(Spec::Step { x: Affine::cell(), lo: -reach, hi: reach });
+            out.push(Spec::Step { x: sum.clone(), lo: -reach, hi: reach });
+            out.push(Spec::Div { q_lo: -reach, q_hi: reach, den_hi: reach });
+            out.push(Spec::Sqrt { hi: reach });
+            for (index, last) in [(false, false), (true, false), (true, true)] {
+                out.push(Spec::Max { spread: reach, index, last });
+            }
+            out.push(Spec::Sorted { bits: 5, descending: true, lo: -reach, hi: reach });
+        }
+        for x in [Affine::cell(), sum] {
+            out.push(Spec::Lookup { x: x.clone(), table: 0 });
+            out.push(Spec::Interpolate { x, table: 1, step: 9, guard: 3, lo: -900, hi: 900 });
+        }
+        out.extend([Spec::Copy, Spec::Provide { dynamic: 0 }, Spec::Read { dynamic: 0, width: 4 }]);
+        out
+    }
+
+    /// An equation over variables again, with equal monomials together.
+    fn over_variables(q: &Quad, places: &[Place]) -> BTreeMap<Vec<Var>, i128> {
+        let var = |position: Var| places.iter().find(|p| p.position == position).unwrap().var;
+        collected(&Quad {
+            lin: q.lin.iter().map(|&(c, p)| (c, var(p))).collect(),
+            quad: q.quad.iter().map(|&(c, p, r)| (c, var(p), var(r))).collect(),
+            constant: q.constant,
+        })
+    }
+
+    fn collected(q: &Quad) -> BTreeMap<Vec<Var>, i128> {
+        let mut out = BTreeMap::from([(vec![], q.constant)]);
+        q.lin.iter().for_each(|&(c, v)| *out.entry(vec![v]).or_insert(0) += c);
+        q.quad.iter().for_each(|&(c, a, b)| *out.entry(vec![a.min(b), a.max(b)]).or_insert(0) += c);
+        out.retain(|_, c| *c != 0);
+        out
+    }
+
+    fn complete(template: &Template, shape: UnitShape, packed: &Packed) {
+        let mut equations: Vec<_> = template.eqs.iter().map(collected).collect();
+        let mut port = template.port.as_ref().map(collected);
+        let mut functions = template.fns.clone();
+        for (unit, (code, places)) in packed.codes.iter().zip(&packed.places).enumerate() {
+            let mut positions: Vec<u16> = places.iter().map(|p| p.position).collect();
+            positions.sort_unstable();
+            positions.dedup();
+            assert_eq!(positions.len(), places.len(), "one variable to a cell");
+            assert!(positions.iter().all(|p| *p < shape.cells()));
+            for eq in &code.eqs {
+                let eq = over_variables(eq, places);
+                let at = equations.iter().position(|known| *known == eq).unwrap();
+                equations.remove(at);
+            }
+            if let Some(own) = &code.port {
+                assert_eq!(Some(over_variables(own, places)), port.take());
+                assert_eq!(packed.port_unit, Some(unit as u16));
+            }
+            let at = |position: u16| places.iter().find(|p| p.position == position).map(|p| p.var);
+            for (i, section) in code.ranges.iter().enumerate() {
+                let var = at(shape.range_at() + i as u16);
+                assert_eq!(
+                    section.is_some(),
+                    var.is_some_and(|v| template
+                        .ranges
+                        .contains(&(v, section.unwrap_or(Section::Dynamic { id: 9 }))))
+                );
+            }
+            if let Some(lane) = code.function {
+                let found = functions.iter().position(|f| {
+                    let count = f.count.is_none() || at(shape.count_at()) == f.count;
+                    let keyed = (at(UnitShape::KEY), at(UnitShape::VALUE)) == (Some(f.key), Some(f.value));
+                    let second = !shape.second || at(UnitShape::SECOND) == f.second;
+                    f.section == lane.section
+                        && f.count.is_some() == lane.provides
+                        && keyed
+                        && second
+                        && count
+                });
+                functions.remove(found.unwrap());
+            }
+        }
+        assert!(equations.is_empty() && port.is_none() && functions.is_empty());
+        for &(v, section) in &template.ranges {
+            let (unit, position) = packed.homes[v as usize].unwrap();
+            let lane = usize::from(position - shape.range_at());
+            assert_eq!(
+                packed.codes[unit as usize].ranges[lane],
+                Some(section),
+                "a range that nothing checks"
+            );
+        }
+        for &v in &template.outs {
+            assert!(packed.homes[v as usize].is_some());
+        }
+        for places in &packed.places {
+            for p in places {
+                assert!(!matches!(template.defs[p.var as usize], Def::Acc), "what is swept has no cell");
+            }
+        }
+    }
+
+    /// Whatever the widths and the shape, all that a template asks for is on its units, and on the cells that are read.
+    #[test]
+    fn nothing_of_a_template_is_lost() {
+        let values: Arc<[i64]> = (0..600).collect();
+        let plain = Function { first: 0, values: values.clone(), second: None };
+        let pair = Function { first: 0, values: values.clone(), second: Some(values) };
+        let functions = Arc::new(vec![plain, pair]);
+        let mut packings = 0;
+        for spec in specs() {
+            for limb in [2, 3, 6, 9, 14, 20] {
+                let fresh = || Tables::new(Arc::clone(&functions));
+                for (ranges, plain) in (0..5).flat_map(|r| (0..6).map(move |p| (r, p))) {
+                    if plain == 0 && matches!(spec, Spec::Provide { .. } | Spec::Read { .. }) {
+                        // No cell counts; no circuit is planned so.
+                        continue;
+                    }
+                    let shape = UnitShape { function: true, second: true, ranges, plain };
+                    for shape in [shape, UnitShape { second: false, ..shape }] {
+                        let template = build(&spec, limb, shape.cells().into(), &mut fresh());
+                        for order in Order::ALL {
+                            if let Some(packed) = pack(&template, shape, order) {
+                                complete(&template, shape, &packed);
+                                packings += 1;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert!(packings > 50_000, "{packings}");
+    }
+}
