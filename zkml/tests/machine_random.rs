@@ -7,7 +7,9 @@ use halo2_axiom::halo2curves::bn256::Fr;
 use machine_common::mutants::programs;
 use machine_common::{Build, between, check, random_inputs, rng, round_trip};
 use parhelion_zkml::exec;
-use parhelion_zkml::machine::{Bench, MockError, PlanOptions, ProveError, Vis, Visibility, mock, plan};
+use parhelion_zkml::machine::{
+    Bench, Choice, MockError, PlanOptions, ProveError, Vis, Visibility, mock, plan,
+};
 use parhelion_zkml::qir::{OpKind, Pick, Program, TensorId, Term};
 use proptest::prelude::*;
 use rand_core::RngCore;
@@ -197,4 +199,26 @@ fn values_at_the_ends_of_their_ranges_have_witnesses() {
             }
         }
     }
+}
+
+/// A unit without an element has the sum's constant, however many operands are added in parts.
+#[test]
+fn idle_units_of_long_sums_are_in_range() {
+    let mut r = rng(11);
+    let mut b = Build::default();
+    let x = b.input(&[2, 2], 1, 9);
+    let w = b.param(&[3, 2], 3, &mut r);
+    let mut terms = vec![Term::Einsum {
+        a: x,
+        b: w,
+        a_axes: vec![0, 2],
+        b_axes: vec![1, 2],
+        out_axes: vec![0, 1],
+        coeff: 1,
+    }];
+    terms.extend((0..14).map(|_| Term::Scale { x: b.input(&[2, 3], 100_000, 110_000), coeff: 1 }));
+    let y = b.linear(terms, -1_000_000, 4, false, &[2, 3]);
+    let p = b.output(y);
+    let choice = Choice { k: 7, limb: 10, units: 2, ranges: 3, plain: 4, store: 2, store_limb: 8, lanes: 3 };
+    check(&p, Visibility::default(), &PlanOptions { choice: Some(choice), ..PlanOptions::default() }, 1);
 }

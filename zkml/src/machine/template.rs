@@ -519,6 +519,7 @@ fn linear(
 ) {
     let limbs =
         if shift == 0 && !relu { 1 } else { hull(lo, hi).1.div_ceil(b.limb) + shift.div_ceil(b.limb) };
+    let constant = sum.constant;
     let sum = b.fold(sum, room.saturating_sub(limbs as usize).max(1));
     let acc = if swept { Some(b.def(Def::Acc)) } else { None };
     let total = match acc {
@@ -541,7 +542,7 @@ fn linear(
     let before = b.quad(total);
     let v = b.def(Def::Shr(before, shift));
     // A dummy element has an accumulator of zero and must fit.
-    let idle = (sum.constant + half) >> shift;
+    let idle = (if swept { constant } else { sum.constant } + half) >> shift;
     let (lo, hi) = (lo.min(idle), hi.max(idle));
     let one_limb = single(lo, hi, b.limb);
     let (limbs, y) = match (relu, one_limb) {
