@@ -123,7 +123,7 @@ pub(crate) struct ModelOptions {
     /// Wanted length of a proof, whatever it costs in time; 0 for the fastest circuit [default: within 6144 if that costs little]
     #[arg(long, value_name = "BYTES")]
     pub(crate) proof_bytes: Option<usize>,
-    /// Value of a symbolic dimension
+    /// Length of a symbolic dimension, in place of the one that the lists of the input have
     #[arg(long = "variable", value_name = "NAME=N")]
     pub(crate) variables: Vec<String>,
 }
@@ -344,7 +344,7 @@ pub(crate) struct Calibrate {
     /// Largest circuit: at most 2^N rows
     #[arg(long, value_name = "N", default_value_t = 22, value_parser = clap::value_parser!(u32).range(4..=26))]
     pub(crate) max_k: u32,
-    /// Value of a symbolic dimension
+    /// Length of a symbolic dimension, in place of the one that the lists of the input have
     #[arg(long = "variable", value_name = "NAME=N")]
     pub(crate) variables: Vec<String>,
     /// One JSON object on standard output

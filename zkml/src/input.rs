@@ -3,9 +3,11 @@
 //! Each list is flat or nested as the shape says; elements are numbers or booleans. A file with other keys beside `input_data` is accepted, since ezkl
 //! writes some. Everything else that is wrong is an [`InputError`] that names the input.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value as Json;
 
-use crate::onnx::{DType, Data, Model, TensorF, Value};
+use crate::onnx::{DType, Data, Dim, Model, TensorF, Value};
 
 /// Deepest nesting of a list.
 const MAX_DEPTH: usize = 64;
@@ -96,6 +98,41 @@ pub fn parse_inputs_with(json: &str, model: &Model, surplus: Surplus) -> Result<
         return Err(InputError::Count { expected, got: given });
     }
     model.input_values().zip(lists).map(|(v, l)| tensor(v, l)).collect()
+}
+
+/// Lengths of symbolic dimensions, as the lists of an input file have them: where a list is nested as deep as the shape, or flat with one symbol
+/// in the shape. Says nothing of a file that is wrong; [`parse_inputs_with`] does.
+pub fn symbolic_lengths(json: &str, shapes: &[Vec<Dim>]) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    let Ok(json) = serde_json::from_str::<Json>(json) else { return found };
+    let lists = json.get("input_data").and_then(Json::as_array).map_or(&[][..], |l| &l[..]);
+    for (list, shape) in lists.iter().zip(shapes) {
+        let (mut nesting, mut flat) = (Vec::new(), Vec::new());
+        if flatten(list, 0, &mut nesting, &mut flat).is_err() {
+            continue;
+        }
+        if nesting.len() == shape.len() {
+            for (dim, length) in shape.iter().zip(nesting) {
+                if let Dim::Named(name) = dim {
+                    found.entry(name.clone()).or_insert(length);
+                }
+            }
+        } else if nesting.len() == 1 {
+            let fixed = shape.iter().try_fold(1usize, |n, d| match d {
+                Dim::Fixed(v) => n.checked_mul(*v),
+                _ => Some(n),
+            });
+            let mut open = shape.iter().filter(|d| !matches!(d, Dim::Fixed(_)));
+            if let (Some(Dim::Named(name)), None, Some(fixed)) = (open.next(), open.next(), fixed)
+                && fixed > 0
+                && flat.len() % fixed == 0
+            {
+                found.entry(name.clone()).or_insert(flat.len() / fixed);
+            }
+        }
+    }
+    found.retain(|_, length| *length > 0);
+    found
 }
 
 fn tensor(v: &Value, json: &Json) -> Result<TensorF, InputError> {
@@ -199,5 +236,33 @@ fn number(j: &Json, dtype: DType) -> Result<Number, String> {
         Number::Real(v) if v < lo as f64 || v > hi as f64 => Err(format!("{v} is past {dtype}")),
         Number::Int(v) if v < lo || v > hi => Err(format!("{v} is past {dtype}")),
         n => Ok(n),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_follow_from_the_lists() {
+        let batch = || Dim::Named("batch".into());
+        let lengths = |json: &str, shapes: &[Vec<Dim>]| symbolic_lengths(json, shapes).into_iter().collect();
+        let none: Vec<(String, usize)> = Vec::new();
+        let three = vec![("batch".to_owned(), 3)];
+        let shape = [vec![batch(), Dim::Fixed(2)]];
+        let of =
+            |data: &str| -> Vec<(String, usize)> { lengths(&format!("{{\"input_data\":[{data}]}}"), &shape) };
+        assert_eq!(of("[[1,2],[3,4],[5,6]]"), three);
+        assert_eq!(of("[1,2,3,4,5,6]"), three);
+        for wrong in ["[1,2,3]", "[]", "[[1,2],[3]]", "[[[1,2]]]", "7"] {
+            assert_eq!(of(wrong), none, "{wrong}");
+        }
+        let two = [vec![batch(), Dim::Named("length".into())]];
+        let flat: Vec<(String, usize)> = lengths("{\"input_data\":[[1,2,3]]}", &two);
+        assert_eq!(flat, none);
+        let open: Vec<(String, usize)> =
+            lengths("{\"input_data\":[[1,2,3]]}", &[vec![Dim::Open, Dim::Fixed(1)]]);
+        assert_eq!(open, none);
+        assert_eq!(symbolic_lengths("not JSON", &shape).len(), 0);
     }
 }

@@ -16,7 +16,7 @@ use crate::ui;
 pub(super) fn run(args: &Hash, engine: &Engine<G1Affine>, cache: Cache) -> Result<()> {
     let mut options = common::options(&args.options)?;
     let mut session = common::session(engine, cache);
-    let imported = session.import(&args.model, &options.import)?;
+    let imported = session.import_for(&args.model, &options.import, Some(&args.input))?;
     let input = session.input(&imported, &args.input, common::surplus(&args.options))?;
     let quantised = match &args.setup {
         Some(dir) => {

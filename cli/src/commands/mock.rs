@@ -32,7 +32,7 @@ pub(super) fn run(args: &Mock, engine: &Engine<G1Affine>, cache: Cache) -> Resul
 fn check(args: &Mock, engine: &Engine<G1Affine>, cache: Cache) -> Result<u32> {
     let options = common::options(&args.options)?;
     let mut session = common::session(engine, cache);
-    let imported = session.import(&args.model, &options.import)?;
+    let imported = session.import_for(&args.model, &options.import, Some(&args.input))?;
     let input = session.input(&imported, &args.input, common::surplus(&args.options))?;
     let sample = match &args.calibrate_with {
         Some(file) => session.input(&imported, file, common::surplus(&args.options))?,

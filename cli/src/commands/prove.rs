@@ -17,7 +17,7 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
         session = session.with_opening(opening_secret(file)?);
     }
     let options = common::options(&args.options)?;
-    let imported = session.import(&args.model, &options.import)?;
+    let imported = session.import_for(&args.model, &options.import, Some(&args.input))?;
     let input = session.input(&imported, &args.input, common::surplus(&args.options))?;
     let (prepared, keys) = match &args.setup {
         Some(dir) => session.resume(imported, Setup::read(dir)?, args.srs.as_deref())?,

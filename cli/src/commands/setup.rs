@@ -13,7 +13,7 @@ use crate::ui;
 pub(super) fn run(args: &Setup, engine: &Engine<G1Affine>, cache: Cache) -> Result<()> {
     let options = common::options(&args.options)?;
     let mut session = common::session(engine, cache);
-    let imported = session.import(&args.model, &options.import)?;
+    let imported = session.import_for(&args.model, &options.import, args.input.as_deref())?;
     let samples = match &args.input {
         Some(path) => vec![session.input(&imported, path, common::surplus(&args.options))?],
         None => Vec::new(),

@@ -204,6 +204,41 @@ pub(super) fn input_type(
     Ok((dtype, shape))
 }
 
+/// A dimension of an input, as the file declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dim {
+    /// A number.
+    Fixed(usize),
+    /// A symbol.
+    Named(String),
+    /// Nothing.
+    Open,
+}
+
+/// Shapes of the inputs that a caller gives, in order; nothing where the file does not say.
+///
+/// # Errors
+///
+/// [`ImportError::Malformed`] and [`ImportError::NoGraph`].
+pub fn declared_shapes(bytes: Bytes) -> Result<Vec<Vec<Dim>>, ImportError> {
+    let graph = parse(bytes)?.graph.ok_or(ImportError::NoGraph)?;
+    let constants: std::collections::HashSet<&str> =
+        graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let given = graph.input.iter().filter(|i| !constants.contains(i.name.as_str()));
+    let shape = given.map(|i| i.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref());
+    Ok(shape
+        .map(|s| {
+            let dims = s.map_or(&[][..], |s| &s.dim[..]).iter();
+            dims.map(|d| match &d.value {
+                Some(DimensionValue::DimValue(v)) => usize::try_from(*v).map_or(Dim::Open, Dim::Fixed),
+                Some(DimensionValue::DimParam(p)) => Dim::Named(p.clone()),
+                None => Dim::Open,
+            })
+            .collect()
+        })
+        .collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

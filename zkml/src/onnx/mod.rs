@@ -22,6 +22,7 @@ pub mod proto;
 mod support;
 mod tensor;
 
+pub use decode::{Dim, declared_shapes};
 pub use error::{ImportError, Unsupported, UnsupportedList};
 pub use import::{ImportOptions, Imported, Limits, import, import_from};
 pub use model::{Attr, Attrs, Model, Node, Value, ValueId};

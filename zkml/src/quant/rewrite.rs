@@ -418,6 +418,9 @@ fn expand(g: &mut Graph, n: &Node) -> Result<Option<Vec<Option<ValueId>>>, Quant
         "ScatterElements" | "ScatterND" => {
             let reduction = a.str("reduction").map_err(wrong)?.unwrap_or("none").to_owned();
             let constant = n.input(1).is_some_and(|v| g.model.value(v).constant.is_some());
+            if reduction == "add" && !constant {
+                return Ok(scatter_sum(g, n, need(0)?, need(1)?, need(2)?)?.map(|r| vec![Some(r)]));
+            }
             if reduction == "none" || !constant {
                 return Ok(None);
             }
@@ -569,6 +572,54 @@ fn scatter_reduction(
         current = g.one("ScatterElements", &[current, where_to, combined], &[])?;
     }
     g.reshape(current, &shape)
+}
+
+/// A scatter that adds at computed places, as a sum over all updates of those that hit: what messages between the nodes of a graph are. `None`
+/// where updates cover a part of the other axes, or an index has several numbers.
+fn scatter_sum(
+    g: &mut Graph,
+    n: &Node,
+    data: ValueId,
+    index: ValueId,
+    updates: ValueId,
+) -> Result<Option<ValueId>, QuantError> {
+    let (shape, hits) = (g.shape(data), g.shape(index));
+    let dtype = g.model.value(data).dtype;
+    let values = if dtype.is_float() {
+        TensorF::float(vec![2], dtype, vec![0.0, 1.0])
+    } else {
+        TensorF::int(vec![2], dtype, vec![0, 1])
+    };
+    let values = values.map_err(|e| g.fail(e.to_string()))?;
+    let values = g.constant(values);
+    if n.op == "ScatterND" {
+        let (Some((&1, hits)), Some((&rows, rest))) = (hits.split_last(), shape.split_first()) else {
+            return Ok(None);
+        };
+        let (count, width) = (hits.iter().product::<usize>(), rest.iter().product::<usize>());
+        let index = g.reshape(index, &[count])?;
+        let depth = g.ints(&[rows as i64]);
+        let which = g.one("OneHot", &[index, depth, values], &[("axis", Attr::Int(0))])?;
+        let updates = g.reshape(updates, &[count, width])?;
+        let sum = g.one("MatMul", &[which, updates], &[])?;
+        let sum = g.reshape(sum, &shape)?;
+        return g.one("Add", &[data, sum], &[]).map(Some);
+    }
+    let axis = n.attrs.int_or("axis", 0).map_err(|e| g.fail(e))?;
+    let axis = float::normal_axis(axis, shape.len()).map_err(|e| g.fail(e))?;
+    let other = |s: &[usize]| s.iter().enumerate().filter(|(i, _)| *i != axis).map(|(_, d)| *d).collect();
+    let (a, b): (Vec<usize>, Vec<usize>) = (other(&shape), other(&hits));
+    if a != b {
+        return Ok(None);
+    }
+    let depth = g.ints(&[shape[axis] as i64]);
+    let at = axis as i64 + 1;
+    let which = g.one("OneHot", &[index, depth, values], &[("axis", Attr::Int(at))])?;
+    let axes = g.ints(&[at]);
+    let updates = g.one("Unsqueeze", &[updates, axes], &[])?;
+    let sum = g.one("Mul", &[which, updates], &[])?;
+    let sum = g.reduce("ReduceSum", sum, &[axis], false)?;
+    g.one("Add", &[data, sum], &[]).map(Some)
 }
 
 /// CumSum as a product with a triangular matrix of ones.

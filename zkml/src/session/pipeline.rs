@@ -20,7 +20,7 @@ use super::store::{self, Setup};
 use super::verify::{Verdict, verify_with};
 use crate::exec::{self, Trace};
 use crate::float;
-use crate::input::{InputError, Surplus, parse_inputs_with};
+use crate::input::{InputError, Surplus, parse_inputs_with, symbolic_lengths};
 use crate::machine::{self, Exposure, OpeningSecret, Plan, PlanOptions, Vis, Visibility};
 use crate::onnx::{self, ImportOptions, Model, TensorF};
 use crate::qir::Program;
@@ -375,6 +375,31 @@ impl Session {
             };
             Ok(Imported { hash, model: Arc::new(imported.model) })
         })
+    }
+
+    /// Reads a model whose symbolic dimensions are as long as the lists of an input file, unless the options bind them.
+    ///
+    /// # Errors
+    /// As [`Session::import`]; what is wrong with the input is left to [`Session::input`].
+    pub fn import_for(
+        &mut self,
+        path: &Path,
+        options: &ImportOptions,
+        input: Option<&Path>,
+    ) -> Result<Imported, SessionError> {
+        let Some(input) = input else { return self.import(path, options) };
+        let shapes = onnx::declared_shapes(Bytes::from(read_limited(path, MODEL_LIMIT)?))
+            .map_err(|source| SessionError::Import { path: path.to_owned(), source })?;
+        let named = |d: &onnx::Dim| matches!(d, onnx::Dim::Named(n) if !options.dims.contains_key(n));
+        if !shapes.iter().flatten().any(named) {
+            return self.import(path, options);
+        }
+        let bytes = read_limited(input, INPUT_LIMIT)?;
+        let mut options = options.clone();
+        for (name, length) in symbolic_lengths(&String::from_utf8_lossy(&bytes), &shapes) {
+            options.dims.entry(name).or_insert(length);
+        }
+        self.import(path, &options)
     }
 
     /// Reads an input.

@@ -51,9 +51,10 @@ fn prove(dir: &Path, proofs: u32) -> Result<Value> {
     let engine = parhelion_backends::default_engine()?.clone();
     let mut session = Session::new(engine, Cache::none());
     let options = Options::default();
-    let imported = session.import(&dir.join("network.onnx"), &options.import)?;
+    let input = dir.join("input.json");
+    let imported = session.import_for(&dir.join("network.onnx"), &options.import, Some(&input))?;
     // Files beside ezkl's examples hold data for inputs that the exporter dropped.
-    let input = session.input(&imported, &dir.join("input.json"), Surplus::Ignore)?;
+    let input = session.input(&imported, &input, Surplus::Ignore)?;
     let prepared = session.prepare(imported, std::slice::from_ref(&input), &options)?;
     let srs = session.srs(None, prepared.k())?;
     let keys = session.keys(&prepared, &srs)?;

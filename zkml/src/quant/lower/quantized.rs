@@ -3,11 +3,14 @@
 use crate::onnx::{Node, TensorF, ValueId};
 use crate::qir::Role;
 
-use super::super::builder::Acc;
+use super::super::builder::{Acc, Rounding};
 use super::{Lower, Outcome};
 
 /// Significant bits of a requantisation factor.
 const FACTOR_BITS: i32 = 24;
+
+/// Bits of a product that is still rounded to even.
+const ROOM: i32 = 56;
 
 impl Lower<'_> {
     pub(super) fn quantized(&mut self, n: &Node) -> Outcome<()> {
@@ -19,6 +22,7 @@ impl Lower<'_> {
                 let scale = constant(self, 1).ok_or_else(|| "the scale is not constant".to_owned())?;
                 let inverse: Vec<f64> = scale.to_f64().iter().map(|s| 1.0 / s).collect();
                 let x = self.acc(a)?;
+                let x = self.narrowed(x)?;
                 let x = self.scaled(n, x, &inverse, a)?;
                 let axis = self.quantised_axis(n, a)?;
                 self.saturate(x, constant(self, 2).as_ref(), axis, out)?
@@ -60,6 +64,18 @@ impl Lower<'_> {
     fn scaled(&mut self, n: &Node, x: Acc, factors: &[f64], v: ValueId) -> Outcome<Acc> {
         let axis = self.quantised_axis(n, v)?;
         self.factors(x, factors, axis)
+    }
+
+    /// The accumulator with room for a factor: averages of numbers that are scaled already have more bits than any quotient of them needs.
+    fn narrowed(&mut self, x: Acc) -> Outcome<Acc> {
+        let (lo, hi) = self.b.bounds(&x);
+        let bits = 128 - lo.unsigned_abs().max(hi.unsigned_abs()).leading_zeros() as i32;
+        let excess = bits + FACTOR_BITS - ROOM;
+        if excess <= 0 {
+            return Ok(x);
+        }
+        let id = self.b.round(&x, Rounding { frac: x.scale - excess, relu: false, range: None })?;
+        Ok(self.b.acc(id))
     }
 
     /// The accumulator times one factor, or one per position of an axis.
