@@ -117,7 +117,6 @@ impl Sketch {
             input,
             output,
             attribute: attributes.iter().map(|(n, a)| attribute(n, a.clone())).collect(),
-            ..Default::default()
         });
         self
     }

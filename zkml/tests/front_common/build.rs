@@ -100,7 +100,6 @@ impl Builder {
             input: inputs.iter().map(|s| (*s).into()).collect(),
             output: outputs.iter().map(|s| (*s).into()).collect(),
             attribute,
-            ..Default::default()
         });
         self
     }
