@@ -13,7 +13,8 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use machine_common::mutants::{
-    Outcome, case, end_to_end, end_to_end_exposed, mutate, mutate_exposed, programs,
+    Outcome, case, case_of, end_to_end, end_to_end_exposed, mutate, mutate_exposed, mutate_padding, programs,
+    stores,
 };
 use parhelion_zkml::machine::{PlanOptions, Vis, Visibility, plan};
 use serde_json::json;
@@ -71,6 +72,18 @@ fn main() -> ExitCode {
             record.add(op, units, &done, real);
         }
     }
+    for (op, p, visibility, choice) in stores() {
+        let options = PlanOptions { choice: Some(choice), ..PlanOptions::default() };
+        let case = case_of(&p, visibility, &options);
+        let mut done = mutate(&case, 1);
+        let padding = mutate_padding(&case);
+        done.cells += padding.cells;
+        done.tried += padding.tried;
+        done.least = done.least.min(padding.least);
+        done.survivors.extend(padding.survivors);
+        let name = format!("{op}, {} store columns with padding, hashed weights", choice.store);
+        record.add(&name, case.plan.report().choice.units, &done, 0);
+    }
     for (op, p) in all.iter().filter(|(op, _)| *op == EXPOSED) {
         for vis in [Vis::Hashed, Vis::Committed] {
             let visibility = Visibility::new(vis, vis, vis);
@@ -85,7 +98,7 @@ fn main() -> ExitCode {
     let _ = writeln!(table, "| all | | {cells} | {mutants} | | {survive} | {real} | 0 |");
     println!("{table}");
     if let Some(name) = name {
-        let about = "Every cell that is assigned (units, store, multiplicities, junk, scalar rows, running sums; for hashed and committed tensors those of the digests and of the committed columns), with all its copies, is given other values; later phases are \
+        let about = "Every cell that is assigned (units, store, multiplicities, junk, scalar rows, running sums, padding of the store that a gate reads; for hashed and committed tensors those of the digests and of the committed columns), with all its copies, is given other values; later phases are \
             computed from the changed cells. Random ones of them go through the real prover and halo2's verifier.";
         let record = json!({
             "command": "cargo run --release -p parhelion-zkml --example mutations",

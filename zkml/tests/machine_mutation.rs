@@ -10,7 +10,9 @@ mod machine_common;
 
 use ff::Field;
 use halo2_axiom::halo2curves::bn256::Fr;
-use machine_common::mutants::{case, change_class, end_to_end, mutate, programs, real, real_of};
+use machine_common::mutants::{
+    case, case_of, change_class, end_to_end, mutate, mutate_padding, programs, real, real_of, stores,
+};
 use machine_common::{Build, between, engine, rng, square};
 use parhelion_prover::ProofTranscript;
 use parhelion_zkml::machine::{Choice, PlanOptions, Vis, Visibility, plan, prove_circuit, verify};
@@ -188,7 +190,7 @@ fn padding_of_the_store_is_no_weight_of_another_group() {
     let real = real_of(&p, visibility, &options);
     let bench = &real.case.bench;
     assert!(real.accepts(&[]));
-    let padding = bench.store_padding();
+    let padding: Vec<_> = bench.store_padding().into_iter().map(|(cell, _)| cell).collect();
     assert_eq!(padding.len(), 2);
     for cell in padding {
         // Group 0's image, twice, on top of group 1's output, or the other way round.
@@ -203,6 +205,20 @@ fn padding_of_the_store_is_no_weight_of_another_group() {
             assert!(!bench.accepts(&changes));
             assert!(!real.accepts(&changes));
         }
+    }
+}
+
+/// Where the next power of τ is nobody's, the row's gate reads the padding, and nothing but the honest value satisfies it.
+#[test]
+fn padding_of_the_store_that_is_read_is_constrained() {
+    for (op, p, visibility, choice) in stores() {
+        let case = case_of(&p, visibility, &PlanOptions { choice: Some(choice), ..PlanOptions::default() });
+        let padding = case.bench.store_padding();
+        assert!(!padding.is_empty(), "{op}");
+        let done = mutate_padding(&case);
+        assert_eq!(done.cells, padding.iter().filter(|(_, read)| *read).count());
+        assert!(done.survivors.is_empty(), "{op}: {:?}", done.survivors);
+        assert_eq!(done.cells == 0, op.contains("group"), "{op}");
     }
 }
 
@@ -227,7 +243,7 @@ fn padding_of_the_store_is_no_weight_of_another_column() {
     let bench = &real.case.bench;
     assert!(real.accepts(&[]));
     let u = |i: u32| bench.value(bench.element(u.0, i).unwrap());
-    let padding = bench.store_padding();
+    let padding: Vec<_> = bench.store_padding().into_iter().map(|(cell, _)| cell).collect();
     assert_eq!(padding.len(), 2);
     // Nothing on top of the row after the last, something on top of the first element of the second.
     let out = bench.element(y.0, 3).unwrap();

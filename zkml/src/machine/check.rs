@@ -181,8 +181,9 @@ impl Bench {
         out
     }
 
-    /// Cells of store columns in rows of weights that no weight has.
-    pub fn store_padding(&self) -> Vec<Cell> {
+    /// Cells of store columns in rows of weights that no weight has, and whether the row's gate reads them all the same: where the next
+    /// powers of τ are no output's, a value there breaks the identity.
+    pub fn store_padding(&self) -> Vec<(Cell, bool)> {
         let l = &self.layout;
         if l.lowered.store_fixed {
             return Vec::new();
@@ -193,7 +194,7 @@ impl Bench {
             let len = b.elements.len();
             for j in len..len.next_multiple_of(per_row) {
                 let (row, column) = l.bulk_cell(bulk, j);
-                out.extend((0..limbs).map(|i| Cell { col: Col::Store(column + i), row }));
+                out.extend((0..limbs).map(|i| (Cell { col: Col::Store(column + i), row }, !b.exact)));
             }
         }
         out

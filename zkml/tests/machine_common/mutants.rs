@@ -5,12 +5,12 @@ use halo2_axiom::halo2curves::bn256::Fr;
 use parhelion_prover::{PreparedKey, ProofTranscript};
 use parhelion_zkml::exec;
 use parhelion_zkml::machine::{
-    Bench, Cell, Col, Plan, PlanOptions, ProveError, Visibility, keygen, plan, prove_circuit,
+    Bench, Cell, Choice, Col, Plan, PlanOptions, ProveError, Vis, Visibility, keygen, plan, prove_circuit,
 };
-use parhelion_zkml::qir::{OpKind, Program, TensorId, Term};
+use parhelion_zkml::qir::{OpKind, Program, Role, TensorId, Term};
 use rand_core::RngCore;
 
-use super::{Build, between, engine, random_inputs, rng, srs};
+use super::{Build, between, engine, random_inputs, rng, square, srs};
 
 /// One program per operation. Inputs are positive and no sum is clipped to zero, because what is multiplied by zero is free.
 pub(crate) fn programs() -> Vec<(&'static str, Program)> {
@@ -208,6 +208,52 @@ pub(crate) fn mutate(case: &Case, every: usize) -> Outcome {
             }
         }
     }
+    out
+}
+
+/// Runs all mutants of the store's padding that a gate reads. What no gate reads is free, and says nothing.
+pub(crate) fn mutate_padding(case: &Case) -> Outcome {
+    let mut random = rng(79);
+    let mut out = Outcome { least: usize::MAX, ..Outcome::default() };
+    for (cell, read) in case.bench.store_padding() {
+        for value in values(&case.bench, cell, &mut random) {
+            let accepted = case.bench.accepts(&[(cell, value)]);
+            if read {
+                out.tried += 1;
+                if accepted {
+                    out.survivors.push(format!("{cell:?} := {value:?}"));
+                }
+            }
+        }
+        out.cells += usize::from(read);
+    }
+    out
+}
+
+/// Programs whose weights are hashed and share the rows of a store with padding, and the layouts that make them so.
+pub(crate) fn stores() -> Vec<(&'static str, Program, Visibility, Choice)> {
+    let mut r = rng(22);
+    let mut out = Vec::new();
+    let mut one = |name, make: &mut dyn FnMut(&mut Build) -> TensorId| {
+        let mut b = Build::default();
+        let y = make(&mut b);
+        let p = b.output(y);
+        let visibility = Visibility { params: Vis::Hashed, ..Visibility::default() };
+        let found = plan(&p, &visibility, &PlanOptions::default()).unwrap().report().choice;
+        for store in [2, 4] {
+            out.push((name, p.clone(), visibility.clone(), Choice { store, store_limb: 8, ..found }));
+        }
+    };
+    one("einsum", &mut |b| {
+        let x = b.input(&[2, 4], 1, 100);
+        b.dense(x, 3, 4, false, &mut r)
+    });
+    one("convolution in two groups", &mut |b| {
+        let x = b.input(&[1, 2, 3, 3], 1, 100);
+        let w = b.data(&[2, 1, 1, 1], Role::Param, vec![3, 5]);
+        let term = Term::Conv { x, w, window: square(1, 1, 0), groups: 2, coeff: 1 };
+        b.linear(vec![term], 0, 0, false, &[1, 2, 3, 3])
+    });
     out
 }
 
