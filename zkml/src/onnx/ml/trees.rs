@@ -1,9 +1,8 @@
 //! Tree ensembles.
 //!
-//! Every distinct comparison of a feature with a threshold is one bit for all trees. From the roots down, each node of a
-//! level knows whether the path of the sample leads through it: the left child does where its parent does and the bit is set, the right
-//! child where the parent does and the left does not. Of each tree one leaf is left, and the scores are one product of these bits with the
-//! matrix of the leaves' values.
+//! Every distinct comparison of a feature with a threshold is one bit for all trees, beside its complement. A leaf is reached where as many of the bits on its
+//! path are set as the path is long, which is one decision per leaf whatever the depth. Of each tree one leaf is left, and the scores are one product
+//! of these decisions with the matrix of the leaves' values.
 
 use std::collections::HashMap;
 
@@ -39,6 +38,39 @@ const MODES: [(&str, &str); 6] = [
     ("BRANCH_EQ", "Equal"),
     ("BRANCH_NEQ", "Unequal"),
 ];
+
+impl Forest {
+    /// Number of leaves, and the length of the longest path.
+    fn extent(&self) -> (usize, usize) {
+        let (mut leaves, mut depth) = (0, 0);
+        let mut open: Vec<(usize, usize)> = self.roots.iter().map(|&r| (r, 0)).collect();
+        while let Some((at, length)) = open.pop() {
+            depth = depth.max(length);
+            match self.nodes[at] {
+                Some(inner) => open.extend([(inner.no, length + 1), (inner.yes, length + 1)]),
+                None => leaves += 1,
+            }
+        }
+        (leaves, depth)
+    }
+
+    /// The leaves, each with the columns of [`compare`] that are set on its path.
+    fn paths(&self) -> Vec<(usize, Vec<usize>)> {
+        let count: usize = self.bits.iter().map(|(_, list)| list.len()).sum();
+        let mut open: Vec<(usize, Vec<usize>)> = self.roots.iter().rev().map(|&r| (r, Vec::new())).collect();
+        let mut leaves = Vec::new();
+        while let Some((at, path)) = open.pop() {
+            let Some(inner) = self.nodes[at] else {
+                leaves.push((at, path));
+                continue;
+            };
+            for (next, column) in [(inner.no, inner.bit + count), (inner.yes, inner.bit)] {
+                open.push((next, path.iter().copied().chain([column]).collect()));
+            }
+        }
+        leaves
+    }
+}
 
 fn forest(u: &Unroll<'_, '_, '_>, features: usize) -> Result<Forest, Stop> {
     let need = |name: &str| u.integers(name)?.ok_or_else(|| u.wrong(format!("has no `{name}`")));
@@ -111,7 +143,7 @@ fn forest(u: &Unroll<'_, '_, '_>, features: usize) -> Result<Forest, Stop> {
     Ok(Forest { nodes, roots, index, bits })
 }
 
-/// One bit per comparison, side by side.
+/// One bit per comparison, then their complements, then a one.
 fn compare(u: &mut Unroll<'_, '_, '_>, x: ValueId, f: &Forest) -> Result<Option<ValueId>, Stop> {
     let mut parts = Vec::new();
     for (op, list) in f.bits.iter().filter(|(_, list)| !list.is_empty()) {
@@ -130,7 +162,15 @@ fn compare(u: &mut Unroll<'_, '_, '_>, x: ValueId, f: &Forest) -> Result<Option<
         return Ok(None);
     }
     let bits = u.emit("Concat", &parts, &[("axis", Attr::Int(1))], None)?;
-    u.cast(bits, DType::I64).map(Some)
+    let bits = u.cast(bits, DType::I64)?;
+    let one = TensorF::int(vec![], DType::I64, vec![1]).map_err(|e| u.wrong(e.to_string()))?;
+    let one = u.constant(one);
+    let not = u.op("Sub", &[one, bits])?;
+    let rows = u.dims(x)?.0.first().copied().unwrap_or(1);
+    u.b.count(rows, &u.node.name.clone())?;
+    let ones = TensorF::int(vec![rows, 1], DType::I64, vec![1; rows]).map_err(|e| u.wrong(e.to_string()))?;
+    let ones = u.constant(ones);
+    u.concat(&[bits, not, ones], 1).map(Some)
 }
 
 /// The sums over the trees of what their leaves hold, `width` per sample: `leaf` names node, column and value.
@@ -146,58 +186,43 @@ fn sums(
     for &(node, column, value) in leaf {
         held.entry(node).or_default().push((column, value));
     }
-    let bits = compare(u, x, f)?;
+    let (leaves, depth) = f.extent();
+    u.b.count(matrix_len(u, leaves, depth)?, &u.node.name.clone())?;
+    let (bits, paths) = (compare(u, x, f)?, f.paths());
     let mut rows: Vec<usize> = Vec::new();
-    let mut parts = Vec::new();
-    let mut level = f.roots.clone();
-    let mut paths: Option<ValueId> = None;
-    while !level.is_empty() {
-        let split: (Vec<usize>, Vec<usize>) = (0..level.len()).partition(|&k| f.nodes[level[k]].is_none());
+    let mut chosen: Vec<Vec<usize>> = Vec::new();
+    for (node, path) in paths {
         // Leaves without a value do not matter.
-        let leaves: Vec<usize> = split.0.into_iter().filter(|&k| held.contains_key(&level[k])).collect();
-        match paths {
-            Some(p) if !leaves.is_empty() => {
-                parts.push(u.columns(p, &leaves)?);
-                rows.extend(leaves.iter().map(|&k| level[k]));
-            }
-            Some(_) => {}
+        let Some(values) = held.get(&node) else { continue };
+        if path.is_empty() {
             // A tree of one leaf.
-            None => {
-                for (column, value) in leaves.iter().filter_map(|&k| held.get(&level[k])).flatten() {
-                    base[*column] += value;
-                }
-            }
+            values.iter().for_each(|&(column, value)| base[column] += value);
+        } else {
+            rows.push(node);
+            chosen.push(path);
         }
-        let inner: Vec<(usize, Inner)> =
-            split.1.into_iter().filter_map(|k| f.nodes[level[k]].map(|n| (k, n))).collect();
-        let (Some(bits), false) = (bits, inner.is_empty()) else { break };
-        let which: Vec<usize> = inner.iter().map(|(_, n)| n.bit).collect();
-        let bit = u.columns(bits, &which)?;
-        let (yes, no) = match paths {
-            None => {
-                let one = TensorF::int(vec![], DType::I64, vec![1]).map_err(|e| u.wrong(e.to_string()))?;
-                let one = u.constant(one);
-                (bit, u.op("Sub", &[one, bit])?)
-            }
-            Some(p) => {
-                let positions: Vec<usize> = inner.iter().map(|(k, _)| *k).collect();
-                let parent = u.columns(p, &positions)?;
-                let yes = u.op("Mul", &[parent, bit])?;
-                (yes, u.op("Sub", &[parent, yes])?)
-            }
-        };
-        paths = Some(u.beside(yes, no)?);
-        level = inner.iter().map(|(_, n)| n.yes).chain(inner.iter().map(|(_, n)| n.no)).collect();
     }
     let base = u.floats(&[width], base)?;
-    if parts.is_empty() {
+    let (Some(bits), false) = (bits, chosen.is_empty()) else {
         // Every tree is a leaf: the same for all samples.
         let (shape, _) = u.dims(x)?;
         let dims = u.ints(vec![shape.first().copied().unwrap_or(1) as i64, width as i64]);
         return u.op("Expand", &[base, dims]);
-    }
-    let paths = u.emit("Concat", &parts, &[("axis", Attr::Int(1))], None)?;
-    let paths = u.cast(paths, DType::F32)?;
+    };
+    // Shorter paths are filled up with the column of ones.
+    let depth = chosen.iter().map(Vec::len).max().unwrap_or(0);
+    let ones = f.bits.iter().map(|(_, list)| 2 * list.len()).sum::<usize>();
+    let padded = chosen.iter().flat_map(|path| (0..depth).map(|k| path.get(k).copied().unwrap_or(ones)));
+    let padded: Vec<usize> = padded.collect();
+    let set = u.columns(bits, &padded)?;
+    let samples = u.dims(x)?.0.first().copied().unwrap_or(1);
+    let set = u.reshape(set, &[samples, rows.len(), depth])?;
+    let axes = u.ints(vec![2]);
+    let sum = u.emit("ReduceSum", &[set, axes], &[("keepdims", Attr::Int(0))], None)?;
+    let all = TensorF::int(vec![], DType::I64, vec![depth as i64]).map_err(|e| u.wrong(e.to_string()))?;
+    let all = u.constant(all);
+    let reached = u.op("GreaterOrEqual", &[sum, all])?;
+    let paths = u.cast(reached, DType::F32)?;
     let mut values = vec![0f64; matrix_len(u, rows.len(), width)?];
     for (row, node) in values.chunks_exact_mut(width.max(1)).zip(&rows) {
         for &(column, value) in held.get(node).into_iter().flatten() {
