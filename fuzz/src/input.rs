@@ -5,8 +5,8 @@
 use std::sync::OnceLock;
 
 use parhelion_zkml::exec;
-use parhelion_zkml::input::{Surplus, parse_inputs_with};
-use parhelion_zkml::onnx::{Data, Model};
+use parhelion_zkml::input::{Surplus, parse_inputs_with, symbolic_lengths};
+use parhelion_zkml::onnx::{Data, Dim, Model};
 use parhelion_zkml::quant::{QuantOptions, Quantised, quantise};
 use serde_json::{Value, json};
 
@@ -56,6 +56,17 @@ pub fn run(bytes: &[u8]) {
             Err(_) => return,
         }
     };
+    // The model's shapes with a symbol in the place of some lengths.
+    let symbol = |i: usize, length: &usize| match usize::from(mode >> 2) >> (i % 4) & 1 {
+        1 => Dim::Named(format!("d{}", i % 3)),
+        _ => Dim::Fixed(*length),
+    };
+    let shapes: Vec<Vec<Dim>> = model
+        .input_values()
+        .map(|v| v.shape.iter().enumerate().map(|(i, n)| symbol(i, n)).collect())
+        .collect();
+    let lengths = symbolic_lengths(&text, &shapes);
+    assert!(lengths.values().all(|length| (1..=text.len()).contains(length)), "a length of nothing");
     let Ok(tensors) = parse_inputs_with(&text, model, surplus) else { return };
     assert_eq!(tensors.len(), model.inputs.len(), "another number of inputs");
     for (t, v) in tensors.iter().zip(model.input_values()) {
