@@ -327,16 +327,48 @@ impl Checker<'_> {
     }
 }
 
+/// Which tensors products and windows contract, as they are or through views: of the weights only those may be in the store, for what any
+/// other term reads is wired.
+fn folded(p: &Program) -> Vec<bool> {
+    let mut folded = vec![false; p.tensors.len()];
+    let mut mark = |id: &TensorId| folded.get_mut(id.0 as usize).map_or((), |folded| *folded = true);
+    for op in &p.ops {
+        let OpKind::Linear { terms, .. } = &op.kind else { continue };
+        for term in terms {
+            match term {
+                Term::Einsum { a, b, .. } => [a, b].into_iter().for_each(&mut mark),
+                Term::Conv { x, w, .. } => [x, w].into_iter().for_each(&mut mark),
+                Term::SumPool { x, .. } => mark(x),
+                Term::Scale { .. } | Term::Sum { .. } | Term::Product { .. } => {}
+            }
+        }
+    }
+    for op in p.ops.iter().rev() {
+        if let (OpKind::View { sources, .. }, [out]) = (&op.kind, &op.outputs[..])
+            && folded.get(out.0 as usize).is_some_and(|folded| *folded)
+        {
+            for id in sources {
+                if let Some(folded) = folded.get_mut(id.0 as usize) {
+                    *folded = true;
+                }
+            }
+        }
+    }
+    folded
+}
+
 /// Checks a program.
 pub(crate) fn validate(p: &Program) -> Result<(), PlanError> {
     if p.tensors.len() > 1 << 24 || p.ops.len() > 1 << 24 {
         return invalid("program", "too many tensors or operations");
     }
     // The store's columns admit what its widest weight needs.
-    let params = || p.tensors.iter().filter(|t| t.role == Role::Param);
-    let (lo, hi) = params().fold((0, 0), |(lo, hi), t| (t.lo.min(lo), t.hi.max(hi)));
-    let own = |t: &Tensor| if t.role == Role::Param { hull(lo, hi) } else { hull(t.lo, t.hi) };
-    let mut c = Checker { p, known: vec![false; p.tensors.len()], bits: p.tensors.iter().map(own).collect() };
+    let folded = folded(p);
+    let stored = |(t, folded): (&Tensor, bool)| t.role == Role::Param && folded;
+    let all = || p.tensors.iter().zip(folded.iter().copied());
+    let (lo, hi) = all().filter(|t| stored(*t)).fold((0, 0), |(lo, hi), (t, _)| (t.lo.min(lo), t.hi.max(hi)));
+    let own = |t| if stored(t) { hull(lo, hi) } else { hull(t.0.lo, t.0.hi) };
+    let mut c = Checker { p, known: vec![false; p.tensors.len()], bits: all().map(own).collect() };
     // A constant of no elements has no cells, and nothing may read it.
     let mut read = vec![false; p.tensors.len()];
     for id in p.ops.iter().flat_map(|op| reads(&op.kind)) {
@@ -441,6 +473,17 @@ mod tests {
         Box::new(move |x| (linear(term(x), bound), vec![1, 1], bound))
     }
 
+    fn with(w: u32) -> Box<Make> {
+        let terms = move |x| {
+            vec![Term::Product { a: x, b: TensorId(w), coeff: 1 }, Term::Scale { x: TensorId(w), coeff: 1 }]
+        };
+        let (constant, shift, activation, pre_lo, pre_hi) = (0, 0, Activation::None, -1, 1);
+        Box::new(move |x| {
+            let terms = terms(x);
+            (OpKind::Linear { terms, constant, shift, pre_lo, pre_hi, activation }, vec![1, 1], 1)
+        })
+    }
+
     fn maximum() -> [Box<Make>; 2] {
         let kind = |x| OpKind::Max { x };
         let picks = || vec![Pick::Of { source: 0, index: 0 }].into();
@@ -470,6 +513,9 @@ mod tests {
         let beside = |n| uses(n).chain([times(2, 1 << 60)]);
         validate(&chain((-1, 1), &[1, 1 << 60], beside(1))).unwrap();
         assert!(validate(&chain((-1, 1), &[1, 1 << 60], beside(3))).is_err());
+        // A factor or an addend is no weight of the store, and as great as its own range.
+        let beside = |n: usize| (0..n).map(|_| times(1, 1)).chain([with(2)]);
+        validate(&chain((-1, 1), &[1, 1 << 60], beside(4))).unwrap();
     }
 
     /// A range is that of the sum before the activation, and of a unit that has none.
