@@ -104,7 +104,8 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
         ui::out(format!("{} = [{}{more}]", port.name, shown.join(", ")));
     }
     common::print_disclosed(&verdict.disclosed);
-    ui::out(format!("largest difference from the float model: {error:.2e}"));
+    let largest = outputs.iter().flatten().fold(0f64, |most, v| most.max(v.abs()));
+    difference(error, largest).into_iter().for_each(ui::out);
     if let Some(mb) = process::peak_rss_mb() {
         ui::out(format!("peak memory: {mb:.0} MiB"));
     }
@@ -113,4 +114,34 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
         None => ui::out("verified; nothing written (--out DIR keeps the proof)"),
     }
     Ok(())
+}
+
+/// From this part of the largest output on, a difference is remarked upon.
+const REMARKABLE: f64 = 0.01;
+
+/// What is said of the largest difference from the float model, beside the largest output.
+fn difference(error: f64, largest: f64) -> Vec<String> {
+    let line = format!("largest difference from the float model: {error:.2e}");
+    let share = error / largest;
+    if !(share.is_finite() && share > REMARKABLE) {
+        return vec![line];
+    }
+    vec![
+        format!("{line}, {:.0} % of the largest output", share * 100.0),
+        "finer numbers: --activation-bits 18 --weight-bits 24 --input-bits 18, or what `parhelion calibrate` finds".into(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_differences_are_remarked_upon() {
+        assert_eq!(difference(1e-3, 2.0).len(), 1);
+        assert_eq!(difference(0.0, 0.0).len(), 1);
+        let said = difference(1.18, 4.95);
+        assert!(said[0].ends_with("1.18e0, 24 % of the largest output"), "{said:?}");
+        assert!(said[1].contains("calibrate"));
+    }
 }
