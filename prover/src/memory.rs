@@ -5,8 +5,8 @@
 //! - **held**: what the protocol needs from the commitments to the openings: advice, instance, permuted columns and
 //!   running products of every circuit, the mask, and the pieces of h(X);
 //! - **workspace**: what a stage takes and gives back. The largest is that of h(X): the columns on the present coset that the
-//!   program at hand and later ones read, the sums, and the result of the program. How many those are is decided when the
-//!   key is prepared, by dividing the numerator into more or fewer programs;
+//!   program at hand and later ones read, the sums, and the result of the program. How many those are follows from how the
+//!   numerator is divided into programs, and terms of low degree into classes;
 //! - **cache**: the key's columns on every coset, kept from proof to proof, which saves their transforms.
 //!
 //! `PARHELION_MEMORY` (the engine's memory budget) bounds their sum. Without a budget nothing is cached and the numerator is
@@ -97,7 +97,7 @@ impl Needs {
     }
 
     /// The fastest plan within a budget; as an error, the bytes that the smallest one takes.
-    fn plan(&self, budget: Option<u64>, circuits: usize) -> Result<Plan, u64> {
+    pub(crate) fn plan(&self, budget: Option<u64>, circuits: usize) -> Result<Plan, u64> {
         let n = 1usize << self.k;
         let threads = rayon::current_num_threads();
         let held = (self.per_circuit * circuits + self.shared) as u64 * self.column();
@@ -105,7 +105,7 @@ impl Needs {
         let transform = if self.k >= 16 { 1 } else { threads.min(self.live.max(1)) };
         // Columns of the key that one circuit is done with stay for the next.
         let live = self.live + if circuits > 1 { self.key.0 } else { 0 };
-        let quotient = (live + 2 + transform + self.classes) as u64 * self.column();
+        let quotient = (live + self.classes + 2 + transform) as u64 * self.column();
         let commit = |columns: usize| columns as u64 * n as u64 * COMMIT_BYTES;
         // Two columns hide the uneven ends of a call; more only take memory, unless they are short for the threads.
         let wanted = COMMIT_SCALARS.min((2 * n).max(threads * COMMIT_SCALARS_PER_THREAD)) / n;
@@ -125,9 +125,9 @@ impl Needs {
         Ok(Plan { budget: Some(budget), held, workspace, cached, commit_columns })
     }
 
-    /// Whether a proof of one circuit fits the budget.
-    pub(crate) fn fits(&self, budget: Option<u64>) -> bool {
-        self.plan(budget, 1).is_ok()
+    /// Columns of the quotient's workspace that its form decides upon.
+    pub(crate) fn workspace(&self) -> usize {
+        self.live + self.classes
     }
 }
 
@@ -138,7 +138,7 @@ impl Plan {
     /// [`Error::Memory`].
     pub(crate) fn new(engine: &Engine, programs: &Programs, circuits: usize) -> Result<Self> {
         let budget = engine.memory_budget();
-        let plan = programs.needs.plan(budget, circuits);
+        let plan = programs.numerator(budget, circuits).needs.plan(budget, circuits);
         plan.map_err(|needed| Error::Memory { budget: budget.unwrap_or(u64::MAX), needed })
     }
 
@@ -146,6 +146,10 @@ impl Plan {
     pub(crate) fn commit_columns(engine: &Engine, k: u32) -> usize {
         let needs = Needs { k, per_circuit: 0, shared: 0, live: 0, classes: 0, key: (0, 0) };
         needs.plan(engine.memory_budget(), 0).map_or(1, |plan| plan.commit_columns)
+    }
+
+    pub(crate) fn budget(&self) -> Option<u64> {
+        self.budget
     }
 
     /// Whether the key's columns on the cosets are kept.

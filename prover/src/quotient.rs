@@ -36,7 +36,8 @@ pub(crate) fn quotient<'c>(
 ) -> Result<Vec<Column>> {
     let (domain, k, n) = (session.domain(), session.k(), session.n());
     let cosets = domain.get_quotient_poly_degree();
-    let classes: BTreeSet<usize> = programs.quotient.iter().map(|part| part.cosets).chain([cosets]).collect();
+    let numerator = programs.numerator(session.plan.budget(), circuits);
+    let classes: BTreeSet<usize> = numerator.parts.iter().map(|part| part.cosets).chain([cosets]).collect();
     let mut columns = Cosets::default();
     let mut remainders = Vec::new();
     // Class and coset of each remainder.
@@ -46,9 +47,9 @@ pub(crate) fn quotient<'c>(
     for coset in 0..cosets {
         let rows = Domain { log_n: k, omega: domain.get_omega(), shift };
         let mut sums: HashMap<usize, Column> = HashMap::new();
-        let schedule = Schedule::new(&programs.quotient, circuits, coset);
+        let schedule = Schedule::new(&numerator.parts, circuits, coset);
         for (circuit, at, needed, spent) in &schedule.calls {
-            let Part { program, cosets: class } = &programs.quotient[*at];
+            let Part { program, cosets: class } = &numerator.parts[*at];
             let cache =
                 (session.plan.caches() && session.resident.is_none()).then_some((&programs.cosets, coset));
             columns.transform(session, shift, needed, |key| poly(*circuit, key), cache)?;

@@ -25,7 +25,7 @@ use parhelion_dispatch::{Owner, PolyCall, Residence, Shape, Work};
 
 use crate::bases::SrsBases;
 use crate::memory::Needs;
-use crate::program::{Key, Programs};
+use crate::program::{Key, Numerator, Programs};
 use crate::session::Session;
 use crate::{Engine, Error, ProvingKey, Result};
 
@@ -49,10 +49,10 @@ impl Resident {
         bases: &SrsBases,
         circuits: usize,
     ) -> Option<Self> {
-        let needs = &programs.needs;
+        let Numerator { parts, needs } = programs.numerator(engine.memory_budget(), circuits);
         let k = needs.k;
         let held = needs.per_circuit * circuits + needs.shared;
-        let largest = programs.quotient.iter().map(|part| part.program.program.program());
+        let largest = parts.iter().map(|part| part.program.program.program());
         let shape = largest.max_by_key(|program| program.steps.len())?;
         let poly = |call, batch| Shape::Poly { call, log_n: k, batch };
         let (cosets, products) = (needs.key.1, programs.permutation.len() + programs.compress.len());
@@ -68,7 +68,7 @@ impl Resident {
                     steps: shape.steps.len(),
                     registers: shape.registers as usize,
                 }),
-                programs.quotient.iter().map(|part| part.cosets).sum::<usize>() * circuits,
+                parts.iter().map(|part| part.cosets).sum::<usize>() * circuits,
             ),
         ];
         let others = [
@@ -491,7 +491,7 @@ mod tests {
         let mut cs = ConstraintSystem::default();
         circuits::Wide::configure_with_params(&mut cs, shape);
         let programs = Programs::new(&Engine::new(Vec::new()), &cs, k).unwrap();
-        Stays::bytes(&programs.needs, 1)
+        Stays::bytes(&programs.numerator(None, 1).needs, 1)
     }
 
     /// A card of 8 GiB, of which the backend takes nine tenths, holds both bases, the workspace of a multiplication, and all columns of the proof.

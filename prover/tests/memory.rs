@@ -40,6 +40,11 @@ fn every_budget_gives_the_same_bytes() {
         let Err(Error::Memory { needed, budget: 1 }) = proofs(Some(1), circuits) else {
             panic!("one byte is no budget");
         };
+        // Between that and plenty there is no budget that a proof of as many circuits does not fit.
+        for more in [1 << 16, 1 << 18, 1 << 19, 1 << 20, 1 << 21] {
+            let [more, _] = proofs(Some(needed + more), circuits).unwrap();
+            assert!(more.0 == bytes, "a budget changes the proof");
+        }
         let [tight, again] = proofs(Some(needed), circuits).unwrap();
         assert!(tight.1.held + tight.1.workspace <= needed && tight.1.cached == 0, "{:?}", tight.1);
         assert!(tight.0 == bytes && again.0 == bytes, "a tight budget changes the proof");

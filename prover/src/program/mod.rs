@@ -76,20 +76,27 @@ pub(crate) struct Part {
     pub(crate) cosets: usize,
 }
 
+/// The numerator of h(X): all terms, combined by powers of y; each program adds to the sum of those of its class before it. Challenges: the
+/// circuit's own, then y, β, γ, θ.
+#[derive(Clone, Debug)]
+pub(crate) struct Numerator {
+    pub(crate) parts: Vec<Part>,
+    /// The memory of a proof.
+    pub(crate) needs: Needs,
+}
+
 /// The programs of a constraint system. Challenges of each, in order: see the fields.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
-    /// The numerator of h(X): all terms, combined by powers of y; each program adds to the sum of those of its class before it.
-    /// Challenges: the circuit's own, then y, β, γ, θ.
-    pub(crate) quotient: Vec<Part>,
+    /// Numerators that take more memory than the last one, the fastest first.
+    faster: Vec<Numerator>,
+    leanest: Numerator,
     /// Input and table of each lookup, compressed by powers of θ. Challenges: the circuit's own, then θ.
     pub(crate) compress: Vec<KeyProgram>,
     /// Numerator and denominator of the factors of each permutation set. Challenges: β, γ.
     pub(crate) permutation: Vec<KeyProgram>,
     /// Numerator and denominator of the factors of one lookup, whose index in its columns is 0. Challenges: β, γ.
     pub(crate) lookup: Option<KeyProgram>,
-    /// The memory of a proof.
-    pub(crate) needs: Needs,
     /// The key's columns on the cosets, where the memory budget allows.
     pub(crate) cosets: CosetCache,
     /// The key's columns on devices.
@@ -108,31 +115,44 @@ impl Programs {
         let budget = engine.memory_budget();
         // The fastest first.
         let unsplit = (k < SPLIT_FROM).then_some((usize::MAX, true));
-        let mut quotient = Vec::new();
-        let mut needs = Needs::new(cs, k, sets, 0, cosets);
-        for (columns, by_degree) in unsplit.into_iter().chain([(COLUMNS, true), (COLUMNS, false), (1, false)])
-        {
-            quotient = constraints::quotient(cs, k, columns, by_degree)?;
-            needs.live = schedule::peak(quotient.iter().map(|part| part.columns.as_slice()));
-            let own: BTreeSet<usize> =
-                quotient.iter().map(|part| part.cosets).filter(|c| *c < cosets).collect();
+        let forms = unsplit.into_iter().chain([(COLUMNS, true), (COLUMNS, false), (1, false)]);
+        // Without a budget the fastest is taken.
+        let mut forms = forms.take(if budget.is_none() { 1 } else { usize::MAX });
+        let numerator = |(columns, by_degree)| -> Result<Numerator> {
+            let parts = constraints::quotient(cs, k, columns, by_degree)?;
+            let mut needs = Needs::new(cs, k, sets, 0, cosets);
+            needs.live = schedule::peak(parts.iter().map(|part| part.columns.as_slice()));
+            let own: BTreeSet<usize> = parts.iter().map(|part| part.cosets).filter(|c| *c < cosets).collect();
             needs.classes = own.iter().map(|cosets| cosets + 1).sum();
-            if needs.fits(budget) {
-                break;
+            let load = |part: constraints::Part| Part {
+                program: load((part.program, part.columns)),
+                cosets: part.cosets,
+            };
+            Ok(Numerator { parts: parts.into_iter().map(load).collect(), needs })
+        };
+        let mut leanest = numerator(forms.next().unwrap_or((COLUMNS, true)))?;
+        let mut faster = Vec::new();
+        for form in forms {
+            let next = numerator(form)?;
+            if next.needs.workspace() < leanest.needs.workspace() {
+                faster.push(std::mem::replace(&mut leanest, next));
             }
         }
         Ok(Programs {
-            quotient: quotient
-                .into_iter()
-                .map(|part| Part { program: load((part.program, part.columns)), cosets: part.cosets })
-                .collect(),
+            faster,
+            leanest,
             compress: compress.into_iter().map(load).collect(),
             permutation: (0..sets).map(|set| load(factors::permutation(cs, set))).collect(),
             lookup: (lookups > 0).then(|| load(factors::lookup())),
-            needs,
             cosets: CosetCache::default(),
             mirror: KeyMirror::default(),
         })
+    }
+
+    /// The fastest numerator with which a proof of so many circuits keeps within a budget, or else the leanest.
+    pub(crate) fn numerator(&self, budget: Option<u64>, circuits: usize) -> &Numerator {
+        let fits = |numerator: &&Numerator| numerator.needs.plan(budget, circuits).is_ok();
+        self.faster.iter().find(fits).unwrap_or(&self.leanest)
     }
 }
 
