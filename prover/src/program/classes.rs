@@ -17,7 +17,7 @@ use super::{Key, permutation_set};
 const CALL: usize = 1 << 13;
 
 /// A class must save this part of the whole, for the memory that it takes.
-const LEAST_GAIN: usize = 32;
+const LEAST_GAIN: usize = 16;
 
 /// Degree of a group's terms in the columns.
 pub(super) fn degree(cs: &ConstraintSystem<Fr>, group: Group) -> usize {
