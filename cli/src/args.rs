@@ -108,6 +108,9 @@ pub(crate) struct ModelOptions {
     /// Allowed magnitude of any value, over what calibration saw
     #[arg(long, value_name = "FACTOR")]
     pub(crate) headroom: Option<f64>,
+    /// Largest difference from the float model that is accepted, as a part of an output's largest absolute value [default: 0.01, and the same greatest score]
+    #[arg(long, value_name = "PART")]
+    pub(crate) accept_error: Option<f64>,
     /// Scales and ranges that `calibrate` wrote (`calibration.json`)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["activation_bits", "input_bits", "output_bits", "weight_bits", "headroom"])]
     pub(crate) settings: Option<PathBuf>,

@@ -13,7 +13,7 @@ use parhelion_zkml::onnx::ImportOptions;
 use parhelion_zkml::quant::QuantOptions;
 use parhelion_zkml::quant::calibrate::Calibration;
 use parhelion_zkml::session::{
-    self, Cache, Disclosed, Files, Kind, Options, Phase, Session, Timings, read_json,
+    self, Accuracy, Cache, Disclosed, Files, Kind, Options, Phase, Session, Timings, read_json,
 };
 use serde_json::{Value, json};
 
@@ -77,7 +77,14 @@ pub(super) fn options(args: &ModelOptions) -> Result<Options> {
     }
     let visibility = visibility(&args.visibility)?;
     let (max_k, proof_bytes) = (args.max_k, args.proof_bytes);
-    Ok(Options { import, quant, visibility, min_k, max_k, proof_bytes, calibration })
+    let accept_error = args.accept_error;
+    if let Some(part) = accept_error {
+        ensure!(
+            part.is_finite() && part >= 0.0,
+            "--accept-error {part}: a part of the largest value, such as 0.05"
+        );
+    }
+    Ok(Options { import, quant, visibility, min_k, max_k, proof_bytes, calibration, accept_error })
 }
 
 /// `input=private,output=public,params=fixed,params.NAME=hashed`; what is left out keeps its default.
@@ -104,6 +111,15 @@ pub(super) fn proof_files(path: &Path) -> Files {
         srs: None,
         proof,
     }
+}
+
+/// What is said of the largest difference from the float model.
+pub(super) fn difference(accuracy: &Accuracy) -> String {
+    format!(
+        "largest difference from the float model: {:.2e}, {:.3} % of the output's largest value",
+        accuracy.max_abs_error(),
+        100.0 * accuracy.share()
+    )
 }
 
 /// `params`, `input.NAME`, `output.NAME`.

@@ -29,6 +29,8 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
         }
     };
     let witness = session.witness(&prepared.quantised, &input)?;
+    let accuracy = prepared.quantised.accuracy(&witness, &input)?;
+    accuracy.check(options.accept_error)?;
     let proof = session.prove(&prepared, &keys, &witness)?;
     let verdict = session.verify(&keys, &proof)?;
     if let Some(dir) = &args.out {
@@ -38,7 +40,6 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
     let timings = session.timings();
     let report = prepared.plan.report();
     let outputs = prepared.quantised.outputs(&witness);
-    let error = prepared.quantised.max_abs_error(&witness, &input)?;
     if args.json {
         ui::out(
             json!({
@@ -52,7 +53,7 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
                 "backend": common::backends_json(&proof.report.ledger),
                 "srs": keys.settings().srs.security,
                 "visibility": prepared.visibility.to_string(), "disclosed": verdict.disclosed,
-                "outputs": outputs, "max_abs_error": error, "verified": true,
+                "outputs": outputs, "max_abs_error": accuracy.max_abs_error(), "accuracy": accuracy, "verified": true,
             })
             .to_string(),
         );
@@ -104,8 +105,7 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
         ui::out(format!("{} = [{}{more}]", port.name, shown.join(", ")));
     }
     common::print_disclosed(&verdict.disclosed);
-    let largest = outputs.iter().flatten().fold(0f64, |most, v| most.max(v.abs()));
-    difference(error, largest).into_iter().for_each(ui::out);
+    ui::out(common::difference(&accuracy));
     if let Some(mb) = process::peak_rss_mb() {
         ui::out(format!("peak memory: {mb:.0} MiB"));
     }
@@ -114,34 +114,4 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
         None => ui::out("verified; nothing written (--out DIR keeps the proof)"),
     }
     Ok(())
-}
-
-/// From this part of the largest output on, a difference is remarked upon.
-const REMARKABLE: f64 = 0.01;
-
-/// What is said of the largest difference from the float model, beside the largest output.
-fn difference(error: f64, largest: f64) -> Vec<String> {
-    let line = format!("largest difference from the float model: {error:.2e}");
-    let share = error / largest;
-    if !(share.is_finite() && share > REMARKABLE) {
-        return vec![line];
-    }
-    vec![
-        format!("{line}, {:.0} % of the largest output", share * 100.0),
-        "finer numbers: --activation-bits 18 --weight-bits 24 --input-bits 18, or what `parhelion calibrate` finds".into(),
-    ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn large_differences_are_remarked_upon() {
-        assert_eq!(difference(1e-3, 2.0).len(), 1);
-        assert_eq!(difference(0.0, 0.0).len(), 1);
-        let said = difference(1.18, 4.95);
-        assert!(said[0].ends_with("1.18e0, 24 % of the largest output"), "{said:?}");
-        assert!(said[1].contains("calibrate"));
-    }
 }

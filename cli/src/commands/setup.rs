@@ -19,6 +19,8 @@ pub(super) fn run(args: &Setup, engine: &Engine<G1Affine>, cache: Cache) -> Resu
         None => Vec::new(),
     };
     let prepared = session.prepare(imported, &samples, &options)?;
+    let accuracy = session.accuracy(&prepared.quantised, &samples)?;
+    accuracy.check(options.accept_error)?;
     let srs = session.srs(args.srs.as_deref(), prepared.k())?;
     let keys = session.keys(&prepared, &srs)?;
     session.write_setup(&args.out, &prepared, &keys)?;
@@ -30,6 +32,7 @@ pub(super) fn run(args: &Setup, engine: &Engine<G1Affine>, cache: Cache) -> Resu
                 "timings_ms": common::timings_json(session.timings()),
                 "pk_bytes": keys.pk_len(), "vk_bytes": keys.vk_bytes().len(),
                 "srs": settings.srs.security, "out": args.out,
+                "max_abs_error": (!samples.is_empty()).then(|| accuracy.max_abs_error()), "accuracy": accuracy,
             })
             .to_string(),
         );
@@ -42,5 +45,12 @@ pub(super) fn run(args: &Setup, engine: &Engine<G1Affine>, cache: Cache) -> Resu
         ui::bytes(keys.vk_bytes().len() as u64),
         args.out.display()
     ));
+    if samples.is_empty() {
+        ui::out(
+            "how far the circuit is from the float model shows with an input like those to come: --input FILE",
+        );
+    } else {
+        ui::out(common::difference(&accuracy));
+    }
     Ok(())
 }

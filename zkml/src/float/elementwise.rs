@@ -53,25 +53,36 @@ pub(super) fn elementwise(c: &Call<'_>) -> Result<TensorF, OpError> {
                 Some("RIGHT") => false,
                 other => return Err(format!("direction {other:?}").into()),
             };
+            let x = c.input(0)?;
+            let unsigned = x.dtype == DType::U64;
             binary(
-                c.input(0)?,
+                x,
                 c.input(1)?,
                 None,
                 |a, _| a,
                 |a, b| {
+                    // Past the width: all of the bits leave. The standard shifts unsigned integers only; signs fill from the left.
                     let by = u32::try_from(b).unwrap_or(64);
-                    // Past the width, or backwards: all of the bits leave, and signs fill from the left.
-                    if left { a.checked_shl(by).unwrap_or(0) } else { a >> by.min(63) }
+                    if left {
+                        a.checked_shl(by).unwrap_or(0)
+                    } else if unsigned {
+                        (a as u64).checked_shr(by).unwrap_or(0) as i64
+                    } else {
+                        a >> by.min(63)
+                    }
                 },
             )
         }
         _ => {
             let (a, b) = (c.input(0)?, c.input(1)?);
+            let unsigned = a.dtype == DType::U64;
             match op {
+                "Div" if unsigned => binary(a, b, None, |x, _| x, whole(|x, y| x.checked_div(y))),
+                "Mod" if unsigned => binary(a, b, None, |x, _| x, whole(|x, y| x.checked_rem(y))),
                 "Add" => binary(a, b, None, |x, y| x + y, i64::wrapping_add),
                 "Sub" => binary(a, b, None, |x, y| x - y, i64::wrapping_sub),
                 "Mul" => binary(a, b, None, |x, y| x * y, i64::wrapping_mul),
-                "Div" => binary(a, b, None, |x, y| x / y, |x, y| x.checked_div(y).unwrap_or(0)),
+                "Div" => binary(a, b, None, |x, y| x / y, |x, y| if y == 0 { 0 } else { x.wrapping_div(y) }),
                 "Pow" => pow(a, b),
                 "Mod" => {
                     let c_style = c.node.attrs.int_or("fmod", 0)? != 0;
@@ -84,7 +95,13 @@ pub(super) fn elementwise(c: &Call<'_>) -> Result<TensorF, OpError> {
                         None,
                         |x, y| if c_style { x % y } else { x - y * (x / y).floor() },
                         |x, y| {
-                            if c_style { x.checked_rem(y).unwrap_or(0) } else { euclid(x, y) }
+                            if y == 0 {
+                                0
+                            } else if c_style {
+                                x.wrapping_rem(y)
+                            } else {
+                                euclid(x, y)
+                            }
                         },
                     )
                 }
@@ -92,6 +109,11 @@ pub(super) fn elementwise(c: &Call<'_>) -> Result<TensorF, OpError> {
             }
         }
     }
+}
+
+/// A function of unsigned integers on bit patterns; zero where it has no result.
+fn whole(f: impl Fn(u64, u64) -> Option<u64>) -> impl Fn(i64, i64) -> i64 {
+    move |x, y| f(x as u64, y as u64).unwrap_or(0) as i64
 }
 
 /// Floored division, which the standard library keeps unstable.
@@ -114,7 +136,9 @@ fn unary(op: &str, x: &TensorF, f: special::Function) -> Result<TensorF, OpError
     let data = match &x.data {
         Data::F(v) => Data::F(v.iter().map(|&v| x.dtype.round(f(v))).collect()),
         Data::I(v) => Data::I(match op {
-            "Abs" => v.iter().map(|v| v.wrapping_abs()).collect(),
+            "Abs" | "Relu" if x.dtype == DType::U64 => v.clone(),
+            "Sign" if x.dtype == DType::U64 => v.iter().map(|v| i64::from(*v != 0)).collect(),
+            "Abs" => v.iter().map(|v| x.dtype.wrap(v.wrapping_abs())).collect(),
             "Neg" => v.iter().map(|&v| x.dtype.wrap(v.wrapping_neg())).collect(),
             "Sign" => v.iter().map(|v| v.signum()).collect(),
             "Relu" => v.iter().map(|v| *v.max(&0)).collect(),
@@ -150,9 +174,17 @@ pub(super) fn binary(
     Ok(TensorF::new(shape, dtype, data)?)
 }
 
-/// ONNX allows base and exponent of different types; the result has the base's.
+/// ONNX allows base and exponent of different types; the result has the base's. Squares and cubes of integers are exact and wrap, other powers of
+/// them are real ones with the fraction cut off.
 fn pow(a: &TensorF, b: &TensorF) -> Result<TensorF, OpError> {
     let dtype = a.dtype;
+    if let (Data::I(_), Some(e)) = (&a.data, b.single()) {
+        let power = |n: u32| binary(a, a, None, |x, _| x, move |x, _| x.wrapping_pow(n));
+        let shape = broadcast(&a.shape, &b.shape)?;
+        if e == 2.0 || e == 3.0 {
+            return Ok(power(e as u32)?.broadcast_to(&shape)?);
+        }
+    }
     let float = |t: &TensorF| TensorF::float(t.shape.clone(), DType::F64, t.to_f64());
     let r = binary(&float(a)?, &float(b)?, None, f64::powf, |x, _| x)?;
     cast(&r, dtype)
@@ -163,8 +195,9 @@ fn compare(
     f: impl Fn(f64, f64) -> bool,
     g: impl Fn(i64, i64) -> bool,
 ) -> Result<TensorF, OpError> {
-    let r =
-        binary(c.input(0)?, c.input(1)?, None, |a, b| f64::from(u8::from(f(a, b))), |a, b| g(a, b).into())?;
+    let (a, b) = (c.input(0)?, c.input(1)?);
+    let key = |v: i64| a.dtype.order_key(v);
+    let r = binary(a, b, None, |a, b| f64::from(u8::from(f(a, b))), |a, b| g(key(a), key(b)).into())?;
     cast(&r, DType::Bool)
 }
 
@@ -182,30 +215,40 @@ pub(super) fn cast(x: &TensorF, to: DType) -> Result<TensorF, OpError> {
     let data = match (&x.data, to.is_float()) {
         (Data::F(v), true) => Data::F(v.iter().map(|&v| to.round(v)).collect()),
         (Data::F(v), false) if to == DType::Bool => Data::I(v.iter().map(|&v| i64::from(v != 0.0)).collect()),
-        (Data::F(v), false) => Data::I(v.iter().map(|&v| to.wrap(v as i64)).collect()),
-        (Data::I(v), true) => Data::F(v.iter().map(|&v| to.round(v as f64)).collect()),
+        (Data::F(v), false) => Data::I(v.iter().map(|&v| to.truncate(v)).collect()),
+        (Data::I(v), true) => Data::F(v.iter().map(|&v| to.round(x.dtype.real(v))).collect()),
         (Data::I(v), false) => Data::I(v.iter().map(|&v| to.wrap(v)).collect()),
     };
     Ok(TensorF::new(x.shape.clone(), to, data)?)
 }
 
+/// The lower bound first: where it is past the upper one, every element is the upper one.
 fn clip(c: &Call<'_>) -> Result<TensorF, OpError> {
     let x = c.input(0)?;
-    let bound = |i: usize, name: &str| -> Result<Option<f64>, OpError> {
-        match c.opt(i) {
-            Some(t) => Ok(Some(t.single().ok_or_else(|| format!("`{name}` is not a scalar"))?)),
-            None => Ok(c.node.attrs.float(name)?),
-        }
-    };
-    let (lo, hi) = (bound(1, "min")?, bound(2, "max")?);
+    let key = |v: i64| x.dtype.order_key(v);
     let data = match &x.data {
         Data::F(v) => {
+            let bound = |i: usize, name: &str| -> Result<Option<f64>, OpError> {
+                match c.opt(i) {
+                    Some(t) => Ok(Some(t.single().ok_or_else(|| format!("`{name}` is not a scalar"))?)),
+                    None => Ok(c.node.attrs.float(name)?),
+                }
+            };
+            let (lo, hi) = (bound(1, "min")?, bound(2, "max")?);
             let (lo, hi) = (lo.unwrap_or(f64::NEG_INFINITY), hi.unwrap_or(f64::INFINITY));
             Data::F(v.iter().map(|v| v.max(lo).min(hi)).collect())
         }
         Data::I(v) => {
-            let (lo, hi) = (lo.map_or(i64::MIN, |v| v as i64), hi.map_or(i64::MAX, |v| v as i64));
-            Data::I(v.iter().map(|&v| v.max(lo).min(hi)).collect())
+            let bound = |i: usize, name: &str| -> Result<Option<i64>, OpError> {
+                let wrong = || OpError::Invalid(format!("`{name}` is not an integer scalar"));
+                c.opt(i).map(|t| t.single_int().ok_or_else(wrong)).transpose()
+            };
+            let (lo, hi) = (bound(1, "min")?, bound(2, "max")?);
+            let clipped = |v: i64| {
+                let v = lo.filter(|&lo| key(v) < key(lo)).unwrap_or(v);
+                hi.filter(|&hi| key(v) > key(hi)).unwrap_or(v)
+            };
+            Data::I(v.iter().map(|&v| clipped(v)).collect())
         }
     };
     Ok(TensorF::new(x.shape.clone(), x.dtype, data)?)
@@ -231,10 +274,12 @@ fn select(c: &Call<'_>) -> Result<TensorF, OpError> {
 fn variadic(c: &Call<'_>) -> Result<TensorF, OpError> {
     let all = c.all()?;
     let mut acc = all[0].clone();
+    let dtype = acc.dtype;
+    let key = |v: i64| dtype.order_key(v);
     for t in &all[1..] {
         acc = match c.node.op.as_str() {
-            "Max" => binary(&acc, t, None, f64::max, i64::max)?,
-            "Min" => binary(&acc, t, None, f64::min, i64::min)?,
+            "Max" => binary(&acc, t, None, f64::max, |a, b| if key(a) < key(b) { b } else { a })?,
+            "Min" => binary(&acc, t, None, f64::min, |a, b| if key(b) < key(a) { b } else { a })?,
             _ => binary(&acc, t, None, |a, b| a + b, i64::wrapping_add)?,
         };
     }

@@ -125,8 +125,8 @@ fn combine(c: &Call<'_>, x: &TensorF, targets: &[usize], updates: &TensorF) -> R
                 v[t] = x.dtype.wrap(match reduction.as_str() {
                     "add" => v[t].wrapping_add(u),
                     "mul" => v[t].wrapping_mul(u),
-                    "max" => v[t].max(u),
-                    "min" => v[t].min(u),
+                    "max" if x.dtype.order_key(v[t]) > x.dtype.order_key(u) => v[t],
+                    "min" if x.dtype.order_key(v[t]) < x.dtype.order_key(u) => v[t],
                     _ => u,
                 });
             }
@@ -208,7 +208,7 @@ pub(super) fn top_k(c: &Call<'_>) -> Outputs {
             order.sort_by(|&a, &b| {
                 let by = match &x.data {
                     Data::F(v) => v[at(a)].partial_cmp(&v[at(b)]).unwrap_or(Ordering::Equal),
-                    Data::I(v) => v[at(a)].cmp(&v[at(b)]),
+                    Data::I(v) => x.dtype.order_key(v[at(a)]).cmp(&x.dtype.order_key(v[at(b)])),
                 };
                 if largest { by.reverse() } else { by }
             });

@@ -6,15 +6,45 @@ use crate::onnx::{DType, Data, Node, TensorF, broadcast, broadcast_map, checked_
 
 use super::{Call, OpError};
 
+/// Numbers that products are summed in: doubles, or integers that wrap.
+pub(super) trait Ring: Copy + PartialEq {
+    const ZERO: Self;
+    const ONE: Self;
+    fn plus(self, other: Self) -> Self;
+    fn times(self, other: Self) -> Self;
+}
+
+impl Ring for f64 {
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
+    fn times(self, other: Self) -> Self {
+        self * other
+    }
+}
+
+impl Ring for i64 {
+    const ZERO: Self = 0;
+    const ONE: Self = 1;
+    fn plus(self, other: Self) -> Self {
+        self.wrapping_add(other)
+    }
+    fn times(self, other: Self) -> Self {
+        self.wrapping_mul(other)
+    }
+}
+
 /// `a` (m × k) times `b` (k × n), added to `out`.
-fn gemm_into(out: &mut [f64], a: &[f64], b: &[f64], k: usize, n: usize) {
+fn gemm_into<T: Ring>(out: &mut [T], a: &[T], b: &[T], k: usize, n: usize) {
     if k == 0 || n == 0 {
         return;
     }
     for (row, a) in out.chunks_exact_mut(n).zip(a.chunks_exact(k)) {
         for (&v, line) in a.iter().zip(b.chunks_exact(n)) {
-            if v != 0.0 {
-                row.iter_mut().zip(line).for_each(|(o, &w)| *o += v * w);
+            if v != T::ZERO {
+                row.iter_mut().zip(line).for_each(|(o, &w)| *o = o.plus(v.times(w)));
             }
         }
     }
@@ -60,18 +90,22 @@ pub(super) fn matmul(c: &Call<'_>) -> Result<TensorF, OpError> {
     let row_axis = a.shape.len().saturating_sub(2);
     let x = centred(a, za, row_axis)?;
     let y = centred(b, zb, b.shape.len().saturating_sub(1))?;
+    if let (false, Data::I(x), Data::I(y)) = (integer, &a.data, &b.data) {
+        let (shape, v) = product(&a.shape, x, &b.shape, y)?;
+        return Ok(TensorF::int(shape, a.dtype, v.into_iter().map(|v| a.dtype.wrap(v)).collect())?);
+    }
     let like = if integer { DType::I8 } else { a.dtype };
     let (shape, v) = product(&a.shape, &x, &b.shape, &y)?;
     finish(shape, v, like)
 }
 
 /// NumPy's matmul.
-pub(super) fn product(
+pub(super) fn product<T: Ring>(
     a_shape: &[usize],
-    a: &[f64],
+    a: &[T],
     b_shape: &[usize],
-    b: &[f64],
-) -> Result<(Vec<usize>, Vec<f64>), OpError> {
+    b: &[T],
+) -> Result<(Vec<usize>, Vec<T>), OpError> {
     if a_shape.is_empty() || b_shape.is_empty() {
         return Err("product of a scalar".into());
     }
@@ -88,7 +122,7 @@ pub(super) fn product(
     let mut shape = batch.clone();
     shape.extend([*m, *n]);
     let total = checked_len(&shape)?;
-    let mut out = vec![0.0; total];
+    let mut out = vec![T::ZERO; total];
     if total > 0 {
         for (i, block) in out.chunks_exact_mut(m * n).enumerate().take(count) {
             let ia = ma.as_ref().map_or(i, |v| v[i]) * m * k;
@@ -248,15 +282,21 @@ pub(super) fn einsum(c: &Call<'_>) -> Result<TensorF, OpError> {
     };
     let bases: Vec<Vec<usize>> = (0..all.len()).map(|i| offsets(&out, n, &shape, i)).collect();
     let sums: Vec<Vec<usize>> = (0..all.len()).map(|i| offsets(&inner, k, &inner_shape, i)).collect();
+    let dtype = all[0].dtype;
+    if all.iter().all(|t| matches!(t.data, Data::I(_))) {
+        let data: Vec<Vec<i64>> = all.iter().map(|t| t.to_i64()).collect();
+        let v = summed(&data, &bases, &sums, n, k);
+        return Ok(TensorF::int(shape, dtype, v.into_iter().map(|v| dtype.wrap(v)).collect())?);
+    }
     let data: Vec<Vec<f64>> = all.iter().map(|t| t.to_f64()).collect();
-    let v = (0..n)
-        .map(|o| {
-            (0..k)
-                .map(|s| (0..all.len()).map(|i| data[i][bases[i][o] + sums[i][s]]).product::<f64>())
-                .sum::<f64>()
-        })
-        .collect();
-    finish(shape, v, all[0].dtype)
+    finish(shape, summed(&data, &bases, &sums, n, k), dtype)
+}
+
+/// Sums of `k` products of one element of every operand.
+fn summed<T: Ring>(data: &[Vec<T>], bases: &[Vec<usize>], sums: &[Vec<usize>], n: usize, k: usize) -> Vec<T> {
+    let product =
+        |o: usize, s: usize| (0..data.len()).fold(T::ONE, |p, i| p.times(data[i][bases[i][o] + sums[i][s]]));
+    (0..n).map(|o| (0..k).fold(T::ZERO, |total, s| total.plus(product(o, s)))).collect()
 }
 
 /// Geometry of a window operator after `auto_pad` is resolved.

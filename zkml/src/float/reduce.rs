@@ -1,5 +1,7 @@
 //! Reductions over axes.
 
+use std::cmp::Ordering;
+
 use crate::onnx::{DType, Data, TensorF, strides, unravel};
 
 use super::{Call, OpError};
@@ -79,8 +81,8 @@ pub(super) fn reduce(c: &Call<'_>) -> Result<TensorF, OpError> {
                 Some(x.dtype.wrap(match op {
                     "ReduceSum" => it.fold(0, i64::wrapping_add),
                     "ReduceMean" => it.fold(0, i64::wrapping_add).checked_div(g.len() as i64)?,
-                    "ReduceMax" => it.max()?,
-                    "ReduceMin" => it.min()?,
+                    "ReduceMax" => it.max_by_key(|v| x.dtype.order_key(*v))?,
+                    "ReduceMin" => it.min_by_key(|v| x.dtype.order_key(*v))?,
                     "ReduceProd" => it.fold(1, i64::wrapping_mul),
                     "ReduceL1" => it.fold(0, |a, v| a.wrapping_add(v.wrapping_abs())),
                     "ReduceSumSquare" => it.fold(0, |a, v| a.wrapping_add(v.wrapping_mul(v))),
@@ -101,15 +103,18 @@ pub(super) fn arg(c: &Call<'_>) -> Result<TensorF, OpError> {
     let last = c.node.attrs.int_or("select_last_index", 0)? != 0;
     let is_max = c.node.op == "ArgMax";
     let (shape, groups) = grouped(&x.shape, &[axis], keep);
-    let v = x.to_f64();
+    let order = |a: usize, b: usize| match &x.data {
+        Data::F(v) => v[a].partial_cmp(&v[b]),
+        Data::I(v) => Some(x.dtype.order_key(v[a]).cmp(&x.dtype.order_key(v[b]))),
+    };
+    let wanted = if is_max { Ordering::Greater } else { Ordering::Less };
     let data = groups
         .iter()
         .map(|g| {
             let mut best = 0;
             for k in 1..g.len() {
-                let (a, b) = (v[g[k]], v[g[best]]);
-                let better = if is_max { a > b } else { a < b };
-                if better || (last && a == b) {
+                let found = order(g[k], g[best]);
+                if found == Some(wanted) || (last && found == Some(Ordering::Equal)) {
                     best = k;
                 }
             }

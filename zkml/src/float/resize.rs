@@ -54,10 +54,12 @@ pub(crate) fn mix(c: &Call<'_>, shape: &[usize]) -> Result<Mix, OpError> {
         return Err("neither scales nor sizes are given".into());
     }
     checked_len(&sizes)?;
-    let default = if upsample || c.node.version < 11 { "asymmetric" } else { "half_pixel" };
+    // Upsample, and Resize of version 10, have neither attribute: positions are rounded down, in a shorter result up.
+    let old = upsample || c.node.version < 11;
+    let default = if old { "asymmetric" } else { "half_pixel" };
     let transform = a.str("coordinate_transformation_mode")?.unwrap_or(default).to_owned();
     let rounding =
-        a.str("nearest_mode")?.unwrap_or(if upsample { "floor" } else { "round_prefer_floor" }).to_owned();
+        a.str("nearest_mode")?.unwrap_or(if old { "simple" } else { "round_prefer_floor" }).to_owned();
     if a.int_or("antialias", 0)? != 0 {
         return Err(OpError::Unsupported("antialias".into()));
     }
@@ -92,6 +94,8 @@ pub(crate) fn mix(c: &Call<'_>, shape: &[usize]) -> Result<Mix, OpError> {
                         "nearest" => {
                             let at = match rounding.as_str() {
                                 "floor" => x.floor(),
+                                "simple" if scales[d] < 1.0 => x.ceil(),
+                                "simple" => x.floor(),
                                 "ceil" => x.ceil(),
                                 "round_prefer_ceil" => (x + 0.5).floor(),
                                 "round_prefer_floor" => (x - 0.5).ceil(),

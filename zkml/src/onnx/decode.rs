@@ -74,7 +74,7 @@ fn raw(bytes: &[u8], dtype: DType) -> Data {
         DType::U32 => Data::I(each(bytes, |b| u32::from_le_bytes(b).into())),
         DType::I32 => Data::I(each(bytes, |b| i32::from_le_bytes(b).into())),
         DType::I64 => Data::I(each(bytes, i64::from_le_bytes)),
-        DType::U64 => Data::I(each(bytes, |b| u64::from_le_bytes(b).min(i64::MAX as u64) as i64)),
+        DType::U64 => Data::I(each(bytes, |b| u64::from_le_bytes(b) as i64)),
     }
 }
 
@@ -85,9 +85,7 @@ fn typed(p: &TensorProto, dtype: DType) -> Data {
         DType::F16 => Data::F(p.int32_data.iter().map(|&x| half(x as u16)).collect()),
         DType::Bf16 => Data::F(p.int32_data.iter().map(|&x| bfloat(x as u16)).collect()),
         DType::I64 => Data::I(p.int64_data.clone()),
-        DType::U32 | DType::U64 => {
-            Data::I(p.uint64_data.iter().map(|&x| x.min(i64::MAX as u64) as i64).collect())
-        }
+        DType::U32 | DType::U64 => Data::I(p.uint64_data.iter().map(|&x| dtype.wrap(x as i64)).collect()),
         _ => Data::I(p.int32_data.iter().map(|&x| dtype.wrap(x.into())).collect()),
     }
 }

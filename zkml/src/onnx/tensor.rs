@@ -33,7 +33,7 @@ pub enum DType {
     U16,
     /// Unsigned 32-bit integer.
     U32,
-    /// Unsigned 64-bit integer; values from 2^63 on are not representable here.
+    /// Unsigned 64-bit integer, held as its two's complement bit pattern: see [`TensorF::at`].
     U64,
     /// IEEE half precision.
     F16,
@@ -100,7 +100,7 @@ impl DType {
         matches!(self, DType::F16 | DType::Bf16 | DType::F32 | DType::F64)
     }
 
-    /// Least and greatest value of an integer type; `None` for floats.
+    /// Least and greatest value of an integer type that a circuit holds: of uint64, the half that fits 63 bits; `None` for floats.
     pub fn int_bounds(self) -> Option<(i64, i64)> {
         Some(match self {
             DType::Bool => (0, 1),
@@ -121,6 +121,49 @@ impl DType {
         if self == DType::F32 { f64::from(v as f32) } else { v }
     }
 
+    /// Number of bits of a mantissa, the leading one included; 64 for integers.
+    pub fn mantissa_bits(self) -> i32 {
+        match self {
+            DType::F16 => 11,
+            DType::Bf16 => 8,
+            DType::F32 => 24,
+            DType::F64 => 53,
+            _ => 64,
+        }
+    }
+
+    /// A key by which integers of this type are ordered, whose bit patterns are held in `i64`.
+    pub(crate) fn order_key(self, v: i64) -> i64 {
+        if self == DType::U64 { v ^ i64::MIN } else { v }
+    }
+
+    /// An integer of this type as a real number, rounded to double precision.
+    pub(crate) fn real(self, v: i64) -> f64 {
+        if self == DType::U64 { v as u64 as f64 } else { v as f64 }
+    }
+
+    /// A real number as an integer of this type, the fraction cut off. Numbers that the type does not hold, for which ONNX defines no result, become
+    /// what ONNX Runtime makes of them on x86: the least integer, or its low bits.
+    pub(crate) fn truncate(self, v: f64) -> i64 {
+        let v = v.trunc();
+        let wide = |v: f64| if (-exp63()..exp63()).contains(&v) { v as i64 } else { i64::MIN };
+        let narrow = |v: f64| {
+            if (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&v) {
+                i64::from(v as i32)
+            } else {
+                i32::MIN.into()
+            }
+        };
+        match self {
+            DType::Bool => i64::from(v != 0.0),
+            DType::I64 => wide(v),
+            DType::U64 if v >= exp63() && v < 2.0 * exp63() => v as u64 as i64,
+            DType::U64 => wide(v),
+            DType::U32 => self.wrap(wide(v)),
+            _ => self.wrap(narrow(v)),
+        }
+    }
+
     /// `v` as two's complement arithmetic of this integer type leaves it.
     pub fn wrap(self, v: i64) -> i64 {
         match self {
@@ -134,6 +177,11 @@ impl DType {
             _ => v,
         }
     }
+}
+
+/// 2^63.
+fn exp63() -> f64 {
+    63f64.exp2()
 }
 
 impl fmt::Display for DType {
@@ -358,7 +406,7 @@ impl TensorF {
     pub(crate) fn as_f64(&self) -> Cow<'_, [f64]> {
         match &self.data {
             Data::F(v) => Cow::Borrowed(v),
-            Data::I(v) => Cow::Owned(v.iter().map(|&x| x as f64).collect()),
+            Data::I(v) => Cow::Owned(v.iter().map(|&x| self.dtype.real(x)).collect()),
         }
     }
 
@@ -366,11 +414,11 @@ impl TensorF {
     pub fn at(&self, i: usize) -> f64 {
         match &self.data {
             Data::F(v) => v.get(i).copied().unwrap_or(0.0),
-            Data::I(v) => v.get(i).map_or(0.0, |&x| x as f64),
+            Data::I(v) => v.get(i).map_or(0.0, |&x| self.dtype.real(x)),
         }
     }
 
-    /// Every element as an integer: floats are truncated.
+    /// Every element as an integer: floats are truncated, uint64 are bit patterns.
     pub fn to_i64(&self) -> Vec<i64> {
         match &self.data {
             Data::F(v) => v.iter().map(|&x| x as i64).collect(),
@@ -381,6 +429,22 @@ impl TensorF {
     /// The single value of a one-element tensor.
     pub fn single(&self) -> Option<f64> {
         (self.len() == 1).then(|| self.at(0))
+    }
+
+    /// The single value of a one-element tensor of integers.
+    pub fn single_int(&self) -> Option<i64> {
+        match &self.data {
+            Data::I(v) if v.len() == 1 => v.first().copied(),
+            _ => None,
+        }
+    }
+
+    /// The first element that a circuit has no integer for: a uint64 from 2^63 on.
+    pub fn past_i64(&self) -> Option<u64> {
+        match &self.data {
+            Data::I(v) if self.dtype == DType::U64 => v.iter().find(|v| **v < 0).map(|&v| v as u64),
+            _ => None,
+        }
     }
 
     /// The same elements with another shape of the same length.
@@ -445,5 +509,23 @@ mod tests {
         assert_eq!(DType::I8.wrap(130), -126);
         assert_eq!(DType::U8.wrap(-1), 255);
         assert_eq!(DType::Bool.wrap(7), 1);
+    }
+
+    #[test]
+    fn reals_become_integers_as_in_the_runtime() {
+        assert_eq!([300.7, -1.5, -200.3].map(|v| DType::I8.truncate(v)), [44, -1, 56]);
+        assert_eq!([300.7, -1.5, 3e9].map(|v| DType::U8.truncate(v)), [44, 255, 0]);
+        assert_eq!([3e9, -1.5].map(|v| DType::I32.truncate(v)), [i32::MIN.into(), -1]);
+        assert_eq!([3e9, -1.5].map(|v| DType::U32.truncate(v)), [3_000_000_000, 4_294_967_295]);
+        assert_eq!(DType::I64.truncate(f64::INFINITY), i64::MIN);
+        assert_eq!(DType::U64.truncate(1.5e19) as u64, 15_000_000_000_000_000_000);
+    }
+
+    #[test]
+    fn unsigned_integers_of_64_bits_are_whole() {
+        let t = TensorF::int(vec![2], DType::U64, vec![-2, 7]).unwrap();
+        assert_eq!(t.to_f64(), vec![18_446_744_073_709_551_614.0, 7.0]);
+        assert_eq!(t.past_i64(), Some(u64::MAX - 1));
+        assert!(DType::U64.order_key(-2) > DType::U64.order_key(7));
     }
 }

@@ -12,6 +12,7 @@
 mod builder;
 pub mod calibrate;
 mod cluster;
+mod edges;
 mod error;
 mod fold;
 mod lower;
@@ -29,6 +30,7 @@ use crate::exec;
 use crate::onnx::{DType, Data, Model, TensorF, ValueId, unravel};
 use crate::qir::{Program, TensorId};
 
+pub use edges::Edges;
 pub use error::{EncodeError, QuantError};
 pub use range::ValueRange;
 
@@ -149,6 +151,8 @@ pub struct Quantised {
     pub saturate: bool,
     /// Layers whose range check an input within its bounds may fail. Where there are none, every input that can be encoded can be proven.
     pub restricted: Vec<String>,
+    /// What the elements of each input are compared with, in order.
+    pub edges: Vec<Edges>,
 }
 
 /// Quantises a model.
@@ -253,6 +257,7 @@ impl Quantiser {
             program: lowered.program,
             saturate: options.saturate,
             restricted: lowered.restricted,
+            edges: lowered.edges,
         };
         Ok(Draft { quantised, values: lowered.values })
     }
@@ -316,41 +321,57 @@ impl Quantised {
         if inputs.len() != self.program.inputs.len() {
             return Err(EncodeError::Count { expected: self.program.inputs.len(), got: inputs.len() });
         }
+        let none = Edges::default();
+        let edges = self.edges.iter().chain(std::iter::repeat(&none));
         inputs
             .iter()
             .zip(&self.program.inputs)
-            .map(|(x, &id)| {
-                let t = self.program.tensor(id);
-                if x.shape != t.shape {
-                    return Err(EncodeError::Shape {
-                        name: t.name.clone(),
-                        expected: t.shape.clone(),
-                        got: x.shape.clone(),
-                    });
+            .zip(edges)
+            .map(|((x, &id), e)| self.encode(x, id, e))
+            .collect()
+    }
+
+    /// One input as integers: whole numbers as they are, real ones to the nearest unit, or to the next one where the nearest is on the other side of
+    /// a number that the model compares them with.
+    fn encode(&self, x: &TensorF, id: TensorId, edges: &Edges) -> Result<Vec<i64>, EncodeError> {
+        let t = self.program.tensor(id);
+        if x.shape != t.shape {
+            return Err(EncodeError::Shape {
+                name: t.name.clone(),
+                expected: t.shape.clone(),
+                got: x.shape.clone(),
+            });
+        }
+        let (lo, hi) = (t.lo as f64, t.hi as f64);
+        let element = |i: usize| match &x.data {
+            Data::I(d) if t.scale == 0 => {
+                let v = d.get(i).copied().unwrap_or(0);
+                // A bit pattern that is negative is a uint64 past everything.
+                if x.dtype == DType::U64 && v < 0 { (x.at(i), None) } else { (v as f64, Some(v)) }
+            }
+            _ => {
+                let v = edges.encode(i, x.at(i), t.scale);
+                (v, (v >= lo && v <= hi).then_some(v as i64))
+            }
+        };
+        (0..x.len())
+            .map(|i| {
+                let (v, whole) = element(i);
+                if let Some(whole) = whole.filter(|w| (t.lo..=t.hi).contains(w)) {
+                    return Ok(whole);
                 }
-                (0..x.len())
-                    .map(|i| {
-                        let v = (x.at(i) * exp2(t.scale)).round();
-                        let unit = exp2(-t.scale);
-                        // The statement is then about the number at the end of the range.
-                        if self.saturate && !v.is_nan() && !(v >= t.lo as f64 && v <= t.hi as f64) {
-                            return Ok(if v < t.lo as f64 { t.lo } else { t.hi });
-                        }
-                        if v >= t.lo as f64 && v <= t.hi as f64 {
-                            return Ok(match &x.data {
-                                Data::I(d) if t.scale == 0 => d[i],
-                                _ => v as i64,
-                            });
-                        }
-                        Err(EncodeError::Range {
-                            name: t.name.clone(),
-                            index: unravel(i, &t.shape),
-                            value: x.at(i),
-                            lo: t.lo as f64 * unit,
-                            hi: t.hi as f64 * unit,
-                        })
-                    })
-                    .collect()
+                // The statement is then about the number at the end of the range.
+                if self.saturate && !v.is_nan() {
+                    return Ok(if v < lo { t.lo } else { t.hi });
+                }
+                let unit = exp2(-t.scale);
+                Err(EncodeError::Range {
+                    name: t.name.clone(),
+                    index: unravel(i, &t.shape),
+                    value: x.at(i),
+                    lo: lo * unit,
+                    hi: hi * unit,
+                })
             })
             .collect()
     }
@@ -384,7 +405,8 @@ impl Quantised {
         let data = if dtype.is_float() {
             Data::F(values.iter().map(|&v| v as f64 * unit).collect())
         } else {
-            Data::I(values.iter().map(|&v| (v as f64 * unit).round() as i64).collect())
+            let whole = |v: i64| if t.scale == 0 { v } else { (v as f64 * unit).round() as i64 };
+            Data::I(values.iter().map(|&v| whole(v)).collect())
         };
         TensorF { shape: t.shape.clone(), dtype, data }
     }

@@ -54,7 +54,7 @@ impl Ranges {
                     *slot = Some((lo.min(v), hi.max(v)));
                 };
                 match &t.data {
-                    Data::I(v) => v.iter().for_each(|&v| add(v as f64)),
+                    Data::I(v) => v.iter().for_each(|&v| add(t.dtype.real(v))),
                     Data::F(v) => {
                         if let Some(bad) = v.iter().find(|v| v.is_nan())
                             && !constant

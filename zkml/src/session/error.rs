@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use parhelion_prover::srs::SrsError;
 
+use super::accuracy::Inaccurate;
 use super::artefact::Security;
 use super::seal::Kind;
 use crate::exec::ExecError;
@@ -133,6 +134,9 @@ pub enum SessionError {
     /// The float model fails on the input.
     #[error(transparent)]
     Float(#[from] FloatError),
+    /// The integers are not what the model computes.
+    #[error(transparent)]
+    Inaccurate(Box<Inaccurate>),
     /// The integer execution failed.
     #[error(transparent)]
     Exec(#[from] ExecError),

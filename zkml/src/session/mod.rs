@@ -18,6 +18,7 @@
 //!
 //! A step that fails writes nothing. Files are written when everything has succeeded, each whole or not at all, the proof last.
 
+mod accuracy;
 mod artefact;
 mod cache;
 mod circuit;
@@ -30,6 +31,7 @@ mod srs;
 mod store;
 mod verify;
 
+pub use accuracy::{Accuracy, Difference, Inaccurate, LEAD, LIMIT, LayerError, OutputError, Top1};
 pub use artefact::{
     Disclosed, Port, ProofFile, Security, Settings, SrsMark, WitnessFile, real_text, scalar_from_hex,
     scalar_to_hex,

@@ -9,6 +9,7 @@ use parhelion_prover::srs::Srs;
 use parhelion_prover::{Engine, PreparedKey, ProofReport, ProvingKey, VerifyingKey};
 use prost::bytes::Bytes;
 
+use super::accuracy::Accuracy;
 use super::artefact::{Port, ProofFile, Settings, WitnessFile, real_text, scalar_to_hex};
 use super::cache::Cache;
 use super::circuit::{self, Shape};
@@ -19,7 +20,6 @@ use super::srs::{load_srs, srs_mark};
 use super::store::{self, Setup};
 use super::verify::{Verdict, verify_with};
 use crate::exec::{self, Trace};
-use crate::float;
 use crate::input::{InputError, Surplus, parse_inputs_with, symbolic_lengths};
 use crate::machine::{self, Exposure, OpeningSecret, Plan, PlanOptions, Vis, Visibility};
 use crate::onnx::{self, ImportOptions, Model, TensorF};
@@ -114,6 +114,8 @@ pub struct Options {
     pub proof_bytes: Option<usize>,
     /// Scales and ranges of an earlier calibration, in place of `quant` and the samples.
     pub calibration: Option<Arc<Calibration>>,
+    /// Largest difference from the float model that is accepted, see [`Accuracy::check`](super::Accuracy::check).
+    pub accept_error: Option<f64>,
 }
 
 impl Default for Options {
@@ -126,6 +128,7 @@ impl Default for Options {
             max_k: 22,
             proof_bytes: None,
             calibration: None,
+            accept_error: None,
         }
     }
 }
@@ -184,15 +187,20 @@ impl Quantised {
         self.model.decode_outputs(&witness.trace).iter().map(TensorF::to_f64).collect()
     }
 
-    /// The largest difference of an output from the float model's, where both are finite.
+    /// How far a run is from the float model.
+    ///
+    /// # Errors
+    /// [`SessionError::Float`] when the float model fails on the input.
+    pub fn accuracy(&self, witness: &Witness, input: &[TensorF]) -> Result<Accuracy, SessionError> {
+        Accuracy::measure(self, witness, input)
+    }
+
+    /// The largest difference of an output from the float model's; infinite where only one of them is finite.
     ///
     /// # Errors
     /// [`SessionError::Float`] when the float model fails on the input.
     pub fn max_abs_error(&self, witness: &Witness, input: &[TensorF]) -> Result<f64, SessionError> {
-        let expected = float::run(&self.imported.model, input)?;
-        let found = self.outputs(witness);
-        let pairs = expected.iter().zip(&found).flat_map(|(e, f)| e.to_f64().into_iter().zip(f));
-        Ok(pairs.map(|(e, f)| (e - f).abs()).fold(0.0, f64::max))
+        Ok(self.accuracy(witness, input)?.max_abs_error())
     }
 
     /// What a witness file holds.
@@ -608,6 +616,23 @@ impl Session {
             let trace = exec::run_checked(quantised.program(), &inputs)?;
             Ok(Witness { inputs, trace: Arc::new(trace) })
         })
+    }
+
+    /// Runs the model in integers on samples and says how far the worst is from the float model.
+    ///
+    /// # Errors
+    /// As [`Session::witness`] and [`Quantised::accuracy`].
+    pub fn accuracy(
+        &mut self,
+        quantised: &Quantised,
+        samples: &[Vec<TensorF>],
+    ) -> Result<Accuracy, SessionError> {
+        let mut worst = Accuracy::default();
+        for input in samples {
+            let witness = self.witness(quantised, input)?;
+            worst = worst.worst(quantised.accuracy(&witness, input)?);
+        }
+        Ok(worst)
     }
 
     /// Checks every constraint of the circuit for a witness.

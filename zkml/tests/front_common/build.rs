@@ -66,6 +66,18 @@ impl Builder {
         self
     }
 
+    /// A constant of any element type, by the bytes of its elements.
+    pub(crate) fn raw(mut self, name: &str, dtype: i32, shape: &[i64], bytes: &[u8]) -> Self {
+        self.graph.initializer.push(TensorProto {
+            name: name.into(),
+            dims: shape.to_vec(),
+            data_type: dtype,
+            raw_data: bytes.to_vec().into(),
+            ..Default::default()
+        });
+        self
+    }
+
     /// An operator; of another domain where that stands before its name, as in `domain::Operator`.
     pub(crate) fn node(
         mut self,

@@ -104,24 +104,22 @@ impl Lower<'_> {
                 }
             }
             "Clip" => self.clip(n, out, a)?,
-            "Sign" => {
-                let x = self.tensor(a)?;
-                let x = self.b.acc(x);
-                let up = self.step(&x)?;
-                let down = self.step(&self.b.neg(&x)?)?;
-                self.b.add(&self.b.acc(up), &self.b.neg(&self.b.acc(down))?)?
-            }
+            "Sign" => self.sign(a)?,
             "Floor" => {
                 let x = self.acc(a)?;
+                self.whole_edges(&x);
                 self.floor(&x)?
             }
             "Ceil" => {
                 let x = self.acc(a)?;
+                self.whole_edges(&x);
                 let f = self.floor(&self.b.neg(&x)?)?;
                 self.b.neg(&f)?
             }
             "Round" => {
                 let x = self.acc(a)?;
+                self.half_edges(&x);
+                let x = self.snapped(x)?;
                 self.round_even(&x)?
             }
             _ => self.bit_shift(n, a)?,
@@ -130,7 +128,7 @@ impl Lower<'_> {
     }
 
     /// A value as an accumulator of one tensor or a constant: to be used twice.
-    fn acc_of(&mut self, v: ValueId) -> Outcome<Acc> {
+    pub(super) fn acc_of(&mut self, v: ValueId) -> Outcome<Acc> {
         if self.constant(v).is_some() {
             return self.constant_acc(v, self.act);
         }
@@ -158,11 +156,21 @@ impl Lower<'_> {
 
     pub(super) fn mul_values(&mut self, a: ValueId, b: ValueId) -> Outcome<Acc> {
         for (x, c) in [(a, b), (b, a)] {
+            if let Some(factor) = self.single_int(c) {
+                let acc = self.acc(x)?;
+                let shape =
+                    crate::onnx::broadcast(self.shape(x), self.shape(c)).map_err(|e| e.to_string())?;
+                if factor == 0 {
+                    return Ok(Acc { shape, terms: vec![], constant: 0, scale: 0 });
+                }
+                let acc = if acc.shape == shape { acc } else { self.spread_to(acc, &shape)? };
+                return Ok(self.b.times(&acc, factor)?);
+            }
             if let Some(c_value) = self.single(c) {
                 let acc = self.acc(x)?;
                 let shape =
                     crate::onnx::broadcast(self.shape(x), self.shape(c)).map_err(|e| e.to_string())?;
-                let acc = if acc.shape == shape { acc } else { self.spread(acc, &shape)? };
+                let acc = if acc.shape == shape { acc } else { self.spread_to(acc, &shape)? };
                 return if c_value.fract() == 0.0 && c_value.abs() < exp2(31) && c_value != 0.0 {
                     Ok(self.b.times(&acc, c_value as i64)?)
                 } else {
@@ -175,13 +183,20 @@ impl Lower<'_> {
     }
 
     /// An accumulator with a broadcast shape.
-    fn spread(&mut self, acc: Acc, shape: &[usize]) -> Outcome<Acc> {
+    fn spread_to(&mut self, acc: Acc, shape: &[usize]) -> Outcome<Acc> {
         let acc = if acc.has_contraction() { self.settle(acc, None)? } else { acc };
         Ok(Acc { shape: shape.to_vec(), ..acc })
     }
 
-    /// ⌊x⌋ with scale 0.
+    /// ⌊x⌋ with scale 0, where what is within the roundings of a whole number is that number.
     pub(super) fn floor(&mut self, x: &Acc) -> Outcome<Acc> {
+        let near = self.near_whole(x);
+        let constant = x.constant.checked_add(near).ok_or_else(|| "a constant is too large".to_owned())?;
+        self.floor_exactly(&Acc { constant, ..x.clone() })
+    }
+
+    /// ⌊x⌋ of the integers as they are.
+    pub(super) fn floor_exactly(&mut self, x: &Acc) -> Outcome<Acc> {
         if x.scale <= 0 {
             return Ok(x.clone());
         }
@@ -193,6 +208,7 @@ impl Lower<'_> {
             ..x.clone()
         };
         let id = self.b.round(&down, Rounding { frac: 0, relu: false, range: None })?;
+        self.slack.decided(id);
         Ok(self.b.acc(id))
     }
 
@@ -204,9 +220,9 @@ impl Lower<'_> {
         // With p the parity of ⌊x⌋: ⌊x + ½ − (1 − p)·ulp⌋ sends a tie down where ⌊x⌋ is even and up where it is odd.
         let whole = self.exact(x)?;
         let whole = self.b.acc(whole);
-        let floor = self.floor(&whole)?;
+        let floor = self.floor_exactly(&whole)?;
         let halved = Acc { scale: floor.scale + 1, ..floor.clone() };
-        let pair = self.floor(&halved)?;
+        let pair = self.floor_exactly(&halved)?;
         let twice = self.b.times(&pair, 2)?;
         let mut parity = self.b.add(&floor, &self.b.neg(&twice)?)?;
         let p = self.exact(&parity)?;
@@ -216,10 +232,14 @@ impl Lower<'_> {
         let mut sum = self.b.add(&whole, &parity)?;
         sum.constant -= 1;
         let id = self.b.round(&sum, Rounding { frac: 0, relu: false, range: None })?;
+        self.slack.decided(id);
         Ok(self.b.acc(id))
     }
 
     fn clip(&mut self, n: &Node, out: ValueId, a: ValueId) -> Outcome<Acc> {
+        if !self.is_float(a) {
+            return self.clip_integers(n, a);
+        }
         let bound = |i: usize, name: &str| -> Outcome<Option<f64>> {
             match n.input(i) {
                 Some(v) => {
@@ -233,8 +253,13 @@ impl Lower<'_> {
         let mut x = self.acc(a)?;
         let unit = exp2(-x.scale);
         let range = self.range(a);
-        let integer = !self.is_float(a);
-        let frac = if integer { 0 } else { self.frac(out) };
+        let frac = self.frac(out);
+        if let (Some(lo), Some(hi)) = (lo, hi)
+            && lo > hi
+        {
+            let none = Acc { shape: x.shape, terms: vec![], constant: 0, scale: 0 };
+            return Ok(self.b.offset(&none, hi, frac)?);
+        }
         // Bounds that the operand cannot pass are none.
         let (min, max) = self.b.bounds(&x);
         let lo = lo.filter(|&v| v > min as f64 * unit);
@@ -258,6 +283,10 @@ impl Lower<'_> {
         let e = self
             .single(e)
             .ok_or_else(|| "neither the base nor the exponent is a constant scalar".to_owned())?;
+        if !self.is_float(a) {
+            let acc = self.integer_power(a, e)?;
+            return self.set_acc(out, acc);
+        }
         if e == 0.5 {
             let id = self.sqrt(a)?;
             return self.set_tensor(out, id);
@@ -326,7 +355,7 @@ impl Lower<'_> {
             if let Some(d) = self.single(b) {
                 let x = self.acc(a)?;
                 let shape = self.shape(out).to_vec();
-                let x = if x.shape == shape { x } else { self.spread(x, &shape)? };
+                let x = if x.shape == shape { x } else { self.spread_to(x, &shape)? };
                 let acc = self.b.multiply(&x, 1.0 / d, FACTOR_BITS + 4)?;
                 return self.set_acc(out, acc);
             }
@@ -342,7 +371,7 @@ impl Lower<'_> {
         }
         let num = self.acc(a)?;
         let shape = self.shape(out).to_vec();
-        let num = if num.shape == shape { num } else { self.spread(num, &shape)? };
+        let num = if num.shape == shape { num } else { self.spread_to(num, &shape)? };
         let q = self.shared_quotient(out, &num, b)?;
         self.set_acc(out, q)
     }
@@ -566,19 +595,33 @@ impl Lower<'_> {
         let by = self.need(n, 1)?;
         let left = n.attrs.str("direction")? == Some("LEFT");
         let constant = self.constant(by).cloned().ok_or_else(|| "the distance is not constant".to_owned())?;
-        let distances = constant.to_i64();
-        if distances.iter().any(|d| !(0..=40).contains(d)) {
+        let mut distances = constant.to_i64();
+        // Past the width of the type, all bits leave.
+        let width = match self.model.value(a).dtype {
+            DType::U8 | DType::I8 => 8,
+            DType::U16 | DType::I16 => 16,
+            DType::U32 | DType::I32 => 32,
+            _ => 64,
+        };
+        distances.iter_mut().filter(|d| **d >= width).for_each(|d| *d = width);
+        let gone = |d: i64| d == width && left;
+        if distances.iter().any(|d| !(0..=40).contains(d) && !gone(*d)) {
             return Err("a distance is not between 0 and 40".to_owned().into());
         }
         let x = self.acc_of(a)?;
+        if let ([by], true) = (&distances[..], left)
+            && gone(*by)
+        {
+            return Ok(Acc { terms: vec![], constant: 0, ..x });
+        }
         if let [by] = distances[..] {
             return if left {
                 Ok(self.b.times(&x, 1 << by)?)
             } else {
-                self.floor(&Acc { scale: by as i32, ..x })
+                self.floor_exactly(&Acc { scale: by as i32, ..x })
             };
         }
-        let powers = distances.iter().map(|d| 1i64 << d).collect();
+        let powers = distances.iter().map(|&d| if gone(d) { 0 } else { 1i64 << d }).collect();
         let powers = self.b.data(constant.shape.clone(), powers, 0, crate::qir::Role::Constant)?;
         let shape = crate::onnx::broadcast(self.shape(a), &constant.shape).map_err(|e| e.to_string())?;
         let x = self.exact(&x)?;

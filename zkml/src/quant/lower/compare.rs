@@ -1,10 +1,43 @@
 //! Comparisons, booleans, selection and casts.
 
-use crate::onnx::{DType, Node, ValueId};
+use crate::onnx::{DType, Data, Node, TensorF, ValueId};
 use crate::qir::{Role, Term};
 
 use super::super::builder::{Acc, exp2};
-use super::{Lower, Outcome, Refusal, finite};
+use super::{Lower, Outcome, Refusal};
+
+/// A comparison of the first operand with the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Less,
+    LessOrEqual,
+    Equal,
+    GreaterOrEqual,
+    Greater,
+}
+
+impl Order {
+    fn of(op: &str) -> Order {
+        match op {
+            "Less" => Order::Less,
+            "LessOrEqual" => Order::LessOrEqual,
+            "Greater" => Order::Greater,
+            "GreaterOrEqual" => Order::GreaterOrEqual,
+            _ => Order::Equal,
+        }
+    }
+
+    /// The comparison of the second operand with the first.
+    fn mirrored(self) -> Order {
+        match self {
+            Order::Less => Order::Greater,
+            Order::LessOrEqual => Order::GreaterOrEqual,
+            Order::Equal => Order::Equal,
+            Order::GreaterOrEqual => Order::LessOrEqual,
+            Order::Greater => Order::Less,
+        }
+    }
+}
 
 impl Lower<'_> {
     pub(super) fn comparison(&mut self, n: &Node) -> Outcome<()> {
@@ -25,24 +58,9 @@ impl Lower<'_> {
             }
             "Where" => return self.select(n, out, a),
             "Cast" | "CastLike" => return self.cast(n, out, a),
-            "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => {
+            op => {
                 let b = self.need(n, 1)?;
-                let strict = !n.op.ends_with("OrEqual");
-                let id = if n.op.starts_with("Less") {
-                    self.ordered(a, b, strict)?
-                } else {
-                    self.ordered(b, a, strict)?
-                };
-                return self.set_tensor(out, id);
-            }
-            _ => {
-                // Equal: a ≥ b and b ≥ a.
-                let b = self.need(n, 1)?;
-                let up = self.difference(a, b, f64::round)?;
-                let (up, down) = (self.step(&up)?, self.step(&self.b.neg(&up)?)?);
-                let mut both = self.b.add(&self.b.acc(up), &self.b.acc(down))?;
-                both.constant -= 1;
-                both
+                self.compared(Order::of(op), a, b)?
             }
         };
         self.set_acc(out, acc)
@@ -53,52 +71,167 @@ impl Lower<'_> {
         Ok(self.b.offset(&self.b.neg(&x)?, 1.0, 0)?)
     }
 
-    /// 1 where a < b (or a ≤ b), exactly on the integers that stand for the variable operand.
-    fn ordered(&mut self, a: ValueId, b: ValueId, strict: bool) -> Outcome<crate::qir::TensorId> {
-        // A constant is rounded so that the comparison of integers decides as the comparison of numbers would:
-        // x < c where x ≤ ⌈c⌉ − 1, x ≤ c where x ≤ ⌊c⌋, and mirrored on the other side.
-        let round: fn(f64) -> f64 = match (self.constant(b).is_some(), strict) {
-            (true, true) | (false, false) => f64::ceil,
-            _ => f64::floor,
-        };
-        let mut d = self.difference(b, a, round)?;
-        if strict {
-            d.constant -= 1;
+    /// 1 where the comparison holds. Values that differ by no more than what they were rounded by count as equal; those that are exact are
+    /// compared as the real numbers that they are.
+    fn compared(&mut self, order: Order, a: ValueId, b: ValueId) -> Outcome<Acc> {
+        match (self.constant(a).cloned(), self.constant(b).cloned()) {
+            (None, Some(c)) => self.against(order, a, &c),
+            (Some(c), None) => self.against(order.mirrored(), b, &c),
+            _ => self.between(order, a, b),
         }
-        self.step(&d)
     }
 
-    /// `a − b` with a constant operand rounded at the other's scale.
-    fn difference(&mut self, a: ValueId, b: ValueId, round: fn(f64) -> f64) -> Outcome<Acc> {
-        let (x, y) = match (self.constant(a).is_some(), self.constant(b).is_some()) {
-            (true, _) => {
-                let y = self.acc(b)?;
-                (self.threshold(a, y.scale, round)?, y)
+    /// A comparison with a constant.
+    fn against(&mut self, order: Order, v: ValueId, c: &TensorF) -> Outcome<Acc> {
+        let mut x = self.acc(v)?;
+        if x.has_contraction() {
+            x = self.settle(x, Some(v))?;
+        }
+        let slack = self.spread(&x);
+        let exact = slack.units == 0.0 && slack.relative == 0.0;
+        let plain = x.as_tensor().is_some();
+        if let (Some(id), false) = (x.as_tensor(), exact) {
+            self.edges.thresholds(id, self.b.shape(id), c);
+        }
+        let mantissa = exp2(-self.model.value(v).dtype.mantissa_bits());
+        let (min, max) = self.b.bounds(&x);
+        // The least element that counts as equal or greater, and the greatest that counts as equal or less.
+        let end = |i: usize| -> Option<(i128, i128)> {
+            if let Data::I(c) = &c.data {
+                let at = i128::from(*c.get(i)?) << x.scale.clamp(0, 62);
+                return Some((at, at));
             }
-            (_, true) => {
-                let x = self.acc(a)?;
-                let y = self.threshold(b, x.scale, round)?;
-                (x, y)
+            let at = c.at(i) * exp2(x.scale);
+            if at.is_nan() {
+                return None;
             }
-            _ => (self.acc(a)?, self.acc(b)?),
+            if exact {
+                return Some((at.ceil() as i128, at.floor() as i128));
+            }
+            let tied = if plain {
+                slack.units - 0.5
+            } else {
+                let constant = if at.fract() == 0.0 { 0.0 } else { 0.5 };
+                slack.units + constant + (slack.relative + mantissa) * at.abs()
+            };
+            let (at, tied) = (at.round() as i128, tied.max(0.0).floor() as i128);
+            Some((at.saturating_sub(tied), at.saturating_add(tied)))
         };
+        let ends: Option<Vec<(i128, i128)>> = (0..c.len()).map(end).collect();
+        let ends = ends.ok_or_else(|| "a constant is not a number".to_owned())?;
+        // Past the operand's bounds, one threshold is like another.
+        let within = |v: i128| v.clamp(min.saturating_sub(1), max.saturating_add(1));
+        let least: Vec<i128> = ends.iter().map(|e| within(e.0)).collect();
+        let most: Vec<i128> = ends.iter().map(|e| within(e.1)).collect();
+        let shape = crate::onnx::broadcast(&x.shape, &c.shape).map_err(|e| e.to_string())?;
+        let above = |s: &mut Self, at: &[i128], x: &Acc| -> Outcome<Acc> {
+            let t = s.threshold(at, c, x.scale)?;
+            let d = s.sum(x.clone(), None, s.b.neg(&t)?, None)?;
+            Ok(Acc { shape: shape.clone(), ..d })
+        };
+        let moved = |list: &[i128], by: i128| list.iter().map(|v| within(v + by)).collect::<Vec<_>>();
+        Ok(match order {
+            // x ≥ t
+            Order::GreaterOrEqual => {
+                let d = above(self, &least, &x)?;
+                self.decision(&d)?
+            }
+            Order::Greater => {
+                let d = above(self, &moved(&most, 1), &x)?;
+                self.decision(&d)?
+            }
+            // t ≥ x
+            Order::LessOrEqual => {
+                let d = above(self, &most, &x)?;
+                self.decision(&self.b.neg(&d)?)?
+            }
+            Order::Less => {
+                let d = above(self, &moved(&least, -1), &x)?;
+                self.decision(&self.b.neg(&d)?)?
+            }
+            Order::Equal => {
+                let up = above(self, &least, &x)?;
+                let down = if least == most { up.clone() } else { above(self, &most, &x)? };
+                let (up, down) = (self.decision(&up)?, self.decision(&self.b.neg(&down)?)?);
+                let mut both = self.b.add(&up, &down)?;
+                both.constant -= 1;
+                both
+            }
+        })
+    }
+
+    /// A comparison of two computed values.
+    fn between(&mut self, order: Order, a: ValueId, b: ValueId) -> Outcome<Acc> {
+        let (x, y) = (self.acc(a)?, self.acc(b)?);
+        let tied = self.tied(a, &x, &y);
         let y = self.b.neg(&y)?;
-        let sum = self.sum(x, Some(a), y, Some(b))?;
-        if sum.has_contraction() {
-            return self.settle(sum, None);
+        let mut d = self.sum(x, Some(a), y, Some(b))?;
+        let mut tied = (tied * exp2(d.scale)).floor().clamp(0.0, exp2(40)) as i64;
+        if d.has_contraction() {
+            (d, tied) = (self.settle(d, None)?, 0);
         }
-        Ok(sum)
+        let past = |s: &Self, d: &Acc, by: i64| -> Outcome<Acc> {
+            let constant = d.constant.checked_add(by).ok_or_else(|| s.b.fail("a constant is too large"))?;
+            Ok(Acc { constant, ..d.clone() })
+        };
+        let opposite = self.b.neg(&d)?;
+        Ok(match order {
+            Order::GreaterOrEqual => {
+                let d = past(self, &d, tied)?;
+                self.decision(&d)?
+            }
+            Order::Greater => {
+                let d = past(self, &d, -tied - 1)?;
+                self.decision(&d)?
+            }
+            Order::LessOrEqual => {
+                let d = past(self, &opposite, tied)?;
+                self.decision(&d)?
+            }
+            Order::Less => {
+                let d = past(self, &opposite, -tied - 1)?;
+                self.decision(&d)?
+            }
+            Order::Equal => {
+                let (up, down) = (past(self, &d, tied)?, past(self, &opposite, tied)?);
+                let (up, down) = (self.decision(&up)?, self.decision(&down)?);
+                let mut both = self.b.add(&up, &down)?;
+                both.constant -= 1;
+                both
+            }
+        })
     }
 
-    /// A constant at exactly a scale.
-    fn threshold(&mut self, v: ValueId, scale: i32, round: fn(f64) -> f64) -> Outcome<Acc> {
-        let Some(c) = self.constant(v) else { return self.acc(v) };
-        let q: Vec<i64> = c.to_f64().into_iter().map(|x| round(finite(x) * exp2(scale)) as i64).collect();
-        if let [one] = q[..] {
-            return Ok(Acc { shape: c.shape.clone(), terms: vec![], constant: one, scale });
+    /// Greatest difference of two operands that roundings explain. Equal numbers that are rounded once, at one scale, stay equal.
+    fn tied(&mut self, v: ValueId, x: &Acc, y: &Acc) -> f64 {
+        let (sx, sy) = (self.spread(x), self.spread(y));
+        let (ux, uy) = (exp2(-x.scale), exp2(-y.scale));
+        let rounded = x.as_tensor().is_some() && y.as_tensor().is_some() && x.scale == y.scale;
+        let units = sx.units * ux + sy.units * uy - if rounded { ux } else { 0.0 };
+        if rounded || units <= 0.0 && sx.relative + sy.relative == 0.0 {
+            return units.max(0.0);
         }
-        let role = if c.dtype.is_float() { Role::Param } else { Role::Constant };
-        let id = self.b.data(c.shape.clone(), q, scale, role)?;
+        let most = self.ranges.observed(v).map_or(0.0, |(lo, hi)| lo.abs().max(hi.abs()));
+        let mantissa = exp2(-self.model.value(v).dtype.mantissa_bits());
+        units + (sx.relative + sy.relative + mantissa) * most
+    }
+
+    /// [`Lower::step`] as an accumulator.
+    fn decision(&mut self, d: &Acc) -> Outcome<Acc> {
+        let id = self.step(d)?;
+        Ok(self.b.acc(id))
+    }
+
+    /// Thresholds as an accumulator.
+    fn threshold(&mut self, at: &[i128], like: &TensorF, scale: i32) -> Outcome<Acc> {
+        let too_large = || Refusal::Unsupported("a threshold is too large".into());
+        let at: Option<Vec<i64>> = at.iter().map(|&v| i64::try_from(v).ok()).collect();
+        let at = at.ok_or_else(too_large)?;
+        if let [one] = at[..] {
+            return Ok(Acc { shape: like.shape.clone(), terms: vec![], constant: one, scale });
+        }
+        let role = if like.dtype.is_float() { Role::Param } else { Role::Constant };
+        let id = self.b.data(like.shape.clone(), at, scale, role)?;
         Ok(self.b.acc(id))
     }
 
@@ -112,8 +245,14 @@ impl Lower<'_> {
         let c = self.tensor(cond)?;
         let mut total: Option<Acc> = None;
         for (v, sign) in [(a, 1), (b, -1)] {
-            let part = match self.single(v) {
-                Some(x) => {
+            let part = match (self.single_int(v), self.single(v)) {
+                (Some(coeff), _) => Acc {
+                    shape: shape.clone(),
+                    terms: vec![Term::Scale { x: c, coeff }],
+                    constant: 0,
+                    scale: 0,
+                },
+                (None, Some(x)) => {
                     let zero = Acc { shape: vec![], terms: vec![], constant: 0, scale: 0 };
                     let k = self.b.offset(&zero, x, self.act)?;
                     Acc {
@@ -123,7 +262,7 @@ impl Lower<'_> {
                         scale: k.scale,
                     }
                 }
-                None => {
+                (None, None) => {
                     let x = self.tensor(v)?;
                     self.product(c, x)?
                 }
@@ -156,21 +295,27 @@ impl Lower<'_> {
             x
         } else if to == DType::Bool {
             // Not zero.
-            let id = self.exact(&x)?;
-            let x = self.b.acc(id);
-            let (up, down) = (self.step(&x)?, self.step(&self.b.neg(&x)?)?);
-            let both = self.b.add(&self.b.acc(up), &self.b.acc(down))?;
-            self.b.offset(&self.b.neg(&both)?, 2.0, 0)?
+            let zero = TensorF::zeros(vec![], from).map_err(|e| e.to_string())?;
+            let is_zero = self.against(Order::Equal, a, &zero)?;
+            self.b.offset(&self.b.neg(&is_zero)?, 1.0, 0)?
         } else if from.is_float() {
-            self.truncate(&x)?
-        } else {
-            if let (Some((lo, hi)), (a, b)) = (to.int_bounds(), self.b.bounds(&x))
-                && (a < lo.into() || b > hi.into())
-            {
-                let id = self.b.demand(&x, (a.max(lo.into()), b.min(hi.into())))?;
-                let x = self.b.acc(id);
-                return self.set_acc(out, x);
+            self.whole_edges(&x);
+            let whole = self.truncate(&x)?;
+            // Numbers past int32 have no result in ONNX; narrower types take the low bits.
+            match (to, self.b.bounds(&whole)) {
+                (DType::I32 | DType::U64, (lo, hi)) => {
+                    let (least, most) = to.int_bounds().unwrap_or((i64::MIN, i64::MAX));
+                    let (least, most) = (i128::from(least), i128::from(most));
+                    if lo >= least && hi <= most {
+                        whole
+                    } else {
+                        let id = self.b.demand(&whole, (lo.max(least), hi.min(most)))?;
+                        self.b.acc(id)
+                    }
+                }
+                _ => whole,
             }
+        } else {
             x
         };
         self.set_acc(out, acc)
@@ -184,12 +329,16 @@ impl Lower<'_> {
         if self.b.bounds(x).0 >= 0 {
             return self.floor(x);
         }
+        // What is within the roundings of a whole number is that number, on both sides of zero.
+        let tied = self.near_whole(x);
         let id = self.exact(x)?;
         let x = self.b.acc(id);
         let up = self.relu(&x, x.scale, None)?;
         let up = self.b.acc(up);
-        let down = self.b.add(&up, &self.b.neg(&x)?)?;
-        let (up, down) = (self.floor(&up)?, self.floor(&down)?);
+        let mut down = self.b.add(&up, &self.b.neg(&x)?)?;
+        let mut up = up;
+        (up.constant, down.constant) = (up.constant + tied, down.constant + tied);
+        let (up, down) = (self.floor_exactly(&up)?, self.floor_exactly(&down)?);
         Ok(self.b.add(&up, &self.b.neg(&down)?)?)
     }
 }

@@ -6,11 +6,14 @@
 mod arith;
 mod compare;
 mod contract;
+mod decide;
 mod function;
 mod index;
+mod integers;
 mod movement;
 mod norm;
 mod quantized;
+mod slack;
 mod softmax;
 
 use std::collections::HashMap;
@@ -21,9 +24,12 @@ use crate::qir::{Program, Role, TensorId, Term};
 use super::QuantOptions;
 use super::builder::{Acc, Builder, Rounding, exp2, real_hull};
 use super::cluster::Clusters;
+use super::edges::{Edges, Found};
 use super::error::QuantError;
 use super::range::{FILL, INFINITE, Ranges};
 use super::tables::TableLimits;
+
+use slack::Slack;
 
 /// A program with the tensors that stand for values of the model.
 pub(super) struct Lowered {
@@ -31,6 +37,8 @@ pub(super) struct Lowered {
     pub values: Vec<(ValueId, TensorId)>,
     /// Layers that inputs within their bounds can drive out of range.
     pub restricted: Vec<String>,
+    /// What the elements of each input are compared with.
+    pub edges: Vec<Edges>,
 }
 
 /// Why a node was not lowered.
@@ -89,10 +97,38 @@ struct Lower<'m> {
     data: HashMap<(usize, i32), TensorId>,
     act: i32,
     limits: TableLimits,
+    slack: Slack,
+    edges: Found,
+    /// Fraction bits that inputs have at least.
+    finer: Vec<i32>,
 }
 
-/// Lowers a rewritten model.
+/// Lowers a rewritten model. Where an input is compared with numbers that its scale does not tell apart, once more with a finer one.
 pub(super) fn lower(model: &Model, ranges: &Ranges, options: &QuantOptions) -> Result<Lowered, QuantError> {
+    let mut finer = vec![i32::MIN; model.inputs.len()];
+    for _ in 0..2 {
+        let lowered = lower_once(model, ranges, options, &finer)?;
+        let needed: Vec<i32> = lowered
+            .edges
+            .iter()
+            .zip(&lowered.program.inputs)
+            .map(|(e, &id)| e.scale(lowered.program.tensor(id).scale))
+            .collect();
+        let enough = needed.iter().zip(&lowered.program.inputs);
+        if enough.into_iter().all(|(n, &id)| *n <= lowered.program.tensor(id).scale) {
+            return Ok(lowered);
+        }
+        finer = needed;
+    }
+    lower_once(model, ranges, options, &finer)
+}
+
+fn lower_once(
+    model: &Model,
+    ranges: &Ranges,
+    options: &QuantOptions,
+    finer: &[i32],
+) -> Result<Lowered, QuantError> {
     let n = model.values.len();
     let mut l = Lower {
         model,
@@ -106,6 +142,9 @@ pub(super) fn lower(model: &Model, ranges: &Ranges, options: &QuantOptions) -> R
         data: HashMap::new(),
         act: options.activation_bits as i32,
         limits: TableLimits { lookup: options.max_lookup.into(), knots: options.max_knots.into() },
+        slack: Slack::default(),
+        edges: Found::default(),
+        finer: finer.to_vec(),
     };
     for &o in &model.outputs {
         l.is_output[o.index()] = true;
@@ -132,7 +171,7 @@ pub(super) fn lower(model: &Model, ranges: &Ranges, options: &QuantOptions) -> R
                 if node.inputs.iter().flatten().any(|&v| missing(v)) {
                     continue;
                 }
-                l.node(node)
+                l.held(node).and_then(|()| l.node(node)).and_then(|()| l.wrap_outputs(node))
             }
         };
         match result {
@@ -168,7 +207,8 @@ pub(super) fn lower(model: &Model, ranges: &Ranges, options: &QuantOptions) -> R
             _ => None,
         })
         .collect();
-    Ok(Lowered { program: l.b.program, values, restricted: l.b.restricted.into_iter().collect() })
+    let edges = l.edges.of_inputs(&l.b.program);
+    Ok(Lowered { program: l.b.program, values, restricted: l.b.restricted.into_iter().collect(), edges })
 }
 
 impl<'m> Lower<'m> {
@@ -200,10 +240,10 @@ impl<'m> Lower<'m> {
     }
 
     fn inputs(&mut self) -> Result<(), QuantError> {
-        for &v in &self.model.inputs {
+        for (k, &v) in self.model.inputs.iter().enumerate() {
             let value = self.model.value(v);
             let (bounds, scale) = if value.dtype.is_float() {
-                let scale = self.options.input_bits as i32;
+                let scale = self.finer.get(k).map_or(i32::MIN, |&s| s).max(self.options.input_bits as i32);
                 let (lo, hi) = self
                     .ranges
                     .allowed(v, self.options.headroom, self.options.min_range)
@@ -214,13 +254,16 @@ impl<'m> Lower<'m> {
             } else {
                 let (lo, hi) = self.ranges.observed(v).unwrap_or((0.0, 1.0));
                 let h = self.options.headroom;
-                let (mut lo, mut hi) = real_hull(lo * h, (hi * h).max(1.0), 0);
+                let (mut lo, mut hi) = integer_hull((lo, hi), (lo * h, (hi * h).max(1.0)));
                 if let Some((a, b)) = value.dtype.int_bounds() {
                     (lo, hi) = (lo.max(a.into()), hi.min(b.into()));
                 }
                 ((lo, hi), 0)
             };
             let id = self.b.input(&value.name, &value.shape, bounds, scale)?;
+            if !value.dtype.is_float() {
+                self.slack.decided(id);
+            }
             self.vals[v.index()] = Some(Val::Tensor(id));
         }
         Ok(())
@@ -232,7 +275,13 @@ impl<'m> Lower<'m> {
 
     /// The value of a constant of one element.
     fn single(&self, v: ValueId) -> Option<f64> {
-        self.constant(v).and_then(TensorF::single).map(finite)
+        let c = self.constant(v)?;
+        c.single().map(|x| if c.dtype.is_float() { finite(x) } else { x })
+    }
+
+    /// The value of an integer constant of one element.
+    fn single_int(&self, v: ValueId) -> Option<i64> {
+        self.constant(v).and_then(TensorF::single_int)
     }
 
     fn shape(&self, v: ValueId) -> &'m [usize] {
@@ -334,6 +383,9 @@ impl<'m> Lower<'m> {
     fn constant_acc(&mut self, v: ValueId, max_scale: i32) -> Outcome<Acc> {
         let Some(c) = self.constant(v) else { return self.acc(v) };
         let shape = c.shape.clone();
+        if let Some(x) = c.single_int() {
+            return Ok(Acc { shape, terms: vec![], constant: x, scale: 0 });
+        }
         if let Some(x) = c.single() {
             let x = finite(x);
             let zero = Acc { shape, terms: vec![], constant: 0, scale: 0 };
@@ -438,6 +490,19 @@ impl<'m> Lower<'m> {
         Ok(Acc { shape, terms: vec![Term::Product { a, b, coeff: 1 }], constant: 0, scale })
     }
 
+    /// Refuses constants that a circuit has no integers for.
+    fn held(&self, n: &Node) -> Outcome<()> {
+        for &v in n.inputs.iter().flatten() {
+            if let Some(past) = self.constant(v).and_then(TensorF::past_i64) {
+                let name = &self.model.value(v).name;
+                return Err(
+                    format!("`{name}` holds the uint64 {past}: a circuit's integers end below 2^61").into()
+                );
+            }
+        }
+        Ok(())
+    }
+
     fn node(&mut self, n: &Node) -> Outcome<()> {
         match n.op.as_str() {
             "Add" | "Sub" | "Mul" | "Neg" | "Div" | "Mod" | "Pow" | "Sqrt" | "Reciprocal" | "Relu"
@@ -461,6 +526,18 @@ impl<'m> Lower<'m> {
     }
 }
 
+/// The hull of what integers are allowed to be; of what was seen alone, where the headroom would not fit a circuit's integers.
+fn integer_hull(seen: (f64, f64), allowed: (f64, f64)) -> (i128, i128) {
+    let fits = |(lo, hi): (i128, i128)| lo > -(1 << 61) && hi < 1 << 61;
+    // The least of them has no opposite there.
+    let of = |(lo, hi): (f64, f64)| {
+        let (least, most) = real_hull(lo, hi, 0);
+        (if lo > -exp2(61) { least.max(1 - (1 << 61)) } else { least }, most)
+    };
+    let wide = of(allowed);
+    if fits(wide) { wide } else { of(seen) }
+}
+
 /// Infinities and mask fillers as a number that behaves like them.
 fn finite(v: f64) -> f64 {
     if v.abs() >= INFINITE { FILL.copysign(v) } else { v }
@@ -469,7 +546,22 @@ fn finite(v: f64) -> f64 {
 /// The integers of a constant.
 fn quantise(c: &TensorF, scale: i32, round: impl Fn(f64) -> f64) -> Vec<i64> {
     match &c.data {
-        Data::I(v) if scale == 0 => v.clone(),
-        _ => c.to_f64().into_iter().map(|v| round(finite(v) * exp2(scale)) as i64).collect(),
+        Data::I(v) => v.iter().map(|&v| shifted(v, scale)).collect(),
+        Data::F(v) => v.iter().map(|&v| round(finite(v) * exp2(scale)) as i64).collect(),
+    }
+}
+
+/// An integer at a scale; past what any tensor may hold where that does not fit.
+fn shifted(v: i64, scale: i32) -> i64 {
+    match scale {
+        0 => v,
+        1..63 => v.saturating_mul(1 << scale),
+        _ => {
+            if v == 0 {
+                0
+            } else {
+                i64::MAX
+            }
+        }
     }
 }

@@ -1,0 +1,226 @@
+//! Numbers that decisions compare inputs with.
+//!
+//! An input is rounded to a scale, and a threshold with it: what is equal stays equal. A number within half a unit of a threshold would become equal to
+//! it as well, and so take the other side. Where an element of an input is compared with constants, or rounded to whole numbers, it is
+//! therefore encoded as the nearest integer **on its own side** of each of them, at most one unit away.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::onnx::{TensorF, broadcast, broadcast_map};
+use crate::qir::{OpKind, Pick, Program, Role, TensorId};
+
+use super::builder::exp2;
+
+/// Greatest scale that thresholds close to each other ask for.
+const MAX_SCALE: i32 = 30;
+
+/// What the elements of an input are compared with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Edges {
+    /// Thresholds by flat index, in order.
+    thresholds: BTreeMap<u32, Vec<f64>>,
+    /// Thresholds of all elements, in order.
+    all: Vec<f64>,
+    /// Whether elements are rounded to whole numbers.
+    whole: bool,
+    /// Whether elements are rounded to the nearest whole number.
+    halves: bool,
+}
+
+impl Edges {
+    /// The integer at `2^scale` that stands for element `i` of value `x`, as a real number.
+    pub fn encode(&self, i: usize, x: f64, scale: i32) -> f64 {
+        let unit = |v: f64| (v * exp2(scale)).round();
+        let nearest = unit(x);
+        let own = u32::try_from(i).ok().and_then(|i| self.thresholds.get(&i));
+        let mut near: Vec<f64> = own.into_iter().chain([&self.all]).flatten().copied().collect();
+        if self.whole {
+            near.push(x.round());
+        }
+        if self.halves {
+            near.push(x.floor() + 0.5);
+        }
+        near.retain(|t| unit(*t) == nearest);
+        let (below, above) = (near.iter().any(|t| *t < x), near.iter().any(|t| *t > x));
+        match (near.contains(&x), below, above) {
+            (false, true, false) => nearest + 1.0,
+            (false, false, true) => nearest - 1.0,
+            _ => nearest,
+        }
+    }
+
+    /// The least scale, from a given one on, at which there is an integer between every two thresholds of an element.
+    pub(super) fn scale(&self, from: i32) -> i32 {
+        let lists = self.thresholds.values().map(|own| {
+            let mut both: Vec<f64> = own.iter().chain(&self.all).copied().collect();
+            both.sort_by(f64::total_cmp);
+            both
+        });
+        let lists: Vec<Vec<f64>> = lists.chain([self.all.clone()]).collect();
+        let apart = |scale: i32| {
+            let unit = |v: f64| (v * exp2(scale)).round();
+            lists.iter().all(|l| l.windows(2).all(|w| w[0] == w[1] || unit(w[1]) - unit(w[0]) >= 2.0))
+        };
+        (from..=MAX_SCALE.max(from)).find(|&s| apart(s)).unwrap_or(MAX_SCALE.max(from))
+    }
+}
+
+/// Comparisons of tensors of a program with constants.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    thresholds: Vec<(TensorId, Vec<usize>, TensorF)>,
+    whole: Vec<TensorId>,
+    halves: Vec<TensorId>,
+}
+
+impl Found {
+    /// Notes that a tensor of shape `shape` is compared with a constant.
+    pub(super) fn thresholds(&mut self, id: TensorId, shape: &[usize], c: &TensorF) {
+        self.thresholds.push((id, shape.to_vec(), c.clone()));
+    }
+
+    /// Notes that a tensor is compared with zero.
+    pub(super) fn zero(&mut self, id: TensorId) {
+        self.thresholds.push((id, vec![], TensorF::scalar(0.0)));
+    }
+
+    /// Notes that a tensor is rounded to whole numbers.
+    pub(super) fn whole(&mut self, id: TensorId) {
+        self.whole.push(id);
+    }
+
+    /// Notes that a tensor is rounded to the nearest whole numbers.
+    pub(super) fn halves(&mut self, id: TensorId) {
+        self.halves.push(id);
+    }
+
+    /// The edges of each input: of tensors that are inputs, or elements of inputs in another order.
+    pub(super) fn of_inputs(&self, p: &Program) -> Vec<Edges> {
+        let mut edges = vec![Edges::default(); p.inputs.len()];
+        let asked = self.thresholds.iter().map(|t| t.0).chain(self.whole.iter().chain(&self.halves).copied());
+        let asked: Vec<TensorId> = asked.collect();
+        if asked.is_empty() {
+            return edges;
+        }
+        let sources = Sources::new(p);
+        for (id, shape, c) in &self.thresholds {
+            let Some(elements) = sources.of(p, *id) else { continue };
+            if let ([one], Some(input)) = (&c.to_f64()[..], whole_input(p, *id)) {
+                edges[input].all.push(*one);
+                continue;
+            }
+            let Ok(out) = broadcast(shape, &c.shape) else { continue };
+            let (mx, mc) = (broadcast_map(shape, &out), broadcast_map(&c.shape, &out));
+            let at = |m: &Option<Vec<usize>>, i: usize| m.as_ref().map_or(i, |m| m[i]);
+            for i in 0..out.iter().product() {
+                let Some(Some((input, element))) = elements.get(at(&mx, i)).copied() else { continue };
+                edges[input].thresholds.entry(element).or_default().push(c.at(at(&mc, i)));
+            }
+        }
+        for (list, halves) in [(&self.whole, false), (&self.halves, true)] {
+            for id in list {
+                for (input, _) in sources.of(p, *id).into_iter().flatten().flatten() {
+                    if halves {
+                        edges[input].halves = true;
+                    } else {
+                        edges[input].whole = true;
+                    }
+                }
+            }
+        }
+        for e in &mut edges {
+            for list in e.thresholds.values_mut().chain([&mut e.all]) {
+                list.retain(|v| v.is_finite());
+                list.sort_by(f64::total_cmp);
+                list.dedup();
+            }
+        }
+        edges
+    }
+}
+
+fn whole_input(p: &Program, id: TensorId) -> Option<usize> {
+    p.inputs.iter().position(|&i| i == id)
+}
+
+/// Which operation is a view that computes a tensor.
+struct Sources(HashMap<TensorId, usize>);
+
+impl Sources {
+    fn new(p: &Program) -> Sources {
+        let views = p.ops.iter().enumerate().filter(|(_, op)| matches!(op.kind, OpKind::View { .. }));
+        Sources(views.flat_map(|(k, op)| op.outputs.iter().map(move |&o| (o, k))).collect())
+    }
+
+    /// Input and flat index that each element of a tensor is; `None` for tensors none of whose elements is an input's.
+    fn of(&self, p: &Program, id: TensorId) -> Option<Vec<Option<(usize, u32)>>> {
+        if p.tensor(id).role == Role::Input {
+            let input = whole_input(p, id)?;
+            return Some((0..p.tensor(id).len() as u32).map(|i| Some((input, i))).collect());
+        }
+        // Views of views, from the last: each element is followed on its own.
+        let mut at: Vec<Option<(TensorId, u32)>> =
+            (0..p.tensor(id).len() as u32).map(|i| Some((id, i))).collect();
+        let mut found = false;
+        for slot in &mut at {
+            while let Some((t, i)) = *slot {
+                if p.tensor(t).role == Role::Input {
+                    found = true;
+                    break;
+                }
+                let view = self.0.get(&t).map(|&k| &p.ops[k].kind);
+                *slot = match view {
+                    Some(OpKind::View { sources, picks }) => match picks.get(i as usize) {
+                        Some(&Pick::Of { source, index }) => {
+                            sources.get(source as usize).map(|&s| (s, index))
+                        }
+                        _ => None,
+                    },
+                    _ => None,
+                };
+            }
+        }
+        let element = |(t, i): (TensorId, u32)| Some((whole_input(p, t)?, i));
+        found.then(|| at.into_iter().map(|s| s.and_then(element)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_stay_on_their_side() {
+        let f = |v: f32| f64::from(v);
+        let e = Edges { all: vec![f(0.1), f(0.7)], ..Edges::default() };
+        let at = |x: f32| e.encode(0, f(x), 16);
+        assert_eq!(at(0.1), 6554.0);
+        assert_eq!(at(0.1f32.next_up()), 6555.0);
+        assert_eq!(at(0.1f32.next_down()), 6553.0);
+        assert_eq!(at(0.7), 45875.0);
+        assert_eq!(at(0.7f32.next_down()), 45874.0);
+        assert_eq!(at(0.3), 19661.0);
+    }
+
+    #[test]
+    fn whole_numbers_are_edges_of_roundings() {
+        let floor = Edges { whole: true, ..Edges::default() };
+        assert_eq!(floor.encode(0, f64::from(3f32.next_down()), 16), 3.0 * 65536.0 - 1.0);
+        assert_eq!(floor.encode(0, 3.0, 16), 3.0 * 65536.0);
+        let round = Edges { halves: true, ..Edges::default() };
+        assert_eq!(round.encode(0, f64::from(1.5f32.next_down()), 16), 1.5 * 65536.0 - 1.0);
+        assert_eq!(round.encode(0, 1.5, 16), 1.5 * 65536.0);
+    }
+
+    #[test]
+    fn close_thresholds_ask_for_a_finer_scale() {
+        let e = Edges { all: vec![0.25, 0.25 + 1e-6], ..Edges::default() };
+        let scale = e.scale(16);
+        assert!((17..=24).contains(&scale), "{scale}");
+        assert_eq!(e.encode(0, 0.25 + 5e-7, scale) - e.encode(0, 0.25, scale), 1.0);
+        let far = Edges { all: vec![0.25, 0.5], ..Edges::default() };
+        assert_eq!(far.scale(16), 16);
+    }
+}
