@@ -20,7 +20,7 @@ use super::pack::UnitShape;
 use super::plan::{Plan, ProveError};
 use super::poseidon::gadget::COLUMNS as HASH_COLUMNS;
 use super::table::Section;
-use super::witness::Columns;
+use super::witness::{Columns, row_counts};
 
 /// What a mock run finds.
 #[derive(Debug, thiserror::Error)]
@@ -233,12 +233,15 @@ impl Bench {
     /// Cells of the multiplicity columns that table entries have.
     pub fn multiplicities(&self) -> Vec<Cell> {
         let entries = self.layout.table_entries().count();
-        (0..entries)
-            .map(|at| {
-                let (set, row) = self.layout.table_cell(at);
-                Cell { col: Col::Multiplicity(set), row }
-            })
-            .collect()
+        let of_tables = (0..entries).map(|at| {
+            let (set, row) = self.layout.table_cell(at);
+            Cell { col: Col::Multiplicity(set), row }
+        });
+        let folded = self.layout.folded_multiplicity().into_iter().flat_map(|col| {
+            let rows = self.layout.lowered.row_tables.iter().flat_map(|table| &table.entries);
+            rows.map(move |&row| Cell { col, row })
+        });
+        of_tables.chain(folded).collect()
     }
 
     /// The honest value of a cell.
@@ -383,7 +386,7 @@ impl Bench {
                         each(cell, key(tag, columns.get(cell), Fr::ZERO, Fr::ZERO));
                     }
                 }
-                LookupLane::Table { .. } => {}
+                LookupLane::Table { .. } | LookupLane::Folded => {}
                 LookupLane::Range { unit, .. } | LookupLane::Function { unit } => {
                     for (row, &kind) in l.row_kinds.iter().enumerate() {
                         let Some(kind) = l.kinds.get(kind as usize) else { continue };
@@ -430,6 +433,7 @@ impl Bench {
         for ((set, row), count) in counts {
             columns.set(Cell { col: Col::Multiplicity(set), row }, Fr::from(count));
         }
+        row_counts(&self.layout, columns);
     }
 
     fn bad_lookup(&self, columns: &Columns) -> Option<Cell> {
@@ -486,7 +490,7 @@ fn all_advice(l: &Layout) -> Vec<Col> {
     let units = l.sized.shape.cells() * l.units() as u16;
     let mut out: Vec<Col> = (0..units).map(Col::Unit).collect();
     out.extend((0..l.sized.choice.store as u16).map(Col::Store));
-    out.extend((0..l.sized.table_sets as u16).map(Col::Multiplicity));
+    out.extend((0..l.multiplicities() as u16).map(Col::Multiplicity));
     out.extend((0..l.sized.hash.lanes * HASH_COLUMNS).map(|c| Col::Hash(c as u16)));
     out.extend((0..l.sized.committed_columns(&l.lowered)).map(|c| Col::Committed(c as u16)));
     out.extend((0..l.phis() as u16).map(Col::Phi));

@@ -224,17 +224,18 @@ impl ModelCircuit {
 
     /// The second phase, and the third where there is one, from the columns before it.
     pub(crate) fn second(&self, columns: &mut Columns, ch: &ChallengeValues) {
-        late::lookups(&self.layout, columns, ch);
         late::junk(&self.program, &self.layout, columns, ch.tau);
         if !self.layout.three_phases() {
             late::fold(&self.layout, columns, ch);
         }
+        late::lookups(&self.layout, columns, ch);
         self.apply(columns);
     }
 
     pub(crate) fn third(&self, columns: &mut Columns, ch: &ChallengeValues) {
         if self.layout.three_phases() {
             late::fold(&self.layout, columns, ch);
+            late::late_lookups(&self.layout, columns, ch);
             self.apply(columns);
         }
     }
@@ -305,7 +306,8 @@ impl Circuit<Fr> for ModelCircuit {
                     }
                 };
                 let first = |c: Col| c.is_first();
-                let middle = |c: Col| matches!(c, Col::Phi(_) | Col::Junk);
+                let late_phi = self.layout.late_phi().map(|i| Col::Phi(i as u16));
+                let middle = |c: Col| matches!(c, Col::Phi(_) | Col::Junk) && Some(c) != late_phi;
                 let saved = state.take();
                 let Some(mut columns) = saved.or_else(|| self.start()) else { return Ok(()) };
                 let Some(challenges) = &config.challenges else {

@@ -61,6 +61,8 @@ pub struct MachineConfig {
     pub(crate) unit: Vec<Column<Advice>>,
     pub(crate) store: Vec<StoreColumn>,
     pub(crate) tables: Vec<TableColumns>,
+    /// Multiplicities of rows that are looked up whole.
+    pub(crate) folded: Option<Column<Advice>>,
     pub(crate) junk: Option<Column<Advice>>,
     pub(crate) bulk: Option<Column<Advice>>,
     pub(crate) lanes: [Option<Column<Advice>>; 2],
@@ -141,10 +143,14 @@ impl MachineConfig {
                 multiplicity: meta.advice_column_in(FirstPhase),
             })
             .collect();
+        let folded = layout.folded_multiplicity().map(|_| meta.advice_column_in(FirstPhase));
         let hash: Vec<_> =
             (0..layout.sized.hash.lanes * HASH_COLUMNS).map(|_| meta.advice_column_in(FirstPhase)).collect();
-        let phi: Vec<_> = (0..layout.phis()).map(|_| meta.advice_column_in(SecondPhase)).collect();
+        let late_phi = layout.late_phi();
+        let early = late_phi.unwrap_or(layout.phis());
+        let mut phi: Vec<_> = (0..early).map(|_| meta.advice_column_in(SecondPhase)).collect();
         let junk = third.then(|| meta.advice_column_in(SecondPhase));
+        phi.extend(late_phi.map(|_| meta.advice_column_in(ThirdPhase)));
         let mut late = |needed: bool| {
             needed.then(|| {
                 if third { meta.advice_column_in(ThirdPhase) } else { meta.advice_column_in(SecondPhase) }
@@ -181,6 +187,7 @@ impl MachineConfig {
             unit,
             store,
             tables,
+            folded,
             junk,
             bulk,
             lanes,
@@ -227,6 +234,7 @@ impl MachineConfig {
             },
             Col::Hash(i) => self.hash.get(i as usize).copied(),
             Col::Committed(i) => self.committed.get(i as usize).copied(),
+            Col::Multiplicity(i) if i as usize == self.tables.len() => self.folded,
             Col::Multiplicity(i) => self.tables.get(i as usize).map(|t| t.multiplicity),
             Col::Junk => self.junk,
             Col::Bulk => self.bulk,
@@ -416,7 +424,7 @@ impl MachineConfig {
                     ScalarSlot::Constant => Some(constant(Fr::one())),
                     ScalarSlot::ConstantRho => Some(rho.clone()),
                     ScalarSlot::ConstantTau => Some(tau.clone()),
-                    ScalarSlot::Zero => None,
+                    ScalarSlot::Zero | ScalarSlot::Entry | ScalarSlot::Use | ScalarSlot::Tag => None,
                 });
             let zero =
                 self.combination(meta, &layout.scalar_field, &self.scalar_fixed, |_, slot| match slot {
@@ -495,6 +503,27 @@ impl MachineConfig {
                                 d = d + beta.clone() * beta.clone() * fixed(second);
                             }
                             (Some(-meta.query_advice(t.multiplicity, Rotation::cur())), d)
+                        }
+                        LookupLane::Folded => {
+                            let coefficient = |meta: &mut VirtualCells<'_, Fr>, wanted| {
+                                self.combination(meta, &layout.scalar_field, &self.scalar_fixed, |_, slot| {
+                                    (*slot == wanted).then(|| constant(Fr::one()))
+                                })
+                            };
+                            let mut n = coefficient(meta, ScalarSlot::Use);
+                            let entry = coefficient(meta, ScalarSlot::Entry);
+                            if let (Some(entry), Some(count)) = (entry, self.folded) {
+                                let given = -(entry * meta.query_advice(count, Rotation::cur()));
+                                n = Some(n.map_or(given.clone(), |n| n + given));
+                            }
+                            let mut d = alpha.clone();
+                            if let Some(tag) = coefficient(meta, ScalarSlot::Tag) {
+                                d = d + gamma.clone() * tag;
+                            }
+                            if let Some(acc) = self.acc {
+                                d = d + meta.query_advice(acc, Rotation::next());
+                            }
+                            (n, d)
                         }
                     });
                 }

@@ -84,12 +84,13 @@ impl Counts {
             + 2 * usize::from(!l.bulks.is_empty())
             + 2 * usize::from(!l.junks.is_empty())
             + if scalars { 7 } else { 0 }
+            + if l.row_tables.is_empty() { 0 } else { 2 }
             + if s.hash.lanes > 0 { HASH_FIXED } else { 0 }
             + 1;
-        let lanes = [0, 1].map(|lane| l.sweeps.iter().any(|s| s.lane == lane));
+        let lanes = l.totals.swept;
         let work = (1 + units) * f.monomials.0 + units * (f.monomials.1 + f.ports.0 + f.ports.1) + f.codes;
         let equality = equality(l, s, lanes);
-        Self::assemble(l, s, &s.lanes(l.store_fixed), lanes, fixed, f.ports.1 > 0, equality, work)
+        Self::assemble(l, s, &s.lanes(l), lanes, fixed, f.ports.1 > 0, equality, work)
     }
 
     #[expect(clippy::too_many_arguments, reason = "what an exact count and an estimate differ in")]
@@ -110,19 +111,20 @@ impl Counts {
         let bulk = usize::from(!l.bulks.is_empty() || !l.junks.is_empty());
         let junk = usize::from(!l.junks.is_empty());
         let scalars = usize::from(!l.scalars.is_empty());
-        let second = usize::from(l.scalars.iter().any(|r| r.b.is_some()));
+        let second = usize::from(l.totals.second);
         let swept = lanes.iter().filter(|l| **l).count();
         let store = s.choice.store as usize;
         let (advice_store, fixed_store) = if l.store_fixed { (0, store) } else { (store, 0) };
         let of_set = |&(out, second): &(bool, bool)| 2 + usize::from(out) + usize::from(second);
         let tables: usize = s.table_outputs.iter().map(of_set).sum();
-        let weights: usize = l.bulks.iter().map(|b| b.elements.len()).sum();
+        let weights = l.totals.weights;
         let degrees = [
             if phis > 0 { 2 + group.min(lookups.len()) } else { 3 },
             if quadratic_port && swept > 0 { 4 } else { 3 },
             if second > 0 || s.hash.lanes > 0 { 4 } else { 3 },
         ];
         let exposed = s.extra_columns(l);
+        let folded = usize::from(!l.row_tables.is_empty());
         let hash = s.hash.lanes * s.hash.rows * HASH_COLUMNS;
         let arguments = 5 * lookups.len();
         Counts {
@@ -132,10 +134,10 @@ impl Counts {
             full_cells: phis * n
                 + hash
                 + s.bulk_rows * bulk
-                + junk * l.junks.iter().map(|j| j.positions as usize).sum::<usize>()
+                + l.totals.junk
                 + swept * s.unit_rows
                 + l.scalars.len() * (2 * scalars + second),
-            first: units * s.shape.cells() as usize + advice_store + s.table_sets + exposed,
+            first: units * s.shape.cells() as usize + advice_store + s.table_sets + exposed + folded,
             late: phis + junk + bulk + swept + 2 * scalars + second,
             rotated: phis + bulk + swept + scalars + s.hash.lanes * HASH_ROTATED,
             fixed: fixed + fixed_store + tables + 2,
@@ -278,8 +280,7 @@ impl Rates {
 fn equality(l: &Lowered, s: &Sized, lanes: [bool; 2]) -> usize {
     let bulk = usize::from(!l.bulks.is_empty() || !l.junks.is_empty());
     let swept = lanes.iter().filter(|l| **l).count();
-    let scalars =
-        2 * usize::from(!l.scalars.is_empty()) + usize::from(l.scalars.iter().any(|r| r.b.is_some()));
+    let scalars = 2 * usize::from(!l.scalars.is_empty()) + usize::from(l.totals.second);
     let constants = 1;
     let instance = usize::from(l.public.len() + l.hashes.len() > 0);
     let units = s.choice.units as usize * s.equal;

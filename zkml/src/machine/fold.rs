@@ -1,10 +1,11 @@
 //! Emission of sweeps and scalar rows: how a polynomial over tensor elements becomes one scalar.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::lowered::{Base, Bulk, Elements, Home, Mul, Operand, Ref, ScalarRow, Src, Strip, Sweep};
+use super::lowered::{Base, Bulk, Elements, Folded, Home, Mul, Operand, Ref, ScalarRow, Src, Strip, Sweep};
 use super::plan::PlanError;
+use super::template::Spec;
 
 /// Exponents of τ and ρ.
 pub(crate) type Exps = (u32, u32);
@@ -14,7 +15,19 @@ pub(crate) type Exps = (u32, u32);
 pub(crate) struct Chain(Vec<ScalarRow>);
 
 fn row(mul: Mul, op: u32) -> ScalarRow {
-    ScalarRow { mul, product: 0, linear: 0, constant: 0, rho: 0, tau: 0, a: None, b: None, zero: false, op }
+    ScalarRow {
+        mul,
+        product: 0,
+        linear: 0,
+        constant: 0,
+        rho: 0,
+        tau: 0,
+        a: None,
+        b: None,
+        zero: false,
+        folded: None,
+        op,
+    }
 }
 
 impl Chain {
@@ -74,6 +87,8 @@ pub(crate) struct Folder {
     copies: Option<u32>,
     copy_sources: Vec<Src>,
     copy_slots: Vec<u32>,
+    /// Slots of strips of gathered elements that an element has.
+    gathered_slots: HashMap<u32, HashSet<u32>>,
 }
 
 /// How many distinct multipliers sweeps may use before they are cut instead.
@@ -130,6 +145,7 @@ impl Folder {
             copies: None,
             copy_sources: Vec::new(),
             copy_slots: Vec::new(),
+            gathered_slots: HashMap::new(),
         }
     }
 
@@ -154,6 +170,15 @@ impl Folder {
             last.zero = true;
             self.scalars.extend(chain.0);
         }
+    }
+
+    /// Ends a chain whose result is an entry or a use of a table of rows; its scalar row.
+    pub(crate) fn emit_folded(&mut self, mut chain: Chain, folded: Folded) -> u32 {
+        if let Some(last) = chain.0.last_mut() {
+            last.folded = Some(folded);
+        }
+        self.scalars.extend(chain.0);
+        self.scalars.len() as u32 - 1
     }
 
     /// `Σ_{j < n} ρ^(step·j)`.
@@ -457,6 +482,36 @@ impl Folder {
         Ok(result)
     }
 
+    /// `Σ τ^j · x_j` and, times higher powers, whatever idle units hold: what no row of a table has beyond its length, no row that equals it
+    /// has either. The result must not be part of anything else.
+    pub(crate) fn gathered(&mut self, sources: &[Src], op: u32) -> Result<Ref, PlanError> {
+        let exps: Vec<Exps> = (0..sources.len() as u32).map(|j| (j, 0)).collect();
+        if let Some((strip, out, slots)) = self.alone(sources)
+            && let Some(pieces) = self.sweep_run(strip, Some(out), &slots, &exps, None)?
+        {
+            let parts: Vec<(Exps, Ref)> = pieces.into_iter().map(|p| (exps[p.from], p.what)).collect();
+            let chain = self.combine(&parts, 1, op);
+            return Ok(self.emit(chain));
+        }
+        self.poly(sources, &exps, op)
+    }
+
+    /// The slots of sources that follow one another from the first unit of a row of gathered elements, with nothing after them on their last row.
+    fn alone(&mut self, sources: &[Src]) -> Option<(u32, u16, Vec<u32>)> {
+        let (strip, out, first) = self.place(*sources.first()?)?;
+        let slots: Vec<u32> = (0..sources.len() as u32).map(|i| first + i).collect();
+        let follow = sources.iter().zip(&slots).all(|(&s, &slot)| self.place(s) == Some((strip, out, slot)));
+        let gathered = self.strips[strip as usize].spec == Spec::Gathered;
+        if !gathered || !follow || !first.is_multiple_of(self.units) {
+            return None;
+        }
+        let strip_slots = &self.strips[strip as usize].slots;
+        let taken = self.gathered_slots.entry(strip).or_insert_with(|| strip_slots.iter().copied().collect());
+        let end = first + sources.len() as u32;
+        let idle = (end..end.next_multiple_of(self.units)).all(|slot| !taken.contains(&slot));
+        idle.then_some((strip, out, slots))
+    }
+
     /// `Σ τ^j · w_j` over weights of the store.
     pub(crate) fn stored(&self, tensor: u32, elements: &Elements, exps: &[Exps]) -> Result<Ref, PlanError> {
         let bulk = self.bulk_at.get(&(tensor, elements.first())).copied().ok_or_else(misfolded)?;
@@ -582,7 +637,7 @@ impl Folder {
             self.strips.push(Strip {
                 op: None,
                 name: "copies".into(),
-                spec: super::template::Spec::Copy,
+                spec: Spec::Copy,
                 operands: Vec::new(),
                 outs: Vec::new(),
                 elements: 0,

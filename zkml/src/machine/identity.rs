@@ -490,7 +490,7 @@ fn kernel_segments(shape: &[usize], groups: usize) -> Vec<Elements> {
 }
 
 /// Runs of `n` elements of a tensor of `len`.
-fn runs(len: usize, n: usize) -> Vec<Elements> {
+pub(super) fn runs(len: usize, n: usize) -> Vec<Elements> {
     let within: Arc<[u32]> = (0..n as u32).collect();
     (0..len).step_by(n.max(1)).map(|base| Elements::at(base as u32, &within)).collect()
 }

@@ -263,7 +263,7 @@ pub(crate) fn fold(layout: &Layout, columns: &mut Columns, ch: &ChallengeValues)
                 ScalarSlot::Constant => Fr::ONE,
                 ScalarSlot::ConstantRho => ch.rho,
                 ScalarSlot::ConstantTau => ch.tau,
-                ScalarSlot::Zero => Fr::ZERO,
+                ScalarSlot::Zero | ScalarSlot::Entry | ScalarSlot::Use | ScalarSlot::Tag => Fr::ZERO,
             };
         }
         columns.acc[row + 1] = next;
@@ -300,8 +300,29 @@ impl LaneKinds {
     }
 }
 
-/// The running sums of the lookup argument.
+/// The running sums of the lookup argument; the one that waits for scalar rows is zero.
 pub(crate) fn lookups(layout: &Layout, columns: &mut Columns, ch: &ChallengeValues) {
+    let groups: Vec<&[LookupLane]> = layout.lanes.chunks(layout.group()).collect();
+    let early = layout.late_phi().unwrap_or(groups.len());
+    columns.phi = running_sums(layout, columns, ch, &groups[..early]);
+    columns.phi.resize(groups.len(), vec![Fr::ZERO; layout.usable()]);
+}
+
+/// The running sum that waits for scalar rows.
+pub(crate) fn late_lookups(layout: &Layout, columns: &mut Columns, ch: &ChallengeValues) {
+    let Some(at) = layout.late_phi() else { return };
+    let groups: Vec<&[LookupLane]> = layout.lanes.chunks(layout.group()).skip(at).collect();
+    for (i, sum) in running_sums(layout, columns, ch, &groups).into_iter().enumerate() {
+        columns.phi[at + i] = sum;
+    }
+}
+
+fn running_sums(
+    layout: &Layout,
+    columns: &Columns,
+    ch: &ChallengeValues,
+    groups: &[&[LookupLane]],
+) -> Vec<Vec<Fr>> {
     let rows = layout.usable();
     let kinds = LaneKinds::new(layout);
     let tables = &layout.sized.tables;
@@ -337,9 +358,7 @@ pub(crate) fn lookups(layout: &Layout, columns: &mut Columns, ch: &ChallengeValu
         kinds.function.iter().map(|&(on, tag, provides)| (on, tagged(tag), provides)).collect();
     let stores = [tagged(low), tagged(high)];
     let idle: Vec<Option<Fr>> = stores.iter().map(|d| Option::from(d.invert())).collect();
-    let columns_ref = &*columns;
-    let one = |lanes: &[LookupLane]| {
-        let columns = columns_ref;
+    let one = |lanes: &&[LookupLane]| {
         let mut sums = vec![Fr::ZERO; rows];
         let mut uses: Vec<(u32, Fr)> = Vec::new();
         let mut denominators: Vec<Fr> = Vec::new();
@@ -349,8 +368,17 @@ pub(crate) fn lookups(layout: &Layout, columns: &mut Columns, ch: &ChallengeValu
                 denominators.push(d);
             }
         };
-        for lane in lanes {
+        for lane in *lanes {
             match *lane {
+                LookupLane::Folded => {
+                    let counts = layout.folded_multiplicity().map_or(&[][..], |c| columns.column(c));
+                    for (row, scalar) in layout.lowered.scalars.iter().enumerate() {
+                        let Some(f) = scalar.folded else { continue };
+                        let tag = tagged(Fr::from(tables.tag(Section::Folded { id: f.table })));
+                        let n = if f.entry { -counts[row] } else { Fr::ONE };
+                        put(row, n, tag + columns.acc[row + 1]);
+                    }
+                }
                 LookupLane::Range { unit, index } => {
                     let cells = &columns.unit[(unit * cells + shape.range_at() + index) as usize];
                     for (row, &kind) in layout.row_kinds.iter().enumerate().take(rows - 1) {
@@ -407,5 +435,5 @@ pub(crate) fn lookups(layout: &Layout, columns: &mut Columns, ch: &ChallengeValu
         }
         sums
     };
-    columns.phi = layout.lanes.par_chunks(layout.group()).map(one).collect();
+    groups.par_iter().map(one).collect()
 }

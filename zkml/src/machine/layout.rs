@@ -132,6 +132,11 @@ pub(crate) enum ScalarSlot {
     ConstantRho,
     ConstantTau,
     Zero,
+    /// The result is an entry of a table of rows.
+    Entry,
+    /// The result is a use of one.
+    Use,
+    Tag,
 }
 
 /// What a sweep does at a row.
@@ -186,10 +191,21 @@ pub(crate) struct Sized {
 /// A lane of the lookup argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LookupLane {
-    Range { unit: u16, index: u16 },
-    Function { unit: u16 },
-    Store { column: u16 },
-    Table { set: u16 },
+    Range {
+        unit: u16,
+        index: u16,
+    },
+    Function {
+        unit: u16,
+    },
+    Store {
+        column: u16,
+    },
+    Table {
+        set: u16,
+    },
+    /// Results of scalar rows.
+    Folded,
 }
 
 /// Rows at the end that carry blinding: no column is queried at more than three points.
@@ -211,7 +227,7 @@ impl Sized {
         self.hash.lanes * HASH_COLUMNS + self.committed_columns(l)
     }
 
-    pub(crate) fn lanes(&self, fixed_store: bool) -> Vec<LookupLane> {
+    pub(crate) fn lanes(&self, l: &Lowered) -> Vec<LookupLane> {
         let mut lanes = Vec::new();
         for unit in 0..self.choice.units as u16 {
             if self.shape.function {
@@ -224,10 +240,12 @@ impl Sized {
                 (0..self.shape.ranges).filter(|&i| used(i)).map(|index| LookupLane::Range { unit, index }),
             );
         }
-        if !fixed_store {
+        if !l.store_fixed {
             lanes.extend((0..self.choice.store as u16).map(|column| LookupLane::Store { column }));
         }
         lanes.extend((0..self.table_sets as u16).map(|set| LookupLane::Table { set }));
+        // The last one: its running sum may have to wait for a later phase.
+        lanes.extend((!l.row_tables.is_empty()).then_some(LookupLane::Folded));
         lanes
     }
 
@@ -384,6 +402,22 @@ impl Layout {
         self.lanes.len().div_ceil(self.group())
     }
 
+    /// The running sum that waits for results of scalar rows, which in three phases are of the last.
+    pub(crate) fn late_phi(&self) -> Option<usize> {
+        let waits = self.three_phases() && !self.lowered.row_tables.is_empty();
+        waits.then(|| self.phis().saturating_sub(1))
+    }
+
+    /// Columns of multiplicities.
+    pub(crate) fn multiplicities(&self) -> usize {
+        self.sized.table_sets + usize::from(!self.lowered.row_tables.is_empty())
+    }
+
+    /// The column of multiplicities of rows that are looked up whole: a row's stands beside its scalar row.
+    pub(crate) fn folded_multiplicity(&self) -> Option<Col> {
+        (!self.lowered.row_tables.is_empty()).then_some(Col::Multiplicity(self.sized.table_sets as u16))
+    }
+
     pub(crate) fn sweeping(&self, lane: u8) -> bool {
         self.lowered.sweeps.iter().any(|s| s.lane == lane)
     }
@@ -432,7 +466,7 @@ pub(crate) fn lay_out(lowered: Lowered, sized: Sized) -> Result<Layout, PlanErro
 
 /// All but the copies.
 pub(crate) fn outline(lowered: Lowered, sized: Sized) -> Layout {
-    let lanes = sized.lanes(lowered.store_fixed);
+    let lanes = sized.lanes(&lowered);
     let mut layout = Layout {
         lanes,
         strip_rows: Vec::new(),
@@ -618,6 +652,7 @@ fn bulk_rows(layout: &mut Layout) {
 fn scalar_rows(layout: &mut Layout) {
     let mut known: BTreeMap<Vec<(ScalarSlot, i128)>, u32> = BTreeMap::new();
     let mut vectors = Vec::new();
+    let tables = Arc::clone(&layout.sized.tables);
     for row in &layout.lowered.scalars {
         let mut v: Vec<(ScalarSlot, i128)> = Vec::new();
         match row.mul {
@@ -633,6 +668,9 @@ fn scalar_rows(layout: &mut Layout) {
             (ScalarSlot::ConstantRho, row.rho),
             (ScalarSlot::ConstantTau, row.tau),
             (ScalarSlot::Zero, row.zero.into()),
+            (ScalarSlot::Entry, row.folded.is_some_and(|f| f.entry).into()),
+            (ScalarSlot::Use, row.folded.is_some_and(|f| !f.entry).into()),
+            (ScalarSlot::Tag, row.folded.map_or(0, |f| tables.tag(Section::Folded { id: f.table })).into()),
         ] {
             if value != 0 {
                 v.push((slot, value));

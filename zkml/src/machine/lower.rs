@@ -1,6 +1,6 @@
 //! From a program to strips, sweeps and scalar rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::qir::{Activation, OpKind, Pick, Program, Role, TensorId, Term};
@@ -8,7 +8,9 @@ use crate::qir::{Activation, OpKind, Pick, Program, Role, TensorId, Term};
 use super::commitment::Committed;
 use super::contraction::{Axis, strides};
 use super::fold::{Exps, Folder};
-use super::lowered::{Accumulate, Home, Lowered, Operand, Src, Strip, Virtual};
+use super::gather::Rows;
+use super::identity::Wanted;
+use super::lowered::{Accumulate, Home, Lowered, Operand, Src, Strip, Totals, Virtual};
 use super::plan::PlanError;
 use super::poseidon::gadget::Hashed;
 use super::poseidon::width;
@@ -44,13 +46,18 @@ pub(super) struct Lowerer<'a> {
     virtuals: Vec<Virtual>,
     lens: Vec<usize>,
     functions: Vec<Function>,
-    dynamics: u32,
+    known_functions: HashMap<Function, u32>,
+    /// Operation that computes each tensor.
+    producers: HashMap<TensorId, u32>,
+    pub(super) dynamics: u32,
     pub(super) tasks: Vec<Task>,
     /// Tensors that are weights, or views of weights.
     weighty: Vec<bool>,
     /// Tensors without cells: sums that only one table reads.
     inlined: Vec<bool>,
     pub(super) sorts: Vec<Sorting>,
+    /// Tables whose rows are looked up whole.
+    pub(super) row_tables: Vec<Rows>,
 }
 
 /// Index into `x` of every element of `out`, by NumPy's broadcasting.
@@ -95,7 +102,7 @@ impl<'a> Lowerer<'a> {
         (self.homes.len() - 1) as u32
     }
 
-    fn strip(
+    pub(super) fn strip(
         &mut self,
         op: Option<u32>,
         name: &str,
@@ -132,7 +139,7 @@ impl<'a> Lowerer<'a> {
 
     /// The operand of a table: its cells, or those of the sum that it is.
     fn argument(&self, x: TensorId) -> (Affine, Vec<Operand>) {
-        let producer = self.p.ops.iter().find(|op| op.outputs.contains(&x));
+        let producer = self.producers.get(&x).and_then(|&at| self.p.ops.get(at as usize));
         match producer.map(|op| &op.kind) {
             Some(OpKind::Linear { terms, constant, .. }) if self.inlined[x.0 as usize] => {
                 let shape = &self.p.tensor(x).shape;
@@ -223,15 +230,22 @@ impl<'a> Lowerer<'a> {
                         products.push(*coeff);
                     }
                 }
+                // Sums come first among the operands.
+                let factors = operands.split_off(scales.len());
+                let (mut operands, scales) = self.few(at, n, operands, scales);
+                operands.extend(factors);
+                let relu = *activation == Activation::Relu;
+                // Nothing checks the range of a sum that is not rounded: those of all ranges share their template.
+                let (pre_lo, pre_hi) = if *shift > 0 || relu { (*pre_lo, *pre_hi) } else { (0, 0) };
                 let spec = Spec::Linear {
                     swept: !big.is_empty(),
                     scales,
                     products,
                     constant: *constant,
                     shift: *shift,
-                    pre_lo: *pre_lo,
-                    pre_hi: *pre_hi,
-                    relu: *activation == Activation::Relu,
+                    pre_lo,
+                    pre_hi,
+                    relu,
                 };
                 let strip = self.strip(Some(at), &op.name, spec, operands, vec![out], n);
                 if !big.is_empty() {
@@ -278,12 +292,44 @@ impl<'a> Lowerer<'a> {
         Ok(())
     }
 
-    fn function(&mut self, f: Function) -> u32 {
-        let at = self.functions.iter().position(|known| *known == f).unwrap_or_else(|| {
+    /// A sum of many operands as one of few, the first of which is the sum of those before: the work on a template grows with the square of its
+    /// operands.
+    fn few(
+        &mut self,
+        at: u32,
+        n: usize,
+        mut operands: Vec<Operand>,
+        mut scales: Vec<i64>,
+    ) -> (Vec<Operand>, Vec<i64>) {
+        while operands.len() > MANY {
+            let (rest, rest_scales) = (operands.split_off(MANY), scales.split_off(MANY));
+            let parts = scales.iter().copied().zip(operands.iter().cloned()).collect();
+            let part = self.virtual_tensor(Virtual::Sum { op: at, parts }, n);
+            let spec = Spec::Linear {
+                swept: false,
+                scales,
+                products: vec![],
+                constant: 0,
+                shift: 0,
+                pre_lo: 0,
+                pre_hi: 0,
+                relu: false,
+            };
+            let name = self.p.ops[at as usize].name.clone();
+            self.strip(Some(at), &name, spec, operands, vec![part], n);
+            operands = [Operand::Own(part)].into_iter().chain(rest).collect();
+            scales = [1].into_iter().chain(rest_scales).collect();
+        }
+        (operands, scales)
+    }
+
+    pub(super) fn function(&mut self, f: Function) -> u32 {
+        let next = self.functions.len() as u32;
+        let at = *self.known_functions.entry(f.clone()).or_insert(next);
+        if at == next {
             self.functions.push(f);
-            self.functions.len() - 1
-        });
-        at as u32
+        }
+        at
     }
 
     /// A running maximum along each row; `index` asks for the index of it, and tells whether ties go to the last.
@@ -363,30 +409,6 @@ impl<'a> Lowerer<'a> {
         self.sorts.push(Sorting { op: at, x, keys, n, bits, descending });
     }
 
-    fn gather(&mut self, at: u32, data: TensorId, index: TensorId) {
-        let op = &self.p.ops[at as usize];
-        let out = op.outputs[0].0;
-        let t = self.p.tensor(data);
-        let rows = t.shape.first().copied().unwrap_or(1);
-        let width = t.len() / rows.max(1);
-        let entries: Arc<[Src]> = self.sources(data).into();
-        let which: Arc<[Src]> = self.sources(index).into();
-        let id = self.dynamics;
-        self.dynamics += 1;
-        let keys = (0..entries.len() as i64).map(Src::Const).collect();
-        let count = entries.len();
-        let provided = vec![Operand::Each(keys), Operand::Each(entries)];
-        let name = op.name.clone();
-        self.strip(Some(at), &name, Spec::Provide { dynamic: id }, provided, vec![], count);
-        let n = which.len() * width;
-        let operands = vec![
-            Operand::Each((0..n).map(|e| which[e / width.max(1)]).collect()),
-            Operand::Each((0..n).map(|e| Src::Const((e % width.max(1)) as i64)).collect()),
-            Operand::Own(out),
-        ];
-        self.strip(Some(at), &name, Spec::Read { dynamic: id, width: width as i64 }, operands, vec![out], n);
-    }
-
     /// Whether a tensor consists of weights and constants only.
     pub(super) fn weights(&self, id: TensorId) -> bool {
         self.weighty[id.0 as usize]
@@ -456,34 +478,40 @@ impl<'a> Lowerer<'a> {
     fn order(&mut self) {
         let mut blocks: BTreeMap<u32, Vec<Vec<u32>>> = BTreeMap::new();
         let mut seen: BTreeMap<u32, Vec<bool>> = BTreeMap::new();
+        let mut visit = |wanted: &Wanted<'_>| {
+            let stored = matches!(self.homes[wanted.tensor as usize], Home::Store);
+            if stored || wanted.elements.len() < 2 {
+                return;
+            }
+            // Elements of the same strip, in the wanted order.
+            let mut elements: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+            for src in wanted.sources() {
+                if let Src::Cell { tensor, index } = self.resolve(src)
+                    && let Home::Strip { strip, .. } = self.homes[tensor as usize]
+                {
+                    elements.entry(strip).or_default().push(index);
+                }
+            }
+            for (strip, block) in elements {
+                let n = self.strips[strip as usize].elements as usize;
+                let seen = seen.entry(strip).or_insert_with(|| vec![false; n]);
+                // What an earlier polynomial has placed stays there.
+                let fresh: Vec<u32> =
+                    block.into_iter().filter(|&e| !std::mem::replace(&mut seen[e as usize], true)).collect();
+                if !fresh.is_empty() {
+                    blocks.entry(strip).or_default().push(fresh);
+                }
+            }
+        };
+        // A gathered row is folded as it is; what reads its elements comes later.
+        for table in &self.row_tables {
+            table.reads.iter().for_each(|(_, _, out)| self.rows_of(*out, table.width, &mut visit));
+        }
         for task in &self.tasks {
-            self.wanted(task, &mut |wanted| {
-                let stored = matches!(self.homes[wanted.tensor as usize], Home::Store);
-                if stored || wanted.elements.len() < 2 {
-                    return;
-                }
-                // Elements of the same strip, in the wanted order.
-                let mut elements: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-                for src in wanted.sources() {
-                    if let Src::Cell { tensor, index } = self.resolve(src)
-                        && let Home::Strip { strip, .. } = self.homes[tensor as usize]
-                    {
-                        elements.entry(strip).or_default().push(index);
-                    }
-                }
-                for (strip, block) in elements {
-                    let n = self.strips[strip as usize].elements as usize;
-                    let seen = seen.entry(strip).or_insert_with(|| vec![false; n]);
-                    // What an earlier polynomial has placed stays there.
-                    let fresh: Vec<u32> = block
-                        .into_iter()
-                        .filter(|&e| !std::mem::replace(&mut seen[e as usize], true))
-                        .collect();
-                    if !fresh.is_empty() {
-                        blocks.entry(strip).or_default().push(fresh);
-                    }
-                }
-            });
+            self.wanted(task, &mut visit);
+        }
+        for table in &self.row_tables {
+            self.rows_of(table.data, table.width, &mut visit);
         }
         // Rows of several units start where the monomials of the accumulators do not go on.
         let mut monomials: BTreeMap<u32, Vec<(u32, Exps)>> = BTreeMap::new();
@@ -593,6 +621,9 @@ pub(super) fn reads(kind: &OpKind) -> Vec<TensorId> {
 /// How many operands a sum without cells may have.
 const INLINED: usize = 3;
 
+/// How many operands a sum may have in one template.
+const MANY: usize = 48;
+
 /// Whether a broadcast operand varies along axes of τ only.
 fn is_bias(axes: &[Axis], shape: &[usize], x: &[usize]) -> bool {
     let missing = shape.len() - x.len().min(shape.len());
@@ -625,16 +656,20 @@ pub(crate) fn lower(p: &Program, exposure: &Exposure, units: u32) -> Result<Lowe
         virtuals: Vec::new(),
         lens: p.tensors.iter().map(crate::qir::Tensor::len).collect(),
         functions: Vec::new(),
+        known_functions: HashMap::new(),
+        producers: HashMap::new(),
         dynamics: 0,
         tasks: Vec::new(),
         weighty: weighty(p),
         inlined: inlined(p),
         sorts: Vec::new(),
+        row_tables: Vec::new(),
     };
     for (&input, &vis) in p.inputs.iter().zip(&exposure.inputs) {
         l.import(input.0, vis);
     }
-    for at in 0..p.ops.len() as u32 {
+    for (at, op) in (0..).zip(&p.ops) {
+        l.producers.extend(op.outputs.iter().map(|&out| (out, at)));
         l.op(at)?;
     }
     for (&output, _) in p.outputs.iter().zip(&exposure.outputs).filter(|(_, v)| **v == Vis::Hashed) {
@@ -645,6 +680,8 @@ pub(crate) fn lower(p: &Program, exposure: &Exposure, units: u32) -> Result<Lowe
     let mut f = Folder::new(units, l.strips.clone(), l.homes.clone(), bulks);
     let mut junks = Vec::new();
     l.identities(&mut f, &mut junks)?;
+    let row_tables = l.folded_rows(&mut f)?;
+    let totals = Totals::of(&f, &junks);
     f.finish();
     let (public, hashes, committed) = l.exposed();
     Ok(Lowered {
@@ -658,6 +695,8 @@ pub(crate) fn lower(p: &Program, exposure: &Exposure, units: u32) -> Result<Lowe
         bulks: f.bulks,
         junks,
         scalars: f.scalars,
+        row_tables,
+        totals,
         public,
         hashes,
         committed,

@@ -6,9 +6,11 @@
 //! - *Bulk* segments are sums over weights that live in store columns and nowhere else.
 //! - The *scalar rows* combine the ends of sweeps, cells and powers of the challenges; a row flagged zero is an identity of the statement.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::commitment::Committed;
+use super::fold::Folder;
 use super::poseidon::gadget::Hashed;
 use super::table::Function;
 use super::template::Spec;
@@ -175,6 +177,24 @@ pub(crate) enum Mul {
     Tau,
 }
 
+/// What the result of a scalar row is in the lookup argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Folded {
+    /// Table of rows.
+    pub(crate) table: u32,
+    /// Whether it is an entry, as often as its multiplicity says, or a use.
+    pub(crate) entry: bool,
+}
+
+/// A table whose rows are looked up whole.
+#[derive(Clone, Debug)]
+pub(crate) struct RowTable {
+    /// Scalar row of each entry, by its number.
+    pub(crate) entries: Vec<u32>,
+    /// Numbers that are read.
+    pub(crate) reads: Vec<Src>,
+}
+
 /// `next = mul·acc + product·a·b + linear·a + constant + rho·ρ`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ScalarRow {
@@ -188,6 +208,8 @@ pub(crate) struct ScalarRow {
     pub(crate) b: Option<Ref>,
     /// The result is zero.
     pub(crate) zero: bool,
+    /// The result is an entry or a use of a table.
+    pub(crate) folded: Option<Folded>,
     /// Operation that it belongs to.
     pub(crate) op: u32,
 }
@@ -214,6 +236,8 @@ pub(crate) enum Virtual {
     PrefixArg { x: Arc<[Src]>, n: u32, last: bool },
     /// `±value·2^bits + index`.
     SortKey { values: u32, indices: u32, bits: u32, descending: bool },
+    /// A sum of operands, each times a factor.
+    Sum { op: u32, parts: Arc<[(i64, Operand)]> },
     /// A term of a [`crate::qir::OpKind::Linear`] on its own.
     Term { op: u32, term: u32 },
 }
@@ -232,6 +256,8 @@ pub(crate) struct Lowered {
     pub(crate) bulks: Vec<Bulk>,
     pub(crate) junks: Vec<Junk>,
     pub(crate) scalars: Vec<ScalarRow>,
+    /// Tables whose rows are looked up whole.
+    pub(crate) row_tables: Vec<RowTable>,
     /// Public values, in the order of the instance.
     pub(crate) public: Vec<Src>,
     /// Digests, in the order of the instance, after the public values.
@@ -244,4 +270,57 @@ pub(crate) struct Lowered {
     pub(crate) store_fixed: bool,
     /// Whether weights in the store are hashed or committed, and so copied from it.
     pub(crate) store_told: bool,
+    pub(crate) totals: Totals,
+}
+
+/// What layouts of any width cost by.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals {
+    /// Weights in the store.
+    pub(crate) weights: usize,
+    /// Lengths of the store's segments, and how many have each.
+    pub(crate) segments: BTreeMap<usize, usize>,
+    /// Coefficients of convolutions that no output needs.
+    pub(crate) junk: usize,
+    /// Whether any scalar row has a second operand.
+    pub(crate) second: bool,
+    /// Whether any sweep is over ports, and whether any is over outputs.
+    pub(crate) swept: [bool; 2],
+}
+
+impl Totals {
+    pub(crate) fn of(f: &Folder, junks: &[Junk]) -> Self {
+        let mut segments: BTreeMap<usize, usize> = BTreeMap::new();
+        f.bulks.iter().for_each(|b| *segments.entry(b.elements.len()).or_default() += 1);
+        Totals {
+            weights: segments.iter().map(|(length, times)| length * times).sum(),
+            segments,
+            junk: junks.iter().map(|j| j.positions as usize).sum(),
+            second: f.scalars.iter().any(|r| r.b.is_some()),
+            swept: [0, 1].map(|lane| f.sweeps.iter().any(|s| s.lane == lane)),
+        }
+    }
+
+    /// Rows of the store for this many weights in each.
+    pub(crate) fn bulk_rows(&self, per_row: usize) -> usize {
+        self.segments.iter().map(|(length, times)| length.div_ceil(per_row) * times).sum()
+    }
+}
+
+impl Lowered {
+    /// Number of sources that operands and aliases list.
+    pub(crate) fn sources(&self) -> usize {
+        let operands = self.strips.iter().flat_map(|s| &s.operands).map(|o| match o {
+            Operand::Own(_) => 0,
+            Operand::Each(sources) => sources.len(),
+        });
+        let aliases = self.homes.iter().map(|h| if let Home::Alias(sources) = h { sources.len() } else { 0 });
+        operands.chain(aliases).sum()
+    }
+
+    /// Drops what only copies and witnesses need: most of the memory of a large program.
+    pub(crate) fn forget_sources(&mut self) {
+        self.strips.iter_mut().for_each(|s| s.operands.clear());
+        self.homes.iter_mut().filter(|h| matches!(h, Home::Alias(_))).for_each(|h| *h = Home::None);
+    }
 }

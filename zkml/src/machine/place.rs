@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::commitment::column_capacity;
 use super::layout::{BLINDED, Choice, Mono, Placed, Sized, terms};
-use super::lowered::Lowered;
+use super::lowered::{Lowered, Operand, Ref, Src};
 use super::num::hull;
 use super::pack::{Code, Order, Packed, UnitShape, pack};
 use super::poseidon::gadget::HashCount;
@@ -40,6 +40,8 @@ pub(crate) struct Specs {
     of: Arc<Vec<u32>>,
     /// Slots of each.
     spans: Vec<usize>,
+    /// Distinct constants that cells copy, each of which takes a row of the column of constants.
+    constants: usize,
 }
 
 impl Specs {
@@ -57,8 +59,37 @@ impl Specs {
             spans[at as usize] += strip.span as usize;
             of.push(at);
         }
-        Specs { all, of: Arc::new(of), spans }
+        Specs { all, of: Arc::new(of), spans, constants: constants(l) }
     }
+}
+
+/// Number of distinct constants that copies may name.
+fn constants(l: &Lowered) -> usize {
+    // What lacks an operand, and what pads a digest, is zero.
+    let mut found: HashSet<i64> = HashSet::from([0]);
+    let mut last = 0;
+    let mut add = |src: &Src| {
+        if let Src::Const(c) = *src
+            && c != last
+        {
+            found.insert(c);
+            last = c;
+        }
+    };
+    for operand in l.strips.iter().flat_map(|strip| &strip.operands) {
+        if let Operand::Each(sources) = operand {
+            sources.iter().for_each(&mut add);
+        }
+    }
+    for r in l.scalars.iter().flat_map(|row| [row.a, row.b]).flatten() {
+        if let Ref::Value(src) = r {
+            add(&src);
+        }
+    }
+    l.public.iter().for_each(&mut add);
+    l.hashes.iter().flat_map(|h| &h.segments).for_each(|(_, s)| s.iter().for_each(&mut add));
+    l.committed.iter().for_each(|c| c.sources.iter().for_each(&mut add));
+    found.len()
 }
 
 fn figures(placed: &[Placed]) -> Figures {
@@ -85,6 +116,7 @@ pub(crate) fn place(l: &Lowered, specs: &[Spec], limb: u32, ranges: u16, plain: 
         build(spec, limb, 64, &mut tables);
     }
     (0..l.dynamics).for_each(|id| tables.need(Section::Dynamic { id }));
+    (0..l.row_tables.len() as u32).for_each(|id| tables.need(Section::Folded { id }));
     if tables.has_dynamic() && plain == 0 {
         return None;
     }
@@ -162,11 +194,11 @@ pub(crate) fn size(
     let unit_rows = placed().map(|(p, span)| span / l.units as usize * p.packed.codes.len()).sum();
     let cells = placed().map(|(p, span)| span * p.packed.places.iter().map(Vec::len).sum::<usize>()).sum();
     let per_row = (choice.store / store_limbs).max(1) as usize;
-    let bulk_rows = l.bulks.iter().map(|b| b.elements.len().div_ceil(per_row)).sum::<usize>()
-        + l.junks.iter().map(|j| j.positions as usize).sum::<usize>();
+    let bulk_rows = l.totals.bulk_rows(per_row) + l.totals.junk;
     let table_entries: usize = tables.sections().map(|s| tables.rows(s)).sum();
     let needed =
         1 + usize::max(unit_rows, bulk_rows).max(l.scalars.len()).max(l.public.len() + l.hashes.len());
+    let needed = needed.max(1 + specs.constants);
     let mut k = choice.k.max(4);
     while (1usize << k) < needed + BLINDED {
         k += 1;

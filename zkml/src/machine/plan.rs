@@ -13,6 +13,7 @@ use super::layout::{Choice, Layout, lay_out};
 use super::lower::{lower, reads};
 use super::place::{Specs, place, size};
 use super::search::search;
+use super::shortage::Shortage;
 use super::validate::validate;
 use super::visibility::{Exposure, Part, Vis, Visibility};
 
@@ -95,11 +96,8 @@ pub enum PlanError {
         known: Vec<String>,
     },
     /// No layout fits.
-    #[error("no layout fits 2^{max_k} rows")]
-    TooLarge {
-        /// The limit.
-        max_k: u32,
-    },
+    #[error(transparent)]
+    TooLarge(#[from] Box<Shortage>),
     /// More distinct constants than rows.
     #[error("{constants} distinct constants do not fit {rows} rows")]
     TooManyConstants {
@@ -261,7 +259,7 @@ struct PlanFile {
 
 const VERSION: u32 = 1;
 /// Greatest log₂ of the number of rows that a given choice may have.
-const MAX_K: u32 = 26;
+pub(super) const MAX_K: u32 = 26;
 
 /// A circuit for a program: static, serialisable, and the same for everybody who makes it from the same program and choice.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -385,7 +383,11 @@ impl Plan {
             }
         }
         let mut scalars: HashMap<u32, usize> = HashMap::new();
-        l.lowered.scalars.iter().for_each(|r| *scalars.entry(r.op).or_default() += 1);
+        let mut folded: HashMap<u32, usize> = HashMap::new();
+        for r in &l.lowered.scalars {
+            *scalars.entry(r.op).or_default() += 1;
+            *folded.entry(r.op).or_default() += usize::from(r.folded.is_some());
+        }
         let mut layers: Vec<LayerReport> = Vec::new();
         let mut areas: Vec<(usize, usize)> = Vec::new();
         let limbs = if l.lowered.store_fixed { 0 } else { l.sized.store_limbs.max(1) as usize };
@@ -397,13 +399,15 @@ impl Plan {
             // Scalars and weights belong to an operation once, however many strips it has.
             let scalar_rows = strip.op.and_then(|op| scalars.remove(&op)).unwrap_or(0);
             let weights = strip.op.and_then(|op| weights.remove(&op)).unwrap_or(0);
+            let folded = strip.op.and_then(|op| folded.remove(&op)).unwrap_or(0);
+            let own = placed.template.ranges.len() + placed.template.fns.len();
             areas.push((cells + weights * limbs, rows * width + weights * limbs + 3 * scalar_rows));
             layers.push(LayerReport {
                 name: strip.name.clone(),
                 elements: strip.elements as usize,
                 cells,
                 rows,
-                lookups: strip.span as usize * (placed.template.ranges.len() + placed.template.fns.len()),
+                lookups: strip.span as usize * own + folded,
                 scalar_rows,
                 weights,
                 cell_share: 0.0,
@@ -485,7 +489,7 @@ pub fn plan_shared(
             let specs = Specs::new(&lowered);
             let templates = place(&lowered, &specs.all, choice.limb, choice.ranges, choice.plain);
             let sized = templates.and_then(|t| size(&lowered, &specs, &t, choice, max_k));
-            (lowered, sized.ok_or(PlanError::TooLarge { max_k })?)
+            (lowered, sized.ok_or_else(|| Shortage::unknown(max_k))?)
         }
         None => search(&program, &exposure, options)?,
     };

@@ -12,6 +12,7 @@ use super::lowered::Lowered;
 use super::num::hull;
 use super::place::{Specs, Templates, place, size};
 use super::plan::{PlanError, PlanOptions};
+use super::shortage::{Bound, Shortage};
 use super::visibility::Exposure;
 
 /// A layout that the search considers.
@@ -115,24 +116,43 @@ impl Shortlist {
 /// Lookup lanes per running sum that are tried: more make fewer columns of full width, and a quotient of more pieces.
 const LANES: [u16; 6] = [2, 3, 4, 5, 6, 7];
 
+/// Numbers of units per row that are tried, most first: what fits with none of them is not looked for with fewer.
+const UNITS: [u32; 8] = [16, 12, 8, 6, 4, 3, 2, 1];
+
+/// Rows up to which a layout is looked for to say what a program needs that fits no rows that are allowed.
+const GREATEST_K: u32 = 28;
+
+/// Sources of operands beyond which only one lowering keeps them.
+const HEAVY: usize = 1 << 21;
+
 /// Finds the best layout.
 pub(super) fn search(
     program: &Program,
     exposure: &Exposure,
     options: &PlanOptions,
 ) -> Result<(Lowered, Sized), PlanError> {
-    let counts: Vec<u32> =
-        options.units.map_or_else(|| vec![1, 2, 3, 4, 6, 8, 12, 16], |u| vec![u.clamp(1, 64)]);
+    let counts: Vec<u32> = options.units.map_or_else(|| UNITS.to_vec(), |u| vec![u.clamp(1, 64)]);
+    if let (Some(bound), Some(&most)) = (Bound::of(program, options.max_k), counts.first()) {
+        bound.check(most)?;
+    }
     // Estimates of a proof's length are a little off.
     let target = options.target_proof_bytes.map_or(0, |t| t + t / 16);
     let patience = Patience::of(options);
     let mut shortlist =
         Shortlist { fast: Vec::new(), short: Vec::new(), between: Vec::new(), target, patience };
     let mut all: Vec<(Arc<Lowered>, Specs)> = Vec::new();
+    let mut heavy = false;
     for units in counts {
         match lower(program, exposure, units) {
-            Ok(lowered) => {
+            Ok(mut lowered) => {
                 let specs = Specs::new(&lowered);
+                if all.is_empty() {
+                    enough_rows(&lowered, &specs, options)?;
+                    heavy = lowered.sources() > HEAVY;
+                }
+                if heavy {
+                    lowered.forget_sources();
+                }
                 all.push((Arc::new(lowered), specs));
             }
             Err(PlanError::Misaligned) if options.units.is_none() && units > 1 => {}
@@ -144,21 +164,86 @@ pub(super) fn search(
     for group in all.chunk_by(|x, y| x.1.all == y.1.all) {
         candidates(group, options, &mut shortlist);
     }
-    let found = shortlist.decide(options).ok_or(PlanError::TooLarge { max_k: options.max_k })?;
+    let Some(found) = shortlist.decide(options) else {
+        let Some((l, specs)) = all.iter().max_by_key(|(l, _)| l.units) else {
+            return Err(Shortage::unknown(options.max_k).into());
+        };
+        return Err(match least(l, specs) {
+            Some(sized) => Shortage::of(l, &sized, options.max_k).into(),
+            None => Shortage::beyond(l, options.max_k).into(),
+        });
+    };
+    if heavy {
+        let units = found.lowered.units;
+        drop((all, found.lowered));
+        return Ok((lower(program, exposure, units)?, found.sized));
+    }
+    drop(all);
     Ok((Arc::unwrap_or_clone(found.lowered), found.sized))
+}
+
+/// Refuses a program that needs more rows than are allowed, before other numbers of units are looked at.
+fn enough_rows(l: &Lowered, specs: &Specs, options: &PlanOptions) -> Result<(), PlanError> {
+    // Whatever the templates, a slot is a unit of a row.
+    if l.strips.iter().map(|s| s.span as usize / l.units as usize).sum::<usize>() < (1 << options.max_k) / 16
+    {
+        return Ok(());
+    }
+    match least(l, specs) {
+        Some(sized) if sized.choice.k > options.max_k => Err(Shortage::of(l, &sized, options.max_k).into()),
+        Some(_) => Ok(()),
+        None => Err(Shortage::beyond(l, options.max_k).into()),
+    }
+}
+
+/// The layout of the fewest rows for a number of units.
+fn least(l: &Lowered, specs: &Specs) -> Option<Sized> {
+    let mut best: Option<Sized> = None;
+    let mut wide = false;
+    while best.is_none() {
+        for limb in [16, 12, 10, 8, 6, 4] {
+            for (ranges, plain) in shapes(wide) {
+                let Some(templates) = place(l, &specs.all, limb, ranges, plain) else { continue };
+                for store in [64, 16, 4, 1] {
+                    for store_limb in store_limbs(l, limb) {
+                        let choice =
+                            Choice { k: 1, limb, units: l.units, ranges, plain, store, store_limb, lanes: 3 };
+                        let Some(sized) = size(l, specs, &templates, choice, GREATEST_K) else { continue };
+                        let rank = |s: &Sized| (s.choice.k, s.unit_rows.max(s.bulk_rows), s.shape.cells());
+                        if best.as_ref().is_none_or(|b| rank(&sized) < rank(b)) {
+                            best = Some(sized);
+                        }
+                    }
+                    if l.bulks.is_empty() {
+                        break;
+                    }
+                }
+            }
+        }
+        if wide {
+            break;
+        }
+        wide = true;
+    }
+    best
+}
+
+/// Range-checked and plain cells of units; wide values need units with many limbs.
+fn shapes(wide: bool) -> Vec<(u16, u16)> {
+    let (ranges, plain): (&[u16], &[u16]) =
+        if wide { (&[6, 9, 12, 16], &[2, 4, 8, 12]) } else { (&[1, 2, 3, 4], &[1, 2, 3, 4, 5]) };
+    ranges.iter().flat_map(|&r| plain.iter().map(move |&p| (r, p))).collect()
+}
+
+/// Widths of the limbs of stored weights: one whole, or that of other limbs.
+fn store_limbs(l: &Lowered, limb: u32) -> [u32; 2] {
+    let bits = hull(l.store_bounds.0.into(), l.store_bounds.1.into()).1;
+    [bits.clamp(2, 18), limb]
 }
 
 fn candidates(group: &[(Arc<Lowered>, Specs)], options: &PlanOptions, shortlist: &mut Shortlist) {
     let Some((first, specs)) = group.first() else { return };
-    // Wide values need units with many limbs; those are tried only where no small unit does.
-    let shapes = |wide: bool| {
-        let sizes: &[(&[u16], &[u16])] =
-            if wide { &[(&[6, 9, 12, 16], &[2, 4, 8, 12])] } else { &[(&[1, 2, 3, 4], &[1, 2, 3, 4, 5])] };
-        sizes
-            .iter()
-            .flat_map(|(r, p)| r.iter().flat_map(|&r| p.iter().map(move |&p| (r, p))))
-            .collect::<Vec<_>>()
-    };
+    // Units of many limbs are tried only where no small unit does.
     let mut found = false;
     for wide in [false, true] {
         if wide && found {
@@ -184,10 +269,9 @@ fn stores(
     options: &PlanOptions,
     shortlist: &mut Shortlist,
 ) -> bool {
-    let weight_bits = hull(lowered.store_bounds.0.into(), lowered.store_bounds.1.into()).1;
     let mut found = false;
     for store in [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64] {
-        for store_limb in [weight_bits.clamp(2, 18), limb] {
+        for store_limb in store_limbs(lowered, limb) {
             let units = lowered.units;
             let mut k = options.min_k;
             for _ in 0..6 {

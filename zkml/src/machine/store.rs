@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::qir::{Role, TensorId, Term};
 
+use super::identity::Wanted;
 use super::lower::Lowerer;
 use super::lowered::{Bulk, Elements, Home, Operand, Src};
 use super::num::hull;
@@ -99,6 +100,9 @@ impl Lowerer<'_> {
         for sort in &self.sorts {
             sort.x.iter().copied().for_each(&mut wire);
         }
+        for (_, index, _) in self.row_tables.iter().flat_map(|table| &table.reads) {
+            self.sources(*index).into_iter().for_each(&mut wire);
+        }
         for &out in &self.p.outputs {
             self.sources(out).into_iter().for_each(&mut wire);
         }
@@ -111,37 +115,41 @@ impl Lowerer<'_> {
         }
         // A weight is stored where every polynomial that touches it is over consecutive powers of τ, and two of them are equal or disjoint.
         let mut list = Segments::default();
+        let mut fold = |wanted: &Wanted<'_>| {
+            if wanted.alias.is_none() {
+                if is_weight(wanted.tensor)
+                    && !(wanted.powers
+                        && list.add(wanted.tensor, Cow::Borrowed(wanted.elements), wanted.exact))
+                {
+                    wired.insert(wanted.tensor);
+                }
+                return;
+            }
+            let touched: Vec<(u32, u32)> = wanted
+                .sources()
+                .filter_map(|s| match s {
+                    Src::Cell { tensor, index } if is_weight(tensor) => Some((tensor, index)),
+                    _ => None,
+                })
+                .collect();
+            let Some(&(first, _)) = touched.first() else { return };
+            let own = wanted.powers
+                && touched.len() == wanted.elements.len()
+                && touched.iter().all(|t| t.0 == first);
+            let fits = own && {
+                let indices: Vec<u32> = touched.iter().map(|t| t.1).collect();
+                let elements = Elements::of(&indices, list.last());
+                list.add(first, Cow::Owned(elements), wanted.exact)
+            };
+            if !fits {
+                wired.extend(touched.iter().map(|t| t.0));
+            }
+        };
         for task in &self.tasks {
-            self.wanted(task, &mut |wanted| {
-                if wanted.alias.is_none() {
-                    if is_weight(wanted.tensor)
-                        && !(wanted.powers
-                            && list.add(wanted.tensor, Cow::Borrowed(wanted.elements), wanted.exact))
-                    {
-                        wired.insert(wanted.tensor);
-                    }
-                    return;
-                }
-                let touched: Vec<(u32, u32)> = wanted
-                    .sources()
-                    .filter_map(|s| match s {
-                        Src::Cell { tensor, index } if is_weight(tensor) => Some((tensor, index)),
-                        _ => None,
-                    })
-                    .collect();
-                let Some(&(first, _)) = touched.first() else { return };
-                let own = wanted.powers
-                    && touched.len() == wanted.elements.len()
-                    && touched.iter().all(|t| t.0 == first);
-                let fits = own && {
-                    let indices: Vec<u32> = touched.iter().map(|t| t.1).collect();
-                    let elements = Elements::of(&indices, list.last());
-                    list.add(first, Cow::Owned(elements), wanted.exact)
-                };
-                if !fits {
-                    wired.extend(touched.iter().map(|t| t.0));
-                }
-            });
+            self.wanted(task, &mut fold);
+        }
+        for table in &self.row_tables {
+            self.rows_of(table.data, table.width, &mut fold);
         }
         let mut bounds = (0i64, 0i64);
         let fixed = self.exposure.all_fixed;

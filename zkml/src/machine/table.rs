@@ -21,10 +21,12 @@ pub(crate) enum Section {
     Function { table: u32 },
     /// Entries provided by cells of the circuit itself.
     Dynamic { id: u32 },
+    /// Rows of a table of the circuit itself, each folded into one value with its number.
+    Folded { id: u32 },
 }
 
 /// A function given by its values at consecutive integers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Function {
     pub(crate) first: i64,
     pub(crate) values: Arc<[i64]>,
@@ -61,7 +63,7 @@ impl Tables {
         match section {
             Section::Range { bits, .. } | Section::Sign { bits } | Section::Relu { bits } => 1 << bits,
             Section::Function { table } => self.functions.get(table as usize).map_or(0, |f| f.values.len()),
-            Section::Dynamic { .. } => 0,
+            Section::Dynamic { .. } | Section::Folded { .. } => 0,
         }
     }
 
@@ -86,7 +88,7 @@ impl Tables {
     /// Least input of a section.
     pub(crate) fn first(&self, section: Section) -> i64 {
         match section {
-            Section::Range { signed: false, .. } | Section::Dynamic { .. } => 0,
+            Section::Range { signed: false, .. } | Section::Dynamic { .. } | Section::Folded { .. } => 0,
             Section::Range { bits, .. } | Section::Sign { bits } | Section::Relu { bits } => {
                 -(1i64 << (bits - 1))
             }
@@ -98,7 +100,7 @@ impl Tables {
     pub(crate) fn entry(&self, section: Section, at: usize) -> (i64, i64) {
         let x = self.first(section) + at as i64;
         match section {
-            Section::Range { .. } | Section::Dynamic { .. } => (0, 0),
+            Section::Range { .. } | Section::Dynamic { .. } | Section::Folded { .. } => (0, 0),
             Section::Sign { .. } => ((x >= 0).into(), 0),
             Section::Relu { .. } => (x.max(0), 0),
             Section::Function { table } => self.functions.get(table as usize).map_or((0, 0), |f| {
@@ -126,7 +128,7 @@ impl Tables {
 
     /// Whether any section has an output.
     pub(crate) fn has_output(&self) -> bool {
-        self.needed.iter().any(|s| !matches!(s, Section::Range { .. }))
+        self.needed.iter().any(|s| !matches!(s, Section::Range { .. } | Section::Folded { .. }))
     }
 
     /// Whether any section is provided by cells.

@@ -190,6 +190,8 @@ pub(crate) enum Spec {
     Max { spread: i64, index: bool, last: bool },
     /// `w = ±x·2^bits + i`, greater than the one before.
     Sorted { bits: u32, descending: bool, lo: i64, hi: i64 },
+    /// A value given by the prover: an element of a row that is looked up whole.
+    Gathered,
     /// Entry `(row·width + column, value)` of a dynamic table.
     Provide { dynamic: u32 },
     /// `value` with `(index·width + column, value)` in a dynamic table.
@@ -466,6 +468,10 @@ pub(crate) fn build(spec: &Spec, limb: u32, room: usize, tables: &mut Tables) ->
         Spec::Sorted { bits, descending, lo, hi } => {
             let (x, i) = (b.given(), b.given());
             sorted(&mut b, x, i, bits, descending, (lo.into(), hi.into()));
+        }
+        Spec::Gathered => {
+            let x = b.given();
+            b.out(x);
         }
         Spec::Provide { dynamic } => {
             let (key, value) = (b.wire(), b.wire());

@@ -36,9 +36,10 @@ fn within(op: &str, bits: f64) -> Result<(), PlanError> {
     }
 }
 
-/// log₂ of the sum of two magnitudes.
+/// log₂ of the sum of two magnitudes, and a little more than rounding takes away.
 fn add(x: f64, y: f64) -> f64 {
-    x.max(y) + 1.0
+    let (less, more) = if x < y { (x, y) } else { (y, x) };
+    more + (1.0 + (less - more).exp2()).log2() + 1e-9
 }
 
 impl Checker<'_> {
@@ -327,13 +328,20 @@ impl Checker<'_> {
     }
 }
 
-/// Which tensors products and windows contract, as they are or through views: of the weights only those may be in the store, for what any
+/// Which tensors products and windows contract or gathers read, as they are or through views: of the weights only those may be in the store, for what any
 /// other term reads is wired.
 fn folded(p: &Program) -> Vec<bool> {
     let mut folded = vec![false; p.tensors.len()];
     let mut mark = |id: &TensorId| folded.get_mut(id.0 as usize).map_or((), |folded| *folded = true);
     for op in &p.ops {
-        let OpKind::Linear { terms, .. } = &op.kind else { continue };
+        let terms = match &op.kind {
+            OpKind::Linear { terms, .. } => terms,
+            OpKind::Gather { data, .. } => {
+                mark(data);
+                continue;
+            }
+            _ => continue,
+        };
         for term in terms {
             match term {
                 Term::Einsum { a, b, .. } => [a, b].into_iter().for_each(&mut mark),

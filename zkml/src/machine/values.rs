@@ -7,7 +7,7 @@ use crate::qir::{OpKind, Program, Role, TensorId, Term};
 use super::contraction::strides;
 use super::layout::Layout;
 use super::lower::{broadcast, sum_targets};
-use super::lowered::{Src, Virtual};
+use super::lowered::{Operand, Src, Virtual};
 use super::plan::ProveError;
 
 /// Values of every tensor, those of the circuit only included.
@@ -102,6 +102,15 @@ impl Values {
                 let (x, i) = (self.tensor(TensorId(*values)), self.tensor(TensorId(*indices)));
                 let sign = if *descending { -1 } else { 1 };
                 x.iter().zip(i).map(|(x, i)| sign * (x << bits) + i).collect()
+            }
+            Virtual::Sum { op, parts } => {
+                let n = p.ops[*op as usize].outputs.first().map_or(0, |&id| p.tensor(id).len());
+                let overflow = || ProveError::Overflow { layer: p.ops[*op as usize].name.clone() };
+                let one = |e: u32| {
+                    let part = |(c, x): &(i64, Operand)| i128::from(*c) * i128::from(self.get(x.at(e)));
+                    i64::try_from(parts.iter().map(part).sum::<i128>()).map_err(|_| overflow())
+                };
+                (0..n as u32).map(one).collect::<Result<_, _>>()?
             }
             Virtual::Term { op, term } => self
                 .accumulators(p, *op, &[*term])?

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ff::Field;
+use ff::{Field, PrimeField};
 use halo2_axiom::halo2curves::bn256::Fr;
 use rayon::prelude::*;
 
@@ -216,7 +216,7 @@ pub(crate) fn first(
             layout.sized.shape.cells() as usize * layout.units() as usize
         ]),
         store: Arc::new(vec![vec![Fr::ZERO; rows]; layout.sized.choice.store as usize]),
-        multiplicity: Arc::new(vec![vec![Fr::ZERO; rows]; layout.sized.table_sets]),
+        multiplicity: Arc::new(vec![vec![Fr::ZERO; rows]; layout.multiplicities()]),
         constants: layout.constants.iter().map(|&c| fr(c.into())).collect(),
         instance: layout.lowered.public.iter().map(|&src| fr(values.get(src).into())).collect(),
         ..Columns::default()
@@ -230,8 +230,9 @@ pub(crate) fn first(
             None => Vec::new(),
         };
         let filler = Filler { layout, values: &values, at, acc: &acc, reads: &reads };
-        // Idle units of a folded strip have an accumulator of zero and no operands; others repeat the first element.
-        let again = if strip.accumulate.is_some() { None } else { Some(0) };
+        // Idle units of a folded strip have an accumulator of zero and no operands, those of a gathered row are zero; others repeat the first
+        // element.
+        let again = if strip.accumulate.is_some() || strip.spec == Spec::Gathered { None } else { Some(0) };
         let elements = strip.slots.par_iter().enumerate().map(|(e, &slot)| (slot, Some(e as u32), false));
         let idle = layout.idle[at].par_iter().map(|&slot| (slot, again, true));
         let done: Vec<Filled> = elements
@@ -273,7 +274,23 @@ pub(crate) fn first(
         let count = counts.get(&section).map_or(0, |c| c[position]);
         multiplicities[set as usize][row as usize] = Fr::from(count);
     }
+    row_counts(layout, &mut columns);
     Ok(columns)
+}
+
+/// How often each row that is looked up whole is read, by the numbers in the cells.
+pub(crate) fn row_counts(layout: &Layout, columns: &mut Columns) {
+    let Some(col) = layout.folded_multiplicity() else { return };
+    for table in &layout.lowered.row_tables {
+        let mut counts: HashMap<[u8; 32], u64> = HashMap::new();
+        for &src in &table.reads {
+            *counts.entry(columns.source(layout, src).to_repr()).or_default() += 1;
+        }
+        for (number, &row) in table.entries.iter().enumerate() {
+            let count = counts.get(&Fr::from(number as u64).to_repr()).copied().unwrap_or(0);
+            columns.set(Cell { col, row }, Fr::from(count));
+        }
+    }
 }
 
 /// How often each key of each dynamic table is read.

@@ -57,6 +57,9 @@ const ELEMENTWISE: &[&str] = &[
     "Sub",
 ];
 
+/// Most operators of a chain: a longer one is several, so that what tables cost to make grows with the model and not with its square.
+const LONGEST: u32 = 48;
+
 /// The chains of a model.
 pub(super) struct Clusters<'m> {
     model: &'m Model,
@@ -64,6 +67,8 @@ pub(super) struct Clusters<'m> {
     root: Vec<Option<ValueId>>,
     /// Whether the chain from the root needs a table.
     tabled: Vec<bool>,
+    /// Operators on the longest way from the root.
+    length: Vec<u32>,
 }
 
 impl<'m> Clusters<'m> {
@@ -73,15 +78,27 @@ impl<'m> Clusters<'m> {
             producer: HashMap::new(),
             root: vec![None; model.values.len()],
             tabled: vec![false; model.values.len()],
+            length: vec![0; model.values.len()],
         };
         for (i, n) in model.nodes.iter().enumerate() {
             c.producer.extend(n.outputs.iter().flatten().map(|&o| (o, i)));
             if let (Some(out), Some((root, tabled))) = (n.output(0), c.chain(n)) {
+                let before = n.inputs.iter().flatten().map(|v| c.reach(*v).1).max();
+                c.length[out.index()] = 1 + before.unwrap_or(0);
                 c.root[out.index()] = Some(root);
                 c.tabled[out.index()] = tabled;
             }
         }
         c
+    }
+
+    /// Where a chain through a value starts, the operators since, and whether they need a table.
+    fn reach(&self, v: ValueId) -> (ValueId, u32, bool) {
+        let at = v.index();
+        match self.root[at] {
+            Some(root) if self.length[at] < LONGEST => (root, self.length[at], self.tabled[at]),
+            _ => (v, 0, false),
+        }
     }
 
     /// Root of the chain that a node continues, and whether the chain needs a table.
@@ -108,11 +125,11 @@ impl<'m> Clusters<'m> {
                 return None;
             }
             dynamic += 1;
-            let r = self.root[v.index()].unwrap_or(*v);
+            let (r, _, t) = self.reach(*v);
             if *root.get_or_insert(r) != r {
                 return None;
             }
-            tabled |= self.tabled[v.index()];
+            tabled |= t;
         }
         tabled |= match n.op.as_str() {
             // A quotient of two functions of one tensor is a function; a constant over a tensor is a division.

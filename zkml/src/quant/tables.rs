@@ -83,6 +83,35 @@ pub(super) fn build(
     Some(Table { kind, lo: min, hi: max, error: fit.error + 0.5 + 0.13 })
 }
 
+/// Pieces that [`hopeless`] looks at.
+const SAMPLED: i64 = 32;
+
+/// Whether a few pieces of the finest table that the limits allow show already that its error is above `most`.
+pub(super) fn hopeless(
+    f: &Sampler<'_>,
+    (lo, hi): (i64, i64),
+    x_scale: i32,
+    out_scale: i32,
+    most: f64,
+    limits: TableLimits,
+) -> bool {
+    if hi - lo < limits.lookup {
+        return false;
+    }
+    let widest = 63 - (hi - lo).leading_zeros();
+    let finest = (1..=widest).find(|step| (hi >> step) - (lo >> step) < limits.knots);
+    let Some(step) = finest else { return false };
+    let keys = (hi >> step) - (lo >> step) + 1;
+    (0..SAMPLED).any(|i| {
+        let key = (lo >> step) + keys * i / SAMPLED;
+        let piece = ((key << step).max(lo), ((key << step) + (1 << step) - 1).min(hi));
+        match fit(f, piece, step, x_scale, out_scale) {
+            Some(fit) => fit.error + 0.5 > most,
+            None => true,
+        }
+    })
+}
+
 struct Fit {
     values: Vec<f64>,
     slopes: Vec<f64>,

@@ -218,6 +218,11 @@ pub(crate) fn engine() -> &'static Engine {
     parhelion_backends::default_engine().unwrap()
 }
 
+/// Whether a program divides into rows of the units that the options name.
+pub(crate) fn plans(p: &Program, options: &PlanOptions) -> bool {
+    plan(p, &Visibility::default(), options).is_ok()
+}
+
 /// Plans, proves and verifies, and checks that the instance is the executor's output.
 pub(crate) fn round_trip(p: &Program, visibility: Visibility, options: &PlanOptions, seed: u64) -> Plan {
     let plan = plan(p, &visibility, options).unwrap();

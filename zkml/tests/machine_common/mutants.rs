@@ -119,6 +119,10 @@ pub(crate) fn programs() -> Vec<(&'static str, Program)> {
         let (index, data) = (b.input(&[3], 0, 3), b.input(&[4, 2], 1, 900));
         b.op(OpKind::Gather { data, index }, &[3, 2], 1, 900)
     });
+    one("gather of whole rows", &mut |b| {
+        let (index, data) = (b.input(&[7], 0, 2), b.input(&[3, 5], 1, 900));
+        b.op(OpKind::Gather { data, index }, &[7, 5], 1, 900)
+    });
     out
 }
 

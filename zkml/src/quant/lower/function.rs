@@ -35,6 +35,9 @@ impl Lower<'_> {
         let (lo, hi) = real_hull(lo, hi, self.act);
         let (Ok(lo), Ok(hi)) = (i64::try_from(lo), i64::try_from(hi)) else { return false };
         let f = |p: &[f64]| self.clusters.sample(root, v, p);
+        if tables::hopeless(&f, (lo, hi), self.act, self.act, 1.7, self.limits) {
+            return false;
+        }
         tables::build(&f, TensorId(0), (lo, hi), self.act, self.act, 0.5, self.limits)
             .is_some_and(|t| t.error <= 1.7)
     }
