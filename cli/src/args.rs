@@ -83,6 +83,20 @@ pub(crate) enum SurplusArg {
     Ignore,
 }
 
+/// What the model file leaves open about its inputs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InputOptions {
+    /// Length of a symbolic dimension, in place of the one that the lists of the input have
+    #[arg(long = "variable", value_name = "NAME=N")]
+    pub(crate) variables: Vec<String>,
+    /// Shape of an input, in place of the one that its list has: `image=1,3,48,192`
+    #[arg(long = "shape", value_name = "NAME=N,N,…")]
+    pub(crate) shapes: Vec<String>,
+    /// Makes an input a constant, public and part of the statement: a number that fills its shape, or a list (`sr=16000`, `mask=[1,1,0]`)
+    #[arg(long = "constant", value_name = "NAME=VALUE")]
+    pub(crate) constants: Vec<String>,
+}
+
 /// How a model becomes a circuit.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ModelOptions {
@@ -126,9 +140,8 @@ pub(crate) struct ModelOptions {
     /// Wanted length of a proof, whatever it costs in time; 0 for the fastest circuit [default: within 6144 if that costs little]
     #[arg(long, value_name = "BYTES")]
     pub(crate) proof_bytes: Option<usize>,
-    /// Length of a symbolic dimension, in place of the one that the lists of the input have
-    #[arg(long = "variable", value_name = "NAME=N")]
-    pub(crate) variables: Vec<String>,
+    #[command(flatten)]
+    pub(crate) inputs: InputOptions,
 }
 
 #[derive(Debug, Args)]
@@ -347,9 +360,8 @@ pub(crate) struct Calibrate {
     /// Largest circuit: at most 2^N rows
     #[arg(long, value_name = "N", default_value_t = 22, value_parser = clap::value_parser!(u32).range(4..=26))]
     pub(crate) max_k: u32,
-    /// Length of a symbolic dimension, in place of the one that the lists of the input have
-    #[arg(long = "variable", value_name = "NAME=N")]
-    pub(crate) variables: Vec<String>,
+    #[command(flatten)]
+    pub(crate) inputs: InputOptions,
     /// One JSON object on standard output
     #[arg(long)]
     pub(crate) json: bool,

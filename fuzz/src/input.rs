@@ -5,8 +5,8 @@
 use std::sync::OnceLock;
 
 use parhelion_zkml::exec;
-use parhelion_zkml::input::{Surplus, parse_inputs_with, symbolic_lengths};
-use parhelion_zkml::onnx::{Data, Dim, Model};
+use parhelion_zkml::input::{Surplus, outline, parse_inputs_with};
+use parhelion_zkml::onnx::{Data, Declared, Dim, ImportOptions, Model, input_shapes};
 use parhelion_zkml::quant::{QuantOptions, Quantised, quantise};
 use serde_json::{Value, json};
 
@@ -65,8 +65,25 @@ pub fn run(bytes: &[u8]) {
         .input_values()
         .map(|v| v.shape.iter().enumerate().map(|(i, n)| symbol(i, n)).collect())
         .collect();
-    let lengths = symbolic_lengths(&text, &shapes);
-    assert!(lengths.values().all(|length| (1..=text.len()).contains(length)), "a length of nothing");
+    if let Ok(given) = outline(&text) {
+        let declared: Vec<Declared> = shapes
+            .into_iter()
+            .enumerate()
+            .map(|(i, dims)| Declared { name: format!("x{i}"), dims: (mode & 128 == 0).then_some(dims) })
+            .collect();
+        let options = ImportOptions { given: Some(given), ..ImportOptions::default() };
+        if let Ok(found) = input_shapes(&declared, &options) {
+            assert_eq!(found.len(), declared.len(), "another number of shapes");
+            for (shape, d) in found.iter().zip(&declared) {
+                let Some(dims) = &d.dims else { continue };
+                let kept = |(n, dim): (&usize, &Dim)| match dim {
+                    Dim::Fixed(m) => n == m,
+                    _ => (1..=text.len()).contains(n),
+                };
+                assert!(shape.len() == dims.len() && shape.iter().zip(dims).all(kept), "another shape");
+            }
+        }
+    }
     let Ok(tensors) = parse_inputs_with(&text, model, surplus) else { return };
     assert_eq!(tensors.len(), model.inputs.len(), "another number of inputs");
     for (t, v) in tensors.iter().zip(model.input_values()) {

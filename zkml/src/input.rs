@@ -1,13 +1,20 @@
-//! Inputs in ezkl's JSON format: `{"input_data": [[…], …]}`, one list per input of the model.
+//! Inputs in JSON: `{"input_data": [[…], …]}`, ezkl's format, one list per input of the model in its order; or
+//! `{"input_data": {"NAME": […], …}}`, by name.
 //!
-//! Each list is flat or nested as the shape says; elements are numbers or booleans. A file with other keys beside `input_data` is accepted, since ezkl
-//! writes some. Everything else that is wrong is an [`InputError`] that names the input.
+//! Each list is flat or nested as the shape says; elements are numbers or booleans. A file with other members beside `input_data` is accepted, since
+//! ezkl writes some; a member that is there twice is not. Everything else that is wrong is an [`InputError`] that names the input.
+//!
+//! The lists also say how long the axes are that a model leaves open: [`outline`] is what import needs of them. Inputs that import has
+//! made constants may have a list, which must say the same, or none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 
-use crate::onnx::{DType, Data, Dim, Model, TensorF, Value};
+use crate::onnx::{DType, Data, Given, Model, Outline, TakenList, TensorF, Value};
 
 /// Deepest nesting of a list.
 const MAX_DEPTH: usize = 64;
@@ -21,6 +28,9 @@ pub enum InputError {
     /// No list of inputs.
     #[error("the input has no list `input_data`")]
     NoData,
+    /// A member that is there twice.
+    #[error("the input has the member `{0}` twice")]
+    Twice(String),
     /// Wrong number of inputs.
     #[error("the model has {expected} input(s), the file has {got}")]
     Count {
@@ -29,8 +39,40 @@ pub enum InputError {
         /// Lists in the file.
         got: usize,
     },
+    /// A list by a name that no input has.
+    #[error("the model has no input `{name}`; its inputs are {}", quoted(known))]
+    Unknown {
+        /// The name in the file.
+        name: String,
+        /// The model's inputs.
+        known: Vec<String>,
+    },
+    /// No list for an input, where lists have names.
+    #[error("the file has no list for input `{0}`")]
+    Missing(String),
+    /// A list from which the lengths of open axes do not follow.
+    #[error("input `{name}`: {reason}")]
+    Axes {
+        /// Name of the input.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A list of an input that is a constant of the statement, with another value.
+    #[error(
+        "input `{name}` is a constant of the statement, the file has another value for it at element {index}"
+    )]
+    Constant {
+        /// Name of the input.
+        name: String,
+        /// Flat index of the first difference.
+        index: usize,
+    },
     /// Wrong number of elements.
-    #[error("input `{name}` of shape {shape:?} has {expected} elements, the file has {got}")]
+    #[error(
+        "input `{name}` of shape {shape:?} has {expected} elements, the file has {got}{}",
+        because(taken)
+    )]
     Length {
         /// Name of the input.
         name: String,
@@ -40,9 +82,11 @@ pub enum InputError {
         expected: usize,
         /// Elements in the file.
         got: usize,
+        /// Why open axes of the input are as long as they are.
+        taken: TakenList,
     },
     /// Nesting that is not the shape.
-    #[error("input `{name}`: the nesting is {got:?}, not the shape {shape:?}")]
+    #[error("input `{name}`: the nesting is {got:?}, not the shape {shape:?}{}", because(taken))]
     Shape {
         /// Name of the input.
         name: String,
@@ -50,6 +94,8 @@ pub enum InputError {
         shape: Vec<usize>,
         /// Lengths of the nested lists.
         got: Vec<usize>,
+        /// Why open axes of the input are as long as they are.
+        taken: TakenList,
     },
     /// An element that the input's type does not hold.
     #[error("input `{name}`, element {index}: {reason}")]
@@ -61,6 +107,14 @@ pub enum InputError {
         /// What is wrong.
         reason: String,
     },
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn because(taken: &TakenList) -> String {
+    if taken.0.is_empty() { String::new() } else { format!("; {taken}") }
 }
 
 /// What happens to lists after those that the model's inputs take.
@@ -88,61 +142,219 @@ pub fn parse_inputs(json: &str, model: &Model) -> Result<Vec<TensorF>, InputErro
 ///
 /// See [`InputError`].
 pub fn parse_inputs_with(json: &str, model: &Model, surplus: Surplus) -> Result<Vec<TensorF>, InputError> {
-    let json: Json = serde_json::from_str(json).map_err(|e| InputError::Json(e.to_string()))?;
-    let lists = json.get("input_data").and_then(Json::as_array).ok_or(InputError::NoData)?;
-    let expected = model.inputs.len();
-    // A model without inputs comes with one empty list.
-    let empty = |l: &Json| l.as_array().is_some_and(Vec::is_empty);
-    let given = if expected == 0 && lists.iter().all(empty) { 0 } else { lists.len() };
-    if given < expected || (given > expected && surplus == Surplus::Refuse) {
-        return Err(InputError::Count { expected, got: given });
+    let lists = read(json)?;
+    let declared: Vec<&Value> = model.declared.iter().map(|&id| model.value(id)).collect();
+    let constants = declared.iter().any(|v| v.constant.is_some());
+    let paired: Vec<(&Value, &Json)> = match &lists {
+        Lists::Ordered(lists) => {
+            let expected = model.inputs.len();
+            // A model without inputs comes with one empty list.
+            let empty = |l: &Json| l.as_array().is_some_and(Vec::is_empty);
+            let given = if expected == 0 && lists.iter().all(empty) { 0 } else { lists.len() };
+            let all = constants && given >= declared.len();
+            let wanted = if all { declared.len() } else { expected };
+            if given < wanted || (given > wanted && surplus == Surplus::Refuse) {
+                return Err(InputError::Count { expected, got: given });
+            }
+            declared.into_iter().filter(|v| all || v.constant.is_none()).zip(lists).collect()
+        }
+        Lists::Named(lists) => {
+            let known = |name: &str| declared.iter().any(|v| v.name == name);
+            if let Some((name, _)) = lists.iter().find(|(n, _)| surplus == Surplus::Refuse && !known(n)) {
+                let known = declared.iter().map(|v| v.name.clone()).collect();
+                return Err(InputError::Unknown { name: name.clone(), known });
+            }
+            let list = |v: &&Value| lists.iter().find(|(n, _)| *n == v.name).map(|(_, l)| l);
+            if let Some(v) = declared.iter().find(|v| v.constant.is_none() && list(v).is_none()) {
+                return Err(InputError::Missing(v.name.clone()));
+            }
+            declared.iter().filter_map(|v| Some((*v, list(v)?))).collect()
+        }
+    };
+    let mut out = Vec::with_capacity(model.inputs.len());
+    for (v, list) in paired {
+        let t = tensor(v, list, &model.taken)?;
+        match v.constant.as_deref() {
+            None => out.push(t),
+            Some(c) => same(&v.name, &t, c)?,
+        }
     }
-    model.input_values().zip(lists).map(|(v, l)| tensor(v, l)).collect()
+    Ok(out)
 }
 
-/// Lengths of symbolic dimensions, as the lists of an input file have them: where a list is nested as deep as the shape, or flat with one symbol
-/// in the shape. Says nothing of a file that is wrong; [`parse_inputs_with`] does.
-pub fn symbolic_lengths(json: &str, shapes: &[Vec<Dim>]) -> BTreeMap<String, usize> {
-    let mut found = BTreeMap::new();
-    let Ok(json) = serde_json::from_str::<Json>(json) else { return found };
-    let lists = json.get("input_data").and_then(Json::as_array).map_or(&[][..], |l| &l[..]);
-    for (list, shape) in lists.iter().zip(shapes) {
-        let (mut nesting, mut flat) = (Vec::new(), Vec::new());
-        if flatten(list, 0, &mut nesting, &mut flat).is_err() {
-            continue;
+/// Whether the file has the value that the statement fixes.
+fn same(name: &str, given: &TensorF, constant: &TensorF) -> Result<(), InputError> {
+    let differs = |i: &usize| match (&given.data, &constant.data) {
+        (Data::I(a), Data::I(b)) => a.get(*i) != b.get(*i),
+        _ => given.at(*i) != constant.at(*i),
+    };
+    match (0..constant.len()).find(differs) {
+        None => Ok(()),
+        Some(index) => Err(InputError::Constant { name: name.to_owned(), index }),
+    }
+}
+
+/// How the lists of a file are built: what the lengths of open axes follow from.
+///
+/// # Errors
+///
+/// [`InputError::Json`], [`InputError::NoData`], and [`InputError::Axes`] for lists of different lengths at one depth.
+pub fn outline(json: &str) -> Result<Given, InputError> {
+    let one = |name: String, list: &Json| match shape_of(list) {
+        Ok((outline, _)) => Ok((name, outline)),
+        Err((_, reason)) => Err(InputError::Axes { name, reason }),
+    };
+    Ok(match read(json)? {
+        Lists::Ordered(lists) => {
+            let each = lists.iter().enumerate().map(|(i, l)| Ok(one(format!("#{i}"), l)?.1));
+            Given::Ordered(each.collect::<Result<_, InputError>>()?)
         }
-        if nesting.len() == shape.len() {
-            for (dim, length) in shape.iter().zip(nesting) {
-                if let Dim::Named(name) = dim {
-                    found.entry(name.clone()).or_insert(length);
+        Lists::Named(lists) => Given::Named(
+            lists.iter().map(|(n, l)| one(n.clone(), l)).collect::<Result<BTreeMap<_, _>, InputError>>()?,
+        ),
+    })
+}
+
+/// The text of an input file, without the mark that some editors put before UTF-8.
+///
+/// # Errors
+///
+/// [`InputError::Json`] where it is not UTF-8.
+pub fn text(bytes: &[u8]) -> Result<&str, InputError> {
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(InputError::Json("the file is UTF-16; JSON is UTF-8".into()));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|e| InputError::Json(e.to_string()))?;
+    Ok(text.trim_start_matches('\u{feff}'))
+}
+
+/// How the JSON text of a constant is built.
+pub(crate) fn constant_outline(text: &str) -> Result<Outline, String> {
+    let json: Json =
+        serde_json::from_str(text).map_err(|e| format!("the constant `{text}` is not JSON: {e}"))?;
+    shape_of(&json).map(|(outline, _)| outline).map_err(|(_, reason)| reason)
+}
+
+/// A constant from JSON text: a bare number fills the shape, a list is as in an input file.
+pub(crate) fn constant(text: &str, dtype: DType, shape: &[usize]) -> Result<TensorF, String> {
+    let json: Json =
+        serde_json::from_str(text).map_err(|e| format!("the constant `{text}` is not JSON: {e}"))?;
+    let (outline, flat) = shape_of(&json).map_err(|(_, reason)| reason)?;
+    let n: usize = shape.iter().product();
+    if outline.lengths.len() > 1 && outline.lengths != shape {
+        return Err(format!("the constant is nested {:?}, the input has shape {shape:?}", outline.lengths));
+    }
+    let flat = match (outline.lengths.as_slice(), flat.as_slice()) {
+        ([], [one]) => vec![*one; n],
+        (_, flat) if flat.len() == n => flat.to_vec(),
+        (_, flat) => {
+            return Err(format!("the constant has {} elements, the input has shape {shape:?}", flat.len()));
+        }
+    };
+    elements(&flat, dtype, shape).map_err(|(i, reason)| format!("element {i} of the constant: {reason}"))
+}
+
+/// The lists of a file.
+enum Lists {
+    Ordered(Vec<Json>),
+    Named(Vec<(String, Json)>),
+}
+
+/// A file: the member `input_data`, and a name that two members have.
+#[derive(Default)]
+struct File {
+    lists: Option<Lists>,
+    twice: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Lists {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Lists;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("lists of inputs")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Lists, A::Error> {
+                let mut lists = Vec::new();
+                while let Some(list) = seq.next_element()? {
+                    lists.push(list);
                 }
+                Ok(Lists::Ordered(lists))
             }
-        } else if nesting.len() == 1 {
-            let fixed = shape.iter().try_fold(1usize, |n, d| match d {
-                Dim::Fixed(v) => n.checked_mul(*v),
-                _ => Some(n),
-            });
-            let mut open = shape.iter().filter(|d| !matches!(d, Dim::Fixed(_)));
-            if let (Some(Dim::Named(name)), None, Some(fixed)) = (open.next(), open.next(), fixed)
-                && fixed > 0
-                && flat.len() % fixed == 0
-            {
-                found.entry(name.clone()).or_insert(flat.len() / fixed);
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Lists, A::Error> {
+                let mut lists = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    lists.push(entry);
+                }
+                Ok(Lists::Named(lists))
             }
         }
+        d.deserialize_any(Reader)
     }
-    found.retain(|_, length| *length > 0);
-    found
 }
 
-fn tensor(v: &Value, json: &Json) -> Result<TensorF, InputError> {
-    let mut flat = Vec::new();
-    let mut nesting = Vec::new();
-    flatten(json, 0, &mut nesting, &mut flat).map_err(|reason| InputError::Element {
-        name: v.name.clone(),
-        index: flat.len(),
-        reason,
-    })?;
+impl<'de> Deserialize<'de> for File {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = File;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with the member `input_data`")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<File, A::Error> {
+                let mut seen = BTreeSet::new();
+                let mut file = File::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == "input_data" {
+                        file.lists = Some(map.next_value()?);
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                    if !seen.insert(name.clone()) {
+                        file.twice = Some(name);
+                    }
+                }
+                Ok(file)
+            }
+        }
+        d.deserialize_map(Reader)
+    }
+}
+
+fn read(json: &str) -> Result<Lists, InputError> {
+    let file = match serde_json::from_str::<File>(json.trim_start_matches('\u{feff}')) {
+        Ok(file) => file,
+        // JSON of another form is told apart from what is no JSON at all.
+        Err(e) if e.is_data() => return Err(InputError::NoData),
+        Err(e) => return Err(InputError::Json(e.to_string())),
+    };
+    if let Some(name) = file.twice {
+        return Err(InputError::Twice(name));
+    }
+    let lists = file.lists.ok_or(InputError::NoData)?;
+    if let Lists::Named(lists) = &lists {
+        let mut seen = BTreeSet::new();
+        if let Some((name, _)) = lists.iter().find(|(name, _)| !seen.insert(name)) {
+            return Err(InputError::Twice(name.clone()));
+        }
+    }
+    Ok(lists)
+}
+
+/// A list's nesting and its elements; where it is ragged or too deep, how many elements come before that, and what is wrong.
+fn shape_of(list: &Json) -> Result<(Outline, Vec<&Json>), (usize, String)> {
+    let (mut lengths, mut flat) = (Vec::new(), Vec::new());
+    match flatten(list, 0, &mut lengths, &mut flat) {
+        Ok(()) => Ok((Outline { lengths, elements: flat.len() }, flat)),
+        Err(reason) => Err((flat.len(), reason)),
+    }
+}
+
+fn tensor(v: &Value, json: &Json, taken: &TakenList) -> Result<TensorF, InputError> {
+    let element = |(index, reason)| InputError::Element { name: v.name.clone(), index, reason };
+    let taken = || TakenList(taken.0.iter().filter(|t| t.input == v.name).cloned().collect());
+    let (outline, flat) = shape_of(json).map_err(element)?;
     let expected: usize = v.shape.iter().product();
     if flat.len() != expected {
         return Err(InputError::Length {
@@ -150,22 +362,30 @@ fn tensor(v: &Value, json: &Json) -> Result<TensorF, InputError> {
             shape: v.shape.clone(),
             expected,
             got: flat.len(),
+            taken: taken(),
         });
     }
-    if nesting.len() > 1 && nesting != v.shape {
-        return Err(InputError::Shape { name: v.name.clone(), shape: v.shape.clone(), got: nesting });
+    if outline.lengths.len() > 1 && outline.lengths != v.shape {
+        return Err(InputError::Shape {
+            name: v.name.clone(),
+            shape: v.shape.clone(),
+            got: outline.lengths,
+            taken: taken(),
+        });
     }
-    let element = |(index, e): (usize, &&Json)| {
-        number(e, v.dtype).map_err(|reason| InputError::Element { name: v.name.clone(), index, reason })
-    };
-    let data = if v.dtype.is_float() {
-        let values = flat.iter().enumerate().map(element).collect::<Result<Vec<_>, _>>()?;
-        Data::F(values.into_iter().map(|n| v.dtype.round(n.as_f64())).collect())
+    elements(&flat, v.dtype, &v.shape).map_err(element)
+}
+
+/// Elements as numbers of a type; where one is not, its index and why.
+fn elements(flat: &[&Json], dtype: DType, shape: &[usize]) -> Result<TensorF, (usize, String)> {
+    let element = |(index, e): (usize, &&Json)| number(e, dtype).map_err(|reason| (index, reason));
+    let values = flat.iter().enumerate().map(element).collect::<Result<Vec<_>, _>>()?;
+    let data = if dtype.is_float() {
+        Data::F(values.into_iter().map(|n| dtype.round(n.as_f64())).collect())
     } else {
-        let values = flat.iter().enumerate().map(element).collect::<Result<Vec<_>, _>>()?;
         Data::I(values.into_iter().map(Number::as_i64).collect())
     };
-    Ok(TensorF { shape: v.shape.clone(), dtype: v.dtype, data })
+    Ok(TensorF { shape: shape.to_vec(), dtype, data })
 }
 
 /// Collects the elements; `nesting` gets the lengths of the first list at every depth.
@@ -244,25 +464,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_follow_from_the_lists() {
-        let batch = || Dim::Named("batch".into());
-        let lengths = |json: &str, shapes: &[Vec<Dim>]| symbolic_lengths(json, shapes).into_iter().collect();
-        let none: Vec<(String, usize)> = Vec::new();
-        let three = vec![("batch".to_owned(), 3)];
-        let shape = [vec![batch(), Dim::Fixed(2)]];
-        let of =
-            |data: &str| -> Vec<(String, usize)> { lengths(&format!("{{\"input_data\":[{data}]}}"), &shape) };
-        assert_eq!(of("[[1,2],[3,4],[5,6]]"), three);
-        assert_eq!(of("[1,2,3,4,5,6]"), three);
-        for wrong in ["[1,2,3]", "[]", "[[1,2],[3]]", "[[[1,2]]]", "7"] {
-            assert_eq!(of(wrong), none, "{wrong}");
+    fn files_are_outlined() {
+        let lengths = |json: &str| match outline(json) {
+            Ok(Given::Ordered(lists)) => {
+                lists.iter().map(|o| (o.lengths.clone(), o.elements)).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        };
+        let bom = "\u{feff}{\"input_data\": [[[1, 2], [3, 4], [5, 6]], 7, [1], [[]]], \"more\": {}}";
+        let expected = [(vec![3, 2], 6), (vec![], 1), (vec![1], 1), (vec![1, 0], 0)];
+        assert_eq!(lengths(bom), expected);
+        let named = outline("{\"input_data\": {\"a\": [[1]], \"b\": 2}}").unwrap();
+        let Given::Named(named) = named else { panic!("{named:?}") };
+        assert_eq!(named.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(named["a"], Outline { lengths: vec![1, 1], elements: 1 });
+        for bad in [
+            "{\"input_data\": [[1]], \"input_data\": [[2]]}",
+            "{\"input_data\": {\"x\": [1], \"x\": [2]}}",
+            "{\"a\": 1, \"a\": 1, \"input_data\": [[1]]}",
+        ] {
+            let e = outline(bad).unwrap_err();
+            assert!(matches!(&e, InputError::Twice(_)), "{bad}: {e:?}");
         }
-        let two = [vec![batch(), Dim::Named("length".into())]];
-        let flat: Vec<(String, usize)> = lengths("{\"input_data\":[[1,2,3]]}", &two);
-        assert_eq!(flat, none);
-        let open: Vec<(String, usize)> =
-            lengths("{\"input_data\":[[1,2,3]]}", &[vec![Dim::Open, Dim::Fixed(1)]]);
-        assert_eq!(open, none);
-        assert_eq!(symbolic_lengths("not JSON", &shape).len(), 0);
+        for none in ["{}", "[[1]]", "{\"input_data\": 3}", "{\"input_data\": null}", "7"] {
+            assert_eq!(outline(none), Err(InputError::NoData), "{none}");
+        }
+        assert!(
+            matches!(outline("{\"input_data\": [[1], [[2], 3]]}"), Err(InputError::Axes { name, .. }) if name == "#1")
+        );
+        assert!(matches!(outline("{"), Err(InputError::Json(_))));
+        assert!(matches!(text(&[0xff, 0xfe, b'{', 0]), Err(InputError::Json(why)) if why.contains("UTF-16")));
+    }
+
+    #[test]
+    fn constants_fill_or_fit() {
+        let ints = |text: &str, shape: &[usize]| constant(text, DType::I64, shape).map(|t| t.to_i64());
+        assert_eq!(ints("16000", &[]), Ok(vec![16000]));
+        assert_eq!(ints("9007199254740993", &[2]), Ok(vec![9007199254740993; 2]));
+        assert_eq!(ints("[1, 2]", &[1, 2]), Ok(vec![1, 2]));
+        assert_eq!(ints("[[1, 2]]", &[1, 2]), Ok(vec![1, 2]));
+        for (bad, says) in
+            [("[[1], [2]]", "[2, 1]"), ("[1, 2, 3]", "3 elements"), ("1.5", "1.5"), ("x", "JSON")]
+        {
+            let e = ints(bad, &[1, 2]).unwrap_err();
+            assert!(e.contains(says), "{e}");
+        }
     }
 }

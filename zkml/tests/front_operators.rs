@@ -19,7 +19,7 @@ What Parhelion reads of ONNX, and what becomes of it in a circuit. This page is 
 (`zkml/src/onnx/operators.rs`, `ml/mod.rs`, `fused.rs`); a test fails where it is stale. A model with anything else is refused with all of its unsupported nodes at once,
 each with a reason and a rewrite where one is known.
 
-Shapes are static: symbolic dimensions are as long as the lists of the input, or bound by `--variable NAME=N`, and whatever a shape depends on is a constant. Real numbers are
+Shapes are static: open axes are as long as the lists of the input, or bound by `--variable NAME=N` and `--shape` ([input](artefacts.md#input)), and whatever a shape depends on is a constant. Real numbers are
 fixed-point integers; integers and booleans are exact, and integers do not wrap around.
 
 ## Forms

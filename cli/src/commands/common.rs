@@ -17,7 +17,7 @@ use parhelion_zkml::session::{
 };
 use serde_json::{Value, json};
 
-use crate::args::{ModelOptions, SurplusArg};
+use crate::args::{InputOptions, ModelOptions, SurplusArg};
 use crate::ui;
 
 /// A session that tells the progress line where it is.
@@ -36,21 +36,43 @@ pub(super) fn session(engine: &Engine<G1Affine>, cache: Cache) -> Session {
     })
 }
 
-pub(super) fn import_options(variables: &[String]) -> Result<ImportOptions> {
+/// An option `NAME=VALUE`; the name may have an equals sign in it.
+fn assignment<'a>(option: &str, text: &'a str, value: &str) -> Result<(&'a str, &'a str)> {
+    let parts = text.rsplit_once('=').filter(|(name, _)| !name.is_empty());
+    parts.with_context(|| format!("{option} {text}: expected NAME={value}"))
+}
+
+pub(super) fn import_options(args: &InputOptions) -> Result<ImportOptions> {
     let mut import = ImportOptions::default();
-    for variable in variables {
-        let (name, value) =
-            variable.split_once('=').with_context(|| format!("--variable {variable}: expected NAME=N"))?;
-        let value: usize =
-            value.parse().with_context(|| format!("--variable {variable}: `{value}` is not a length"))?;
-        ensure!(value > 0, "--variable {variable}: a length is at least 1");
-        import.dims.insert(name.to_owned(), value);
+    let length = |option: &str, text: &str, value: &str| -> Result<usize> {
+        let n =
+            value.trim().parse().with_context(|| format!("{option} {text}: `{value}` is not a length"))?;
+        ensure!(n > 0, "{option} {text}: a length is at least 1");
+        Ok(n)
+    };
+    let twice = |option: &str, name: &str| anyhow!("{option}: `{name}` is given twice");
+    for text in &args.variables {
+        let (name, value) = assignment("--variable", text, "N")?;
+        let n = length("--variable", text, value)?;
+        ensure!(import.dims.insert(name.to_owned(), n).is_none(), twice("--variable", name));
+    }
+    for text in &args.shapes {
+        let (name, value) = assignment("--shape", text, "N,N,…")?;
+        let value = value.trim_matches(['[', ']', ' ']);
+        let axes = value.split([',', 'x', '×']).filter(|_| !value.is_empty());
+        let shape = axes.map(|n| length("--shape", text, n)).collect::<Result<Vec<_>>>()?;
+        ensure!(import.shapes.insert(name.to_owned(), shape).is_none(), twice("--shape", name));
+    }
+    for text in &args.constants {
+        let (name, value) = assignment("--constant", text, "VALUE")?;
+        let value = value.trim().to_owned();
+        ensure!(import.constants.insert(name.to_owned(), value).is_none(), twice("--constant", name));
     }
     Ok(import)
 }
 
 pub(super) fn options(args: &ModelOptions) -> Result<Options> {
-    let import = import_options(&args.variables)?;
+    let import = import_options(&args.inputs)?;
     let mut quant = QuantOptions::default();
     if let Some(bits) = args.activation_bits {
         quant.activation_bits = bits;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use halo2curves::bn256::G1Affine;
 use parhelion_dispatch::Engine;
 use parhelion_zkml::machine::Exposure;
-use parhelion_zkml::session::{self, Cache, Setup, opening_secret};
+use parhelion_zkml::session::{self, Cache, Setup, opening_secret, setup_binding};
 use serde_json::json;
 
 use super::common;
@@ -15,6 +15,9 @@ use crate::ui;
 
 pub(super) fn run(args: &Hash, engine: &Engine<G1Affine>, cache: Cache) -> Result<()> {
     let mut options = common::options(&args.options)?;
+    if let Some(dir) = &args.setup {
+        options.import.bind(&setup_binding(dir)?)?;
+    }
     let mut session = common::session(engine, cache);
     let imported = session.import_for(&args.model, &options.import, Some(&args.input))?;
     let input = session.input(&imported, &args.input, common::surplus(&args.options))?;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use halo2curves::bn256::G1Affine;
 use parhelion_backend_api::hal::Op;
 use parhelion_dispatch::Engine;
-use parhelion_zkml::session::{Cache, Phase, Security, Setup, opening_secret};
+use parhelion_zkml::session::{Cache, Phase, Security, Setup, opening_secret, setup_binding};
 use serde_json::json;
 
 use super::common;
@@ -16,7 +16,10 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
     if let Some(file) = &args.opening {
         session = session.with_opening(opening_secret(file)?);
     }
-    let options = common::options(&args.options)?;
+    let mut options = common::options(&args.options)?;
+    if let Some(dir) = &args.setup {
+        options.import.bind(&setup_binding(dir)?)?;
+    }
     let imported = session.import_for(&args.model, &options.import, Some(&args.input))?;
     let input = session.input(&imported, &args.input, common::surplus(&args.options))?;
     let (prepared, keys) = match &args.setup {

@@ -291,8 +291,19 @@ impl<'a> Unroll<'_, 'a, '_> {
             Some(true) => self.copy(yes, "then", &[]),
             Some(false) => self.copy(no, "else", &[]),
             None => {
+                let (inputs, node) = (self.b.inputs_behind(condition), self.node.name.clone());
+                let fits = |branch, e| match e {
+                    Stop::Error(e) if !inputs.is_empty() => Stop::Error(ImportError::Branch {
+                        node: node.clone(),
+                        branch,
+                        inputs: inputs.clone(),
+                        source: Box::new(e),
+                    }),
+                    other => other,
+                };
                 let condition = self.scalar(condition)?;
-                let (a, b) = (self.copy(yes, "then", &[])?, self.copy(no, "else", &[])?);
+                let a = self.copy(yes, "then", &[]).map_err(|e| fits("then_branch", e))?;
+                let b = self.copy(no, "else", &[]).map_err(|e| fits("else_branch", e))?;
                 if a.len() != b.len() {
                     return Err(self.wrong(format!("branches with {} and {} outputs", a.len(), b.len())));
                 }

@@ -9,9 +9,8 @@ use prost::bytes::Bytes;
 
 use super::error::ImportError;
 use super::external::External;
-use super::import::ImportOptions;
 use super::model::{Attr, Attrs};
-use super::proto::{AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto};
+use super::proto::{AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use super::tensor::{DType, Data, TensorF, checked_len};
 
 /// `TensorProto.data_location` of values in another file.
@@ -170,71 +169,13 @@ fn attribute(
     })
 }
 
-/// Type and shape of a graph input; symbolic and unknown dimensions are bound by the options.
-pub(super) fn input_type(
-    graph: &GraphProto,
-    index: usize,
-    options: &ImportOptions,
-) -> Result<(DType, Vec<usize>), ImportError> {
-    let info = &graph.input[index];
+/// Element type of a graph input.
+pub(super) fn input_dtype(info: &ValueInfoProto) -> Result<DType, ImportError> {
     let bad = |reason: String| ImportError::Input { name: info.name.clone(), reason };
     let Some(t) = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()) else {
         return Err(bad("is not a tensor".into()));
     };
-    let dtype = DType::from_onnx(t.elem_type)
-        .ok_or_else(|| bad(format!("element type {} is not numeric", t.elem_type)))?;
-    let shape = t.shape.as_ref().ok_or_else(|| bad("has no shape".into()))?;
-    let shape = shape
-        .dim
-        .iter()
-        .map(|d| match &d.value {
-            Some(DimensionValue::DimValue(v)) if *v >= 0 => {
-                usize::try_from(*v).map_err(|_| bad(format!("dimension {v} is too large")))
-            }
-            Some(DimensionValue::DimValue(v)) if *v < -1 => Err(bad(format!("dimension {v} is negative"))),
-            Some(DimensionValue::DimParam(p)) => {
-                Ok(options.dims.get(p).copied().unwrap_or(options.default_dim))
-            }
-            _ => Ok(options.default_dim),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    checked_len(&shape).map_err(|e| bad(e.to_string()))?;
-    Ok((dtype, shape))
-}
-
-/// A dimension of an input, as the file declares it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Dim {
-    /// A number.
-    Fixed(usize),
-    /// A symbol.
-    Named(String),
-    /// Nothing.
-    Open,
-}
-
-/// Shapes of the inputs that a caller gives, in order; nothing where the file does not say.
-///
-/// # Errors
-///
-/// [`ImportError::Malformed`] and [`ImportError::NoGraph`].
-pub fn declared_shapes(bytes: Bytes) -> Result<Vec<Vec<Dim>>, ImportError> {
-    let graph = parse(bytes)?.graph.ok_or(ImportError::NoGraph)?;
-    let constants: std::collections::HashSet<&str> =
-        graph.initializer.iter().map(|t| t.name.as_str()).collect();
-    let given = graph.input.iter().filter(|i| !constants.contains(i.name.as_str()));
-    let shape = given.map(|i| i.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref());
-    Ok(shape
-        .map(|s| {
-            let dims = s.map_or(&[][..], |s| &s.dim[..]).iter();
-            dims.map(|d| match &d.value {
-                Some(DimensionValue::DimValue(v)) => usize::try_from(*v).map_or(Dim::Open, Dim::Fixed),
-                Some(DimensionValue::DimParam(p)) => Dim::Named(p.clone()),
-                None => Dim::Open,
-            })
-            .collect()
-        })
-        .collect())
+    DType::from_onnx(t.elem_type).ok_or_else(|| bad(format!("element type {} is not numeric", t.elem_type)))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::shapes::TakenList;
 use super::tensor::ShapeError;
 
 /// A node that cannot be proven, and why.
@@ -38,6 +39,25 @@ impl fmt::Display for UnsupportedList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|u| write!(f, "\n  {u}"))
     }
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn known_names(what: &str, names: &[String]) -> String {
+    if names.is_empty() {
+        format!("there are no {what}")
+    } else {
+        format!("the {what} are {}", quoted(names))
+    }
+}
+
+fn bind_advice(inputs: &[String]) -> String {
+    let name = inputs.first().map_or("NAME", String::as_str);
+    format!(
+        "--constant {name}=VALUE makes the input a constant, and then only the branch that is taken counts"
+    )
 }
 
 /// Why a file was not imported.
@@ -104,6 +124,64 @@ pub enum ImportError {
         name: String,
         /// What is wrong.
         reason: String,
+    },
+    /// A list of the input file from which the lengths of open axes do not follow.
+    #[error("input `{name}`: {reason}")]
+    List {
+        /// Name of the input.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An input file with too few lists.
+    #[error("the model has {expected} input(s), the file has {got}")]
+    ListCount {
+        /// Inputs of the model.
+        expected: usize,
+        /// Lists in the file.
+        got: usize,
+    },
+    /// An option gives a length to a dimension that no input has.
+    #[error("no input has a dimension `{name}`; {}", known_names("named dimensions", known))]
+    UnknownDim {
+        /// The name.
+        name: String,
+        /// Names that there are.
+        known: Vec<String>,
+    },
+    /// An option is about an input that the model does not have.
+    #[error("{option}: no input is called `{name}`; {}", known_names("inputs", known))]
+    UnknownInput {
+        /// The option.
+        option: &'static str,
+        /// The name.
+        name: String,
+        /// Names that there are.
+        known: Vec<String>,
+    },
+    /// A branch that does not fit, of an If whose condition depends on inputs.
+    #[error(
+        "If `{node}`: the condition depends on {}, so both branches have to fit, and `{branch}` does not: {source}; {}",
+        quoted(inputs),
+        bind_advice(inputs)
+    )]
+    Branch {
+        /// Name of the If.
+        node: String,
+        /// `then_branch` or `else_branch`.
+        branch: &'static str,
+        /// Inputs that the condition depends on.
+        inputs: Vec<String>,
+        /// What is wrong in the branch.
+        source: Box<ImportError>,
+    },
+    /// The graph does not fit the lengths that open axes got.
+    #[error("{source}; {taken}")]
+    Lengths {
+        /// What does not fit.
+        source: Box<ImportError>,
+        /// The lengths, and where they come from.
+        taken: TakenList,
     },
     /// A node reads a tensor that nothing defines.
     #[error("node `{node}` reads `{tensor}`, which nothing defines")]

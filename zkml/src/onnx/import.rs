@@ -8,6 +8,7 @@ use std::sync::Arc;
 use prost::bytes::Bytes;
 
 use crate::float::{self, OpError};
+use crate::input;
 
 use super::control::{self, Scope};
 use super::decode;
@@ -16,8 +17,9 @@ use super::expand;
 use super::external::External;
 use super::model::{Attrs, Model, Node, Value, ValueId};
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use super::shapes::{self, Binding, Declared, Dim, Given, Outline, TakenList};
 use super::support;
-use super::tensor::{DType, TensorF, with_room};
+use super::tensor::{DType, Data, TensorF, with_room};
 
 /// Bounds on what a file may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +43,17 @@ impl Default for Limits {
 pub struct ImportOptions {
     /// Lengths of symbolic dimensions by name.
     pub dims: BTreeMap<String, usize>,
+    /// Shapes of inputs by name.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// The lists of an input file, from which lengths follow that no option says.
+    pub given: Option<Given>,
     /// Length of every other dimension that the file leaves open.
     pub default_dim: usize,
     /// Inputs that are constants of the statement, by name: they are no inputs of the model any more. What a shape depends on has
     /// to be one.
     pub fixed: BTreeMap<String, TensorF>,
+    /// The same, as JSON: a number that fills the input's shape, or a list as in an input file.
+    pub constants: BTreeMap<String, String>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -54,9 +62,45 @@ impl Default for ImportOptions {
     fn default() -> Self {
         ImportOptions {
             dims: BTreeMap::new(),
+            shapes: BTreeMap::new(),
+            given: None,
             default_dim: 1,
             fixed: BTreeMap::new(),
+            constants: BTreeMap::new(),
             limits: Limits::default(),
+        }
+    }
+}
+
+impl ImportOptions {
+    /// Takes over what an earlier import of the same model decided.
+    ///
+    /// # Errors
+    ///
+    /// [`ImportError::Input`] where these options say something else.
+    pub fn bind(&mut self, binding: &Binding) -> Result<(), ImportError> {
+        for (name, shape) in &binding.shapes {
+            if let Some(own) = self.shapes.insert(name.clone(), shape.clone())
+                && own != *shape
+            {
+                let reason = format!("the shape is {own:?} by option and {shape:?} in the setup");
+                return Err(ImportError::Input { name: name.clone(), reason });
+            }
+        }
+        for (name, text) in &binding.constants {
+            if let Some(own) = self.constants.insert(name.clone(), text.clone())
+                && own != *text
+            {
+                let reason = format!("is the constant {own} by option and {text} in the setup");
+                return Err(ImportError::Input { name: name.clone(), reason });
+            }
+        }
+        match self.constants.keys().find(|name| !binding.constants.contains_key(*name)) {
+            None => Ok(()),
+            Some(name) => {
+                let reason = "is a constant by option and an input in the setup".to_owned();
+                Err(ImportError::Input { name: name.clone(), reason })
+            }
         }
     }
 }
@@ -106,9 +150,18 @@ pub fn import_from(
     builder.declare(graph, &mut scope)?;
     builder.declare_nodes(graph, &mut scope, "")?;
     let order = builder.sort(0..builder.nodes.len())?;
-    builder.settle(order, &scope)?;
+    builder.settle(order, &scope).map_err(|e| with_lengths(e, &builder.taken))?;
     let external = builder.external.digest();
     Ok(Imported { model: builder.finish(graph, &scope)?, external })
+}
+
+/// An error that may be due to the lengths of open axes, with those.
+fn with_lengths(e: ImportError, taken: &TakenList) -> ImportError {
+    let fits = !matches!(e, ImportError::Node { .. } | ImportError::Shape(_) | ImportError::Branch { .. });
+    if fits || taken.0.is_empty() {
+        return e;
+    }
+    ImportError::Lengths { source: Box::new(e), taken: taken.clone() }
 }
 
 fn check_size(len: usize, options: &ImportOptions) -> Result<(), ImportError> {
@@ -158,6 +211,10 @@ pub(super) struct Builder<'a> {
     unsupported: Vec<Unsupported>,
     live: Vec<usize>,
     elements: usize,
+    /// All inputs of the file, constants included.
+    declared: Vec<ValueId>,
+    binding: Binding,
+    taken: TakenList,
 }
 
 impl<'a> Builder<'a> {
@@ -180,6 +237,9 @@ impl<'a> Builder<'a> {
             unsupported: Vec::new(),
             live: Vec::new(),
             elements: 0,
+            declared: Vec::new(),
+            binding: Binding::default(),
+            taken: TakenList::default(),
         }
     }
 
@@ -208,21 +268,39 @@ impl<'a> Builder<'a> {
     /// Registers the initializers and inputs of the model.
     fn declare(&mut self, graph: &'a GraphProto, scope: &mut Scope<'_>) -> Result<(), ImportError> {
         self.declare_literals(graph, scope, "")?;
-        for (i, info) in graph.input.iter().enumerate() {
-            if scope.holds(&info.name) {
-                continue;
+        let infos: Vec<_> = graph.input.iter().filter(|info| !scope.holds(&info.name)).collect();
+        let declared = infos.iter().map(|info| Declared::read(info)).collect::<Result<Vec<_>, _>>()?;
+        for (option, name) in (self.options.constants.keys().map(|n| ("--constant", n)))
+            .chain(self.options.fixed.keys().map(|n| ("a constant", n)))
+        {
+            if !declared.iter().any(|d| d.name == *name) {
+                let known = declared.iter().map(|d| d.name.clone()).collect();
+                return Err(ImportError::UnknownInput { option, name: name.clone(), known });
             }
-            let (dtype, shape) = decode::input_type(graph, i, self.options)?;
-            let id = match self.options.fixed.get(&info.name) {
-                Some(t) if t.dtype != dtype => {
-                    return Err(ImportError::Input {
-                        name: info.name.clone(),
-                        reason: format!("is fixed to values of type {}, not {dtype}", t.dtype),
-                    });
+        }
+        let constants =
+            declared.iter().map(|d| self.constant_outline(&d.name)).collect::<Result<Vec<_>, _>>()?;
+        let lists = shapes::outlines(&declared, &constants, self.options.given.as_ref())?;
+        let bound = shapes::bind(&declared, &lists, self.options)?;
+        self.taken = TakenList(bound.taken);
+        for ((info, d), shape) in infos.into_iter().zip(&declared).zip(bound.shapes) {
+            let dtype = decode::input_dtype(info)?;
+            let bad = |reason: String| ImportError::Input { name: info.name.clone(), reason };
+            let fixed = match (self.options.fixed.get(&info.name), self.options.constants.get(&info.name)) {
+                (Some(t), _) if t.dtype != dtype => {
+                    return Err(bad(format!("is fixed to values of type {}, not {dtype}", t.dtype)));
                 }
+                (Some(t), _) => Some(t.clone()),
+                (None, Some(text)) => Some(input::constant(text, dtype, &shape).map_err(bad)?),
+                (None, None) => None,
+            };
+            if d.dims.as_ref().is_none_or(|dims| dims.iter().any(|d| !matches!(d, Dim::Fixed(_)))) {
+                self.binding.shapes.insert(info.name.clone(), shape.clone());
+            }
+            let id = match fixed {
                 Some(t) => {
                     self.count(t.len(), &info.name)?;
-                    self.add_value(info.name.clone(), Known::Constant(Arc::new(t.clone())), None)
+                    self.add_value(info.name.clone(), Known::Constant(Arc::new(t)), None)
                 }
                 None => {
                     self.count(shape.iter().product(), &info.name)?;
@@ -231,9 +309,22 @@ impl<'a> Builder<'a> {
                     id
                 }
             };
+            self.declared.push(id);
             scope.define(&info.name, id)?;
         }
+        self.binding.constants = self.options.constants.clone();
         Ok(())
+    }
+
+    /// How the constant in the place of an input is built, where there is one; within, nothing where one number fills the input.
+    fn constant_outline(&self, name: &str) -> Result<Option<Option<Outline>>, ImportError> {
+        if let Some(t) = self.options.fixed.get(name) {
+            return Ok(Some(Some(Outline { lengths: t.shape.clone(), elements: t.len() })));
+        }
+        let Some(text) = self.options.constants.get(name) else { return Ok(None) };
+        let bad = |reason: String| ImportError::Input { name: name.to_owned(), reason };
+        let outline = input::constant_outline(text).map_err(bad)?;
+        Ok(Some(Some(outline).filter(|o| !o.lengths.is_empty())))
     }
 
     /// Registers the initializers of a graph. Those of a body are one constant for all its copies.
@@ -361,6 +452,45 @@ impl<'a> Builder<'a> {
             Some(i) => Err(ImportError::Cycle(self.nodes[first + i].name.clone())),
             None => Ok(order),
         }
+    }
+
+    /// Names of the inputs that a value is computed from, in the file's order.
+    pub(super) fn inputs_behind(&self, value: ValueId) -> Vec<String> {
+        let mut seen = vec![false; self.labels.len()];
+        let mut open = vec![value];
+        while let Some(v) = open.pop() {
+            if std::mem::replace(&mut seen[v.index()], true) {
+                continue;
+            }
+            if let Some(node) = self.producer[v.index()] {
+                let captured = self.captured.get(&node).into_iter().flatten();
+                open.extend(self.nodes[node].inputs.iter().flatten().chain(captured).copied());
+            }
+        }
+        let found = self.inputs.iter().filter(|id| seen[id.index()]);
+        found.map(|id| self.labels[id.index()].clone()).collect()
+    }
+
+    /// The first value with a NaN on the way to a constant that has one, and the flat index of that element.
+    fn not_a_number(&self, value: usize) -> Option<(String, usize)> {
+        let nan = |v: usize| match &self.known[v] {
+            Known::Constant(t) => match &t.data {
+                Data::F(d) => d.iter().position(|x| x.is_nan()),
+                Data::I(_) => None,
+            },
+            _ => None,
+        };
+        let (mut at, mut element) = (value, nan(value)?);
+        let mut steps = self.nodes.len();
+        while let Some(node) = self.producer[at].filter(|_| steps > 0) {
+            steps -= 1;
+            let mut operands = self.nodes[node].inputs.iter().flatten();
+            match operands.find_map(|v| nan(v.index()).map(|e| (v.index(), e))) {
+                Some(found) => (at, element) = found,
+                None => break,
+            }
+        }
+        Some((self.labels[at].clone(), element))
     }
 
     pub(super) fn refuse(&mut self, node: usize, reason: String) {
@@ -513,7 +643,8 @@ impl<'a> Builder<'a> {
             return Err(ImportError::Unsupported(UnsupportedList(self.unsupported)));
         }
         let mut wanted = vec![false; self.labels.len()];
-        outputs.iter().for_each(|o| wanted[o.index()] = true);
+        // The constants of inputs stay, so that a file that has their lists can be compared.
+        outputs.iter().chain(&self.declared).for_each(|o| wanted[o.index()] = true);
         let mut keep = Vec::new();
         for &i in self.live.iter().rev() {
             let n = &self.nodes[i];
@@ -523,6 +654,12 @@ impl<'a> Builder<'a> {
             }
         }
         keep.reverse();
+        for i in keep.iter().flat_map(|&i| self.nodes[i].inputs.iter().flatten()).map(|v| v.index()) {
+            if let Some((name, element)) = self.not_a_number(i) {
+                let reason = format!("element {element} is NaN, and no integer stands for that");
+                return Err(ImportError::Tensor { name, reason });
+            }
+        }
         let opset = self.opset("");
         let mut slots: Vec<Option<Node>> = self.nodes.into_iter().map(Some).collect();
         let nodes = keep.into_iter().filter_map(|i| slots[i].take()).collect();
@@ -537,6 +674,16 @@ impl<'a> Builder<'a> {
                 Known::Nothing => Value { name, shape: vec![], dtype: DType::F32, constant: None },
             });
         }
-        Ok(Model { name: graph.name.clone(), opset, inputs: self.inputs, outputs, nodes, values })
+        Ok(Model {
+            name: graph.name.clone(),
+            opset,
+            inputs: self.inputs,
+            declared: self.declared,
+            binding: self.binding,
+            taken: self.taken,
+            outputs,
+            nodes,
+            values,
+        })
     }
 }

@@ -19,14 +19,15 @@ mod ml;
 mod model;
 mod operators;
 pub mod proto;
+mod shapes;
 mod support;
 mod tensor;
 
-pub use decode::{Dim, declared_shapes};
 pub use error::{ImportError, Unsupported, UnsupportedList};
 pub use import::{ImportOptions, Imported, Limits, import, import_from};
 pub use model::{Attr, Attrs, Model, Node, Value, ValueId};
 pub use operators::{Form, Operator};
+pub use shapes::{Binding, Declared, Dim, Given, Origin, Outline, Taken, TakenList, input_shapes};
 pub use support::{is_supported, operators, operators_of, supported_ops};
 pub use tensor::{
     DType, Data, MAX_ELEMENTS, ShapeError, TensorF, broadcast, broadcast_map, checked_len, strides, unravel,

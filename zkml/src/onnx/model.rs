@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::shapes::{Binding, TakenList};
 use super::tensor::{DType, TensorF};
 
 /// Index of a value in [`Model::values`].
@@ -174,6 +175,12 @@ pub struct Model {
     pub opset: i64,
     /// Inputs that the caller gives, in the file's order.
     pub inputs: Vec<ValueId>,
+    /// All inputs of the file in its order: `inputs`, and those that are constants.
+    pub declared: Vec<ValueId>,
+    /// Shapes that the file leaves open, and inputs that are constants.
+    pub binding: Binding,
+    /// Lengths that open axes got.
+    pub taken: TakenList,
     /// Outputs in the file's order. May be inputs or constants.
     pub outputs: Vec<ValueId>,
     /// Nodes that depend on an input and that an output depends on, each after those that it reads.

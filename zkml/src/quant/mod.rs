@@ -234,7 +234,8 @@ impl Quantiser {
     }
 
     pub(crate) fn draft(&self, options: &QuantOptions) -> Result<Draft, QuantError> {
-        let lowered = lower::lower(&self.rewritten, &self.ranges, options)?;
+        let names: Vec<String> = self.interface.output_values().map(|v| v.name.clone()).collect();
+        let lowered = lower::lower(&self.rewritten, &names, &self.ranges, options)?;
         exec::check(&lowered.program)?;
         let report = lowered.values.iter().map(|&(value, tensor)| {
             let t = lowered.program.tensor(tensor);
@@ -305,6 +306,9 @@ fn interface(model: &Model) -> Model {
         name: model.name.clone(),
         opset: model.opset,
         inputs: model.inputs.clone(),
+        declared: model.declared.clone(),
+        binding: model.binding.clone(),
+        taken: model.taken.clone(),
         outputs: model.outputs.clone(),
         nodes: Vec::new(),
         values,

@@ -157,6 +157,9 @@ pub(super) fn rewrite(model: &Model) -> Result<Model, QuantError> {
         known_ints: HashMap::new(),
         known_nodes: HashMap::new(),
     };
+    // Values from here on are made by rewrites; those before have the file's names.
+    let own = g.model.values.len();
+    let mut named = std::collections::HashSet::new();
     let mut alias: HashMap<ValueId, ValueId> = HashMap::new();
     for mut node in std::mem::take(&mut g.model.nodes) {
         for v in node.inputs.iter_mut().flatten() {
@@ -170,8 +173,8 @@ pub(super) fn rewrite(model: &Model) -> Result<Model, QuantError> {
             Some(results) => {
                 for (old, new) in node.outputs.iter().zip(results) {
                     let (Some(old), Some(new)) = (old, new) else { continue };
-                    // The value keeps the name that the file gives it, unless it is a value of the file already.
-                    if g.model.value(new).name.starts_with(&format!("{}/", g.layer)) {
+                    // The value keeps the name that the file gives it first.
+                    if new.index() >= own && named.insert(new) {
                         g.model.values[new.index()].name = g.model.value(*old).name.clone();
                     }
                     alias.insert(*old, new);

@@ -47,5 +47,8 @@ pub use seal::{
     write_atomic, write_binary, write_json,
 };
 pub use srs::{believed, development_srs, load_srs, read_srs, srs_mark};
-pub use store::{CIRCUIT_BIN, MODEL_BIN, PK_BIN, PROOF_JSON, SETTINGS_JSON, Setup, VK_BIN, WITNESS_JSON};
+pub use store::{
+    CIRCUIT_BIN, INPUTS_JSON, MODEL_BIN, PK_BIN, PROOF_JSON, SETTINGS_JSON, Setup, VK_BIN, WITNESS_JSON,
+    setup_binding,
+};
 pub use verify::{Files, Verdict, verify};

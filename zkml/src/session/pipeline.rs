@@ -20,9 +20,9 @@ use super::srs::{load_srs, srs_mark};
 use super::store::{self, Setup};
 use super::verify::{Verdict, verify_with};
 use crate::exec::{self, Trace};
-use crate::input::{InputError, Surplus, parse_inputs_with, symbolic_lengths};
+use crate::input::{self, InputError, Surplus, parse_inputs_with};
 use crate::machine::{self, Exposure, OpeningSecret, Plan, PlanOptions, Vis, Visibility};
-use crate::onnx::{self, ImportOptions, Model, TensorF};
+use crate::onnx::{self, ImportError, ImportOptions, Model, TensorF};
 use crate::qir::Program;
 use crate::quant::calibrate::Calibration;
 use crate::quant::{self, QuantOptions};
@@ -396,18 +396,19 @@ impl Session {
         input: Option<&Path>,
     ) -> Result<Imported, SessionError> {
         let Some(input) = input else { return self.import(path, options) };
-        let shapes = onnx::declared_shapes(Bytes::from(read_limited(path, MODEL_LIMIT)?))
-            .map_err(|source| SessionError::Import { path: path.to_owned(), source })?;
-        let named = |d: &onnx::Dim| matches!(d, onnx::Dim::Named(n) if !options.dims.contains_key(n));
-        if !shapes.iter().flatten().any(named) {
-            return self.import(path, options);
-        }
+        let refuse = |source| SessionError::Input { path: input.to_owned(), source };
         let bytes = read_limited(input, INPUT_LIMIT)?;
-        let mut options = options.clone();
-        for (name, length) in symbolic_lengths(&String::from_utf8_lossy(&bytes), &shapes) {
-            options.dims.entry(name).or_insert(length);
-        }
-        self.import(path, &options)
+        let given = input::text(&bytes).and_then(input::outline).map_err(refuse)?;
+        let options = ImportOptions { given: Some(given), ..options.clone() };
+        self.import(path, &options).map_err(|e| match e {
+            SessionError::Import { source: ImportError::List { name, reason }, .. } => {
+                refuse(InputError::Axes { name, reason })
+            }
+            SessionError::Import { source: ImportError::ListCount { expected, got }, .. } => {
+                refuse(InputError::Count { expected, got })
+            }
+            other => other,
+        })
     }
 
     /// Reads an input.
@@ -422,7 +423,7 @@ impl Session {
     ) -> Result<Vec<TensorF>, SessionError> {
         let refuse = |source| SessionError::Input { path: path.to_owned(), source };
         let bytes = read_limited(path, INPUT_LIMIT)?;
-        let text = std::str::from_utf8(&bytes).map_err(|e| refuse(InputError::Json(e.to_string())))?;
+        let text = input::text(&bytes).map_err(refuse)?;
         parse_inputs_with(text, &imported.model, surplus).map_err(refuse)
     }
 

@@ -48,11 +48,20 @@ pub enum Kind {
     Proof,
     /// Scales and ranges: [`crate::quant::calibrate::Calibration`].
     Calibration,
+    /// Shapes and constants of a model's inputs: [`crate::onnx::Binding`].
+    Inputs,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] =
-        [Kind::Model, Kind::Circuit, Kind::Settings, Kind::Witness, Kind::Proof, Kind::Calibration];
+    const ALL: [Kind; 7] = [
+        Kind::Model,
+        Kind::Circuit,
+        Kind::Settings,
+        Kind::Witness,
+        Kind::Proof,
+        Kind::Calibration,
+        Kind::Inputs,
+    ];
 
     /// What people call it.
     pub fn name(self) -> &'static str {
@@ -63,6 +72,7 @@ impl Kind {
             Kind::Witness => "witness",
             Kind::Proof => "proof",
             Kind::Calibration => "calibration",
+            Kind::Inputs => "inputs",
         }
     }
 
@@ -74,6 +84,7 @@ impl Kind {
             Kind::Witness => *b"WITN",
             Kind::Proof => *b"PROF",
             Kind::Calibration => *b"CALB",
+            Kind::Inputs => *b"INPT",
         }
     }
 }

@@ -12,6 +12,7 @@ use super::pipeline::{Keys, Prepared, Proof, Session, Witness};
 use super::seal::{
     Kind, digest_state, read_binary, read_json, read_limited, to_hex, write_atomic, write_binary, write_json,
 };
+use crate::onnx::Binding;
 use crate::{exec, quant};
 
 /// Name of the settings.
@@ -26,6 +27,8 @@ pub const VK_BIN: &str = "vk.bin";
 pub const CIRCUIT_BIN: &str = "circuit.bin";
 /// Name of the proving key.
 pub const PK_BIN: &str = "pk.bin";
+/// Name of what a setup has decided about the model's inputs.
+pub const INPUTS_JSON: &str = "inputs.json";
 /// Name of the quantised model.
 pub const MODEL_BIN: &str = "model.bin";
 
@@ -62,6 +65,14 @@ impl Setup {
     }
 }
 
+/// Shapes and constants of the model's inputs, as the setup in a directory has them.
+///
+/// # Errors
+/// [`SessionError::File`].
+pub fn setup_binding(dir: &Path) -> Result<Binding, SessionError> {
+    Ok(read_json(&dir.join(INPUTS_JSON), Kind::Inputs)?)
+}
+
 /// A value's bytes: what its digest is over.
 pub(super) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, SessionError> {
     postcard::to_stdvec(value).map_err(|e| SessionError::Mismatch { what, why: e.to_string() })
@@ -93,6 +104,7 @@ impl Session {
     pub fn write_setup(&self, dir: &Path, prepared: &Prepared, keys: &Keys) -> Result<(), SessionError> {
         let model = encode("quantised model", &*prepared.quantised.model)?;
         write_binary(&dir.join(MODEL_BIN), Kind::Model, &model)?;
+        write_json(&dir.join(INPUTS_JSON), Kind::Inputs, &prepared.quantised.imported.model.binding)?;
         write_atomic(&dir.join(PK_BIN), &[&circuit::write_pk(keys.pk())?])?;
         self.write_keys(dir, prepared, keys)
     }

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use parhelion_zkml::input::{Surplus, parse_inputs_with};
-use parhelion_zkml::onnx::{Data, Model, TensorF};
+use parhelion_zkml::input::{self, Surplus, parse_inputs_with};
+use parhelion_zkml::onnx::{Data, Given, Model, TensorF};
 use parhelion_zkml::quant::calibrate::Samples;
 use parhelion_zkml::session::read_limited;
 use serde_json::Value;
@@ -39,6 +39,18 @@ pub(super) fn load(args: &Calibrate, model: &Model) -> Result<Samples> {
     Ok(Samples { inputs, labels })
 }
 
+/// How the lists of the first sample are built, where samples are JSON.
+pub(super) fn outline(args: &Calibrate) -> Result<Option<Given>> {
+    let Some(path) = &args.data else { return Ok(None) };
+    let first = match path.is_dir() {
+        true => json_files(path)?.into_iter().next(),
+        false => Some(path.clone()).filter(|p| matches!(extension(p).as_str(), "json" | "jsonl")),
+    };
+    let Some(file) = first else { return Ok(None) };
+    let Some(item) = items(&file)?.into_iter().next() else { return Ok(None) };
+    Ok(Some(input::outline(&item).with_context(|| format!("{}, sample 0", file.display()))?))
+}
+
 fn name(path: Option<&Path>) -> String {
     path.map(|p| p.display().to_string()).unwrap_or_default()
 }
@@ -49,14 +61,18 @@ fn extension(path: &Path) -> String {
 
 /// Every `.json` file of a directory, in order of name.
 fn directory(dir: &Path, model: &Model) -> Result<Vec<Vec<TensorF>>> {
+    let lists = json_files(dir)?.iter().map(|p| json(p, model)).collect::<Result<Vec<_>>>()?;
+    Ok(lists.into_iter().flatten().collect())
+}
+
+fn json_files(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = fs::read_dir(dir)
         .with_context(|| dir.display().to_string())?
         .map(|e| Ok(e?.path()))
         .collect::<Result<_>>()?;
     files.retain(|p| p.is_file() && extension(p) == "json");
     files.sort();
-    let lists = files.iter().map(|p| json(p, model)).collect::<Result<Vec<_>>>()?;
-    Ok(lists.into_iter().flatten().collect())
+    Ok(files)
 }
 
 fn file(path: &Path, model: &Model, divide: f64) -> Result<Vec<Vec<TensorF>>> {
@@ -109,19 +125,22 @@ fn single(model: &Model, values: &[f64], path: &Path) -> Result<Vec<TensorF>> {
     Ok(vec![TensorF { shape: value.shape.clone(), dtype: value.dtype, data }])
 }
 
-/// One input, a list of inputs, or one input per line.
-fn json(path: &Path, model: &Model) -> Result<Vec<Vec<TensorF>>> {
+/// The texts of one input, a list of inputs, or one input per line.
+fn items(path: &Path) -> Result<Vec<String>> {
     let bytes = read_limited(path, LIMIT)?;
-    let text = std::str::from_utf8(&bytes).with_context(|| format!("{}: not text", path.display()))?;
-    let items: Vec<String> = match serde_json::from_str::<Value>(text) {
+    let text = input::text(&bytes).with_context(|| path.display().to_string())?;
+    Ok(match serde_json::from_str::<Value>(text) {
         Ok(Value::Array(list)) => list.iter().map(Value::to_string).collect(),
         Ok(_) => vec![text.to_owned()],
         Err(_) if extension(path) == "jsonl" => {
             text.lines().filter(|l| !l.trim().is_empty()).map(str::to_owned).collect()
         }
         Err(e) => bail!("{}: {e}", path.display()),
-    };
-    items
+    })
+}
+
+fn json(path: &Path, model: &Model) -> Result<Vec<Vec<TensorF>>> {
+    items(path)?
         .iter()
         .enumerate()
         .map(|(i, item)| {

@@ -57,7 +57,9 @@ pub(super) fn run(args: &Calibrate, engine: &Engine<G1Affine>, cache: Cache) -> 
         Goal { trials: args.trials as usize, cover_cost: args.cover_cost, ..Goal::new(metric, budget) };
     let frame = Frame { visibility: common::visibility(&args.visibility)?, max_k: args.max_k };
     let mut session = common::session(engine, cache);
-    let imported = session.import(&args.model, &common::import_options(&args.variables)?)?;
+    let mut import = common::import_options(&args.inputs)?;
+    import.given = data::outline(args)?;
+    let imported = session.import(&args.model, &import)?;
     ui::phase("reading samples");
     let samples = data::load(args, &imported.model)?;
     fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;

@@ -12,6 +12,7 @@ mod index;
 mod integers;
 mod movement;
 mod norm;
+mod ports;
 mod quantized;
 mod slack;
 mod softmax;
@@ -104,10 +105,17 @@ struct Lower<'m> {
 }
 
 /// Lowers a rewritten model. Where an input is compared with numbers that its scale does not tell apart, once more with a finer one.
-pub(super) fn lower(model: &Model, ranges: &Ranges, options: &QuantOptions) -> Result<Lowered, QuantError> {
+///
+/// `names` are the outputs' in the file: a rewritten model has one value where several outputs, or an input and an output, are the same.
+pub(super) fn lower(
+    model: &Model,
+    names: &[String],
+    ranges: &Ranges,
+    options: &QuantOptions,
+) -> Result<Lowered, QuantError> {
     let mut finer = vec![i32::MIN; model.inputs.len()];
     for _ in 0..2 {
-        let lowered = lower_once(model, ranges, options, &finer)?;
+        let lowered = lower_once(model, names, ranges, options, &finer)?;
         let needed: Vec<i32> = lowered
             .edges
             .iter()
@@ -120,11 +128,12 @@ pub(super) fn lower(model: &Model, ranges: &Ranges, options: &QuantOptions) -> R
         }
         finer = needed;
     }
-    lower_once(model, ranges, options, &finer)
+    lower_once(model, names, ranges, options, &finer)
 }
 
 fn lower_once(
     model: &Model,
+    names: &[String],
     ranges: &Ranges,
     options: &QuantOptions,
     finer: &[i32],
@@ -200,6 +209,7 @@ fn lower_once(
         };
         l.b.program.outputs.push(id);
     }
+    ports::name_outputs(&mut l.b, names)?;
     let values = (0..n)
         .filter(|&i| model.values[i].constant.is_none())
         .filter_map(|i| match l.vals[i] {
