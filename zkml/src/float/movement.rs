@@ -257,10 +257,11 @@ pub(super) fn slice(c: &Call<'_>) -> Result<TensorF, OpError> {
             return Err("a step is zero".into());
         }
         let wrap = |v: i64| if v < 0 { v.saturating_add(d) } else { v };
-        let (start, end) = if step > 0 {
-            (wrap(start).clamp(0, d), wrap(end).clamp(0, d))
-        } else {
-            (wrap(start).clamp(-1, d - 1), wrap(end).clamp(-1, d - 1))
+        let (start, end) = match (step > 0, d) {
+            (_, 0) => (0, 0),
+            (true, _) => (wrap(start).clamp(0, d), wrap(end).clamp(0, d)),
+            // Backwards, a start before the axis is its first element, where NumPy takes nothing.
+            (false, _) => (wrap(start).clamp(0, d - 1), wrap(end).clamp(-1, d - 1)),
         };
         let mut list = Vec::new();
         let mut i = start;
