@@ -1,5 +1,6 @@
 //! The command line, as types.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -21,8 +22,8 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "PARHELION_BACKEND", value_name = "NAME[,NAME…]")]
     pub(crate) backend: Option<String>,
     /// Directory that keys and reference strings are kept in [default: the user's cache directory]
-    #[arg(long, global = true, env = "PARHELION_CACHE", value_name = "DIR")]
-    pub(crate) cache: Option<PathBuf>,
+    #[arg(long, global = true, env = "PARHELION_CACHE", value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) cache: Option<OsString>,
     /// Keep nothing between runs, whatever `--cache` says
     #[arg(long, global = true)]
     pub(crate) no_cache: bool,

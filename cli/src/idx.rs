@@ -1,11 +1,11 @@
 //! IDX, the file format of MNIST: `00 00 type rank`, one big-endian length per axis, then the elements. Bytes only; gzip is undone.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
+use parhelion_zkml::session::read_limited;
 
 /// An array of bytes, row-major.
 #[derive(Debug)]
@@ -22,15 +22,14 @@ impl Idx {
     /// Reads a file, compressed or not.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let name = path.display();
-        let mut raw = Vec::new();
-        let file = File::open(path).with_context(|| name.to_string())?;
-        file.take(LIMIT).read_to_end(&mut raw).with_context(|| name.to_string())?;
+        let mut raw = read_limited(path, LIMIT)?;
         if raw.starts_with(&[0x1f, 0x8b]) {
             let mut plain = Vec::new();
             GzDecoder::new(&raw[..])
-                .take(LIMIT)
+                .take(LIMIT + 1)
                 .read_to_end(&mut plain)
                 .with_context(|| format!("{name}: damaged gzip data"))?;
+            ensure!(plain.len() as u64 <= LIMIT, "{name}: more than {LIMIT} bytes of data");
             raw = plain;
         }
         Self::parse(&raw).with_context(|| format!("{name}: not an IDX file of bytes"))

@@ -12,17 +12,35 @@ mod idx;
 mod process;
 mod ui;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = args::Cli::parse();
-    match ui::init(&cli.global).and_then(|()| commands::run(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let code = ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+            // Help that cannot be printed is no success; a reader that went away is told nothing.
+            return match e.print() {
+                Ok(()) => code,
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+    };
+    let outcome = process::prepare().and_then(|cap| {
+        ui::init(&cli.global)?;
+        cap.into_iter().for_each(|warning| tracing::warn!("{warning}"));
+        commands::run(cli)
+    });
+    match outcome.and_then(|()| ui::finish()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(e) => {
             ui::clear();
-            eprintln!("error: {}", described(&e));
+            // Nobody is left to tell when this fails too.
+            let _ = writeln!(std::io::stderr(), "error: {}", described(&e));
             ExitCode::FAILURE
         }
     }

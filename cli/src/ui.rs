@@ -1,8 +1,8 @@
 //! What a person sees: progress and logs on standard error, tables on standard output.
 
 use std::io::{IsTerminal, Write};
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -67,14 +67,42 @@ pub(crate) fn init(global: &Global) -> Result<()> {
         bar.enable_steady_tick(Duration::from_millis(100));
         // `init` runs once.
         let _ = BAR.set(bar);
+    } else if !global.quiet {
+        watch();
     }
     Ok(())
+}
+
+/// What is going on, and since when; for those who have no progress line.
+static NOW: Mutex<Option<(String, Instant)>> = Mutex::new(None);
+
+/// After these many seconds a step is named where there is no progress line; then every minute.
+const PATIENCE: u64 = 10;
+
+/// Names steps that take long on standard error, if it is no terminal.
+fn watch() {
+    std::thread::spawn(|| {
+        let mut told = None;
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            let now = NOW.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let Some((name, start)) = now else { continue };
+            let seconds = start.elapsed().as_secs();
+            let due = if seconds < 60 { PATIENCE } else { seconds / 60 * 60 };
+            if seconds >= due && told != Some((start, due)) {
+                told = Some((start, due));
+                // Nobody has to read it.
+                let _ = writeln!(std::io::stderr(), "{name} … {seconds} s");
+            }
+        }
+    });
 }
 
 /// Says what is going on.
 pub(crate) fn phase(name: impl Into<String>) {
     let name = name.into();
     tracing::info!("{name}");
+    *NOW.lock().unwrap_or_else(PoisonError::into_inner) = Some((name.clone(), Instant::now()));
     if let Some(bar) = BAR.get() {
         bar.set_message(name);
     }
@@ -103,11 +131,33 @@ pub(crate) fn clear() {
     }
 }
 
-/// Writes a line to standard output. A reader that went away (`| head`) is no error.
+/// Why standard output did not take what it was given.
+static LOST: OnceLock<std::io::Error> = OnceLock::new();
+
+/// Writes a line to standard output. What cannot be written is remembered for [`finish`]: files that a command writes come first.
 pub(crate) fn out(line: impl AsRef<str>) {
     clear();
-    // A closed pipe leaves nobody to tell.
-    let _ = writeln!(std::io::stdout(), "{}", line.as_ref());
+    raw(format!("{}\n", line.as_ref()).as_bytes());
+}
+
+/// Writes bytes to standard output, as [`out`].
+pub(crate) fn raw(bytes: &[u8]) {
+    let mut stdout = std::io::stdout();
+    if LOST.get().is_none()
+        && let Err(e) = stdout.write_all(bytes).and_then(|()| stdout.flush())
+    {
+        // The first error is the one that is told.
+        let _ = LOST.set(e);
+    }
+}
+
+/// Whether standard output took everything. A reader that went away (`| head`) knows that it did.
+pub(crate) fn finish() -> Result<bool> {
+    match LOST.get() {
+        None => Ok(true),
+        Some(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Some(e) => Err(anyhow::anyhow!("standard output: {e}")),
+    }
 }
 
 /// Aligned columns: numbers to the right, everything else to the left.

@@ -18,9 +18,11 @@ use halo2_axiom::plonk::{self, Circuit, ConstraintSystem, permutation};
 use halo2_axiom::poly::{EvaluationDomain, Polynomial};
 use halo2curves::CurveAffine;
 use halo2curves::bn256::{Fr, G1Affine};
+use parhelion_backend_api::NttPlan;
+use parhelion_backend_api::hal::{RefMut, as_bytes};
 use rayon::prelude::*;
 
-use crate::{ProvingKey, VerifyingKey};
+use crate::{Engine, ProvingKey, VerifyingKey};
 
 const MAGIC: &[u8; 8] = b"PARHKEY\x01";
 const VERIFYING: u8 = 1;
@@ -38,6 +40,9 @@ pub enum KeyError {
     /// The file is not of the expected format, is damaged, or belongs to another circuit.
     #[error("key: {0}")]
     Malformed(String),
+    /// A transform failed.
+    #[error("key: {0}")]
+    Engine(String),
 }
 
 fn malformed<T>(why: impl Into<String>) -> Result<T, KeyError> {
@@ -49,7 +54,7 @@ fn malformed<T>(why: impl Into<String>) -> Result<T, KeyError> {
 /// # Errors
 /// The writer's own.
 pub fn write_vk(vk: &VerifyingKey, writer: impl Write) -> Result<(), KeyError> {
-    seal(VERIFYING, writer, |sink| vk.write(sink, SerdeFormat::RawBytes))
+    seal(VERIFYING, writer, |sink| Ok(vk.write(sink, SerdeFormat::RawBytes)?))
 }
 
 /// Writes a proving key, with its verifying key inside.
@@ -57,7 +62,70 @@ pub fn write_vk(vk: &VerifyingKey, writer: impl Write) -> Result<(), KeyError> {
 /// # Errors
 /// The writer's own.
 pub fn write_pk(pk: &ProvingKey, writer: impl Write) -> Result<(), KeyError> {
-    seal(PROVING, writer, |sink| pk.write(sink, SerdeFormat::RawBytes))
+    write_with(pk, writer, |_| malformed("the proving key is without its columns by value"))
+}
+
+/// Writes a proving key; columns by value that it leaves out are computed one at a time, so no second key is in memory.
+///
+/// # Errors
+/// The writer's own; [`KeyError::Engine`].
+pub(crate) fn write_held(engine: &Engine, pk: &ProvingKey, writer: impl Write) -> Result<(), KeyError> {
+    let plan = NttPlan::forward(pk.get_vk().get_domain().k());
+    write_with(pk, writer, |poly| {
+        let mut values = poly.to_vec();
+        engine
+            .ntt_batch(&plan, &mut [RefMut::host(&mut values)])
+            .map_err(|e| KeyError::Engine(e.to_string()))?;
+        Ok(values)
+    })
+}
+
+/// Writes a proving key with `evaluate` for its columns by value where it has none. The bytes are those of upstream's writer, which passes
+/// elements on one by one.
+fn write_with(
+    pk: &ProvingKey,
+    writer: impl Write,
+    evaluate: impl Fn(&[Fr]) -> Result<Vec<Fr>, KeyError>,
+) -> Result<(), KeyError> {
+    seal(PROVING, writer, |sink| {
+        pk.get_vk().write(sink, SerdeFormat::RawBytes)?;
+        for column in [pk.l0(), pk.l_last(), pk.l_active_row()] {
+            write_column(sink, column.values())?;
+        }
+        let permutation = pk.permutation();
+        for (values, polys) in
+            [(pk.fixed_values(), pk.fixed_polys()), (permutation.permutations(), permutation.polys())]
+        {
+            let count = (polys.len() as u32).to_be_bytes();
+            sink.write_all(&count)?;
+            for (at, poly) in polys.iter().enumerate() {
+                match values.get(at) {
+                    Some(values) => write_column(sink, values.values())?,
+                    None => write_column(sink, &evaluate(poly.values())?)?,
+                }
+            }
+            sink.write_all(&count)?;
+            for poly in polys {
+                write_column(sink, poly.values())?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn write_column(sink: &mut impl Write, values: &[Fr]) -> io::Result<()> {
+    sink.write_all(&(values.len() as u32).to_be_bytes())?;
+    sink.write_all(as_bytes(values))
+}
+
+/// Bytes of what [`write_pk`] writes for a key with this verifying key.
+pub fn pk_len(vk: &VerifyingKey) -> u64 {
+    let n = 1u64 << vk.get_domain().k();
+    let (fixed, sigma) = (vk.fixed_commitments().len() as u64, vk.permutation().commitments().len() as u64);
+    let selectors = if vk.compress_selectors() { vk.cs().num_selectors() as u64 * n.div_ceil(8) } else { 0 };
+    let column = 4 + 32 * n;
+    // Magic and kind, the verifying key, columns, and the lengths of four lists of them; length and digest.
+    9 + (10 + 64 * (fixed + sigma) + selectors) + (3 + 2 * (fixed + sigma)) * column + 4 * 4 + 40
 }
 
 /// Reads a verifying key of `ConcreteCircuit`. `max_k` bounds what the file may ask for: the domain of a key takes memory in
@@ -214,7 +282,7 @@ fn digest() -> State {
 fn seal<W: Write>(
     kind: u8,
     writer: W,
-    body: impl FnOnce(&mut Sink<io::BufWriter<W>>) -> io::Result<()>,
+    body: impl FnOnce(&mut Sink<io::BufWriter<W>>) -> Result<(), KeyError>,
 ) -> Result<(), KeyError> {
     let inner = io::BufWriter::with_capacity(PIECE, writer);
     let mut sink = Sink { inner, digest: digest(), len: 0, error: None };

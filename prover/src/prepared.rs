@@ -1,5 +1,6 @@
 //! A proving key made ready for an engine.
 
+use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
 use halo2_axiom::poly::kzg::commitment::ParamsKZG;
@@ -9,7 +10,7 @@ use parhelion_backend_api::SpaceId;
 use crate::bases::SrsBases;
 use crate::program::Programs;
 use crate::srs::Srs;
-use crate::{Engine, Error, ProvingKey, Result, VerifyingKey, lean, memory};
+use crate::{Engine, Error, ProvingKey, Result, VerifyingKey, keys, lean, memory};
 
 /// A proving key with everything that is made once and used by every proof: the bases of its structured reference
 /// string as the engine's backends want them, and the circuit's constraints as compiled programs. Cheap to clone;
@@ -62,13 +63,21 @@ impl PreparedKey {
     }
 
     /// The proving key as it was given. Where it was cut down, it is put together at the first call and kept from then on, beside
-    /// what proofs use: to write a key, write it before it is prepared.
+    /// what proofs use: to write a key, use [`PreparedKey::write_pk`].
     pub fn pk(&self) -> &ProvingKey {
         if lean::is_lean(&self.pk) {
             self.complete.get_or_init(|| lean::complete(&self.pk))
         } else {
             &self.pk
         }
+    }
+
+    /// Writes the whole proving key as [`keys::write_pk`] does; where it was cut down, one column at a time is put together.
+    ///
+    /// # Errors
+    /// The writer's own; [`KeyError::Engine`](keys::KeyError::Engine).
+    pub fn write_pk(&self, engine: &Engine, writer: impl Write) -> Result<(), keys::KeyError> {
+        keys::write_held(engine, self.complete.get().unwrap_or(&self.pk), writer)
     }
 
     /// The verifying key, for verification and for writing. Where the proving key was cut down, its domain is without twiddle

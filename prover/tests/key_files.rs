@@ -6,8 +6,8 @@ mod common;
 use common::circuits::*;
 use common::{engine, srs};
 use halo2_axiom::SerdeFormat;
-use parhelion_prover::keys::{KeyError, read_pk, read_vk, write_pk, write_vk};
-use parhelion_prover::{KeygenOptions, ProvingKey, keygen};
+use parhelion_prover::keys::{KeyError, pk_len, read_pk, read_vk, write_pk, write_vk};
+use parhelion_prover::{KeygenOptions, PreparedKey, ProvingKey, keygen};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 
@@ -103,5 +103,25 @@ fn a_writer_that_fails_is_an_error() {
     let pk = pk(false);
     for room in [0, 5, 1000, 20_000] {
         assert!(matches!(write_pk(&pk, Full(room)), Err(KeyError::Io(_))));
+    }
+}
+
+#[test]
+fn a_prepared_key_writes_the_same_bytes_and_their_number_is_known() {
+    for compressed in [false, true] {
+        let pk = pk(compressed);
+        let mut bytes = Vec::new();
+        write_pk(&pk, &mut bytes).unwrap();
+        assert_eq!(pk_len(pk.get_vk()), bytes.len() as u64);
+        assert!(bytes[9..bytes.len() - 40] == pk.to_bytes(SerdeFormat::RawBytes));
+        // A key that somebody else holds too stays whole; given by value it is cut down.
+        let shared = std::sync::Arc::new(pk.clone());
+        let whole = PreparedKey::new(engine(), &srs(6), std::sync::Arc::clone(&shared)).unwrap();
+        let lean = PreparedKey::new(engine(), &srs(6), pk).unwrap();
+        for key in [whole, lean] {
+            let mut again = Vec::new();
+            key.write_pk(engine(), &mut again).unwrap();
+            assert!(again == bytes, "compressed: {compressed}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use halo2curves::bn256::G1Affine;
 use parhelion_dispatch::Engine;
-use parhelion_zkml::onnx::{Data, TensorF};
+use parhelion_zkml::onnx::{Data, Model, TensorF};
 use parhelion_zkml::session::{Cache, Imported, Quantised};
 use parhelion_zkml::{exec, float};
 use rayon::prelude::*;
@@ -43,6 +43,15 @@ pub(super) fn run(args: &Accuracy, engine: &Engine<G1Affine>, cache: Cache) -> R
     };
     let mut session = common::session(engine, cache);
     let imported = session.import(&args.model, &options.import)?;
+    let classes = scores(&imported.model)?;
+    for i in range.clone() {
+        let label = labels.item(i).first().copied().context("no label")?;
+        ensure!(
+            usize::from(label) < classes,
+            "{}, label {i}: {label} is not one of {classes} classes",
+            args.labels.display()
+        );
+    }
     let input = |i: usize| image(&imported, images.item(i), args.divide);
     let samples: Vec<Vec<TensorF>> =
         range.clone().take(args.calibrate.max(1)).map(input).collect::<Result<_>>()?;
@@ -63,7 +72,7 @@ pub(super) fn run(args: &Accuracy, engine: &Engine<G1Affine>, cache: Cache) -> R
     if args.json {
         ui::out(
             json!({
-                "model": args.model, "images": scored.len(), "first": range.start, "last": range.end - 1,
+                "model": common::shown(&args.model), "images": scored.len(), "first": range.start, "last": range.end - 1,
                 "float_top1": float, "quantised_top1": integer, "same_answer": same, "max_abs_error": error,
             })
             .to_string(),
@@ -82,6 +91,11 @@ pub(super) fn run(args: &Accuracy, engine: &Engine<G1Affine>, cache: Cache) -> R
     ]);
     table.print();
     Ok(())
+}
+
+/// Number of scores that the answer is the greatest of.
+pub(super) fn scores(model: &Model) -> Result<usize> {
+    Ok(model.output_values().next().context("the model has no output")?.shape.iter().product())
 }
 
 pub(super) fn parse_range(text: &str, items: usize) -> Result<std::ops::Range<usize>> {

@@ -1,5 +1,6 @@
 //! What several commands share: options from arguments, progress, the way from a model to a circuit.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -122,17 +123,24 @@ pub(super) fn surplus(args: &ModelOptions) -> Surplus {
     }
 }
 
+/// A path in JSON, which has no place for one that is not Unicode: such bytes are replaced.
+pub(super) fn shown(path: &Path) -> Cow<'_, str> {
+    path.to_string_lossy()
+}
+
 /// The files of a proof: those in a directory, or those beside a proof file.
-pub(super) fn proof_files(path: &Path) -> Files {
+pub(super) fn proof_files(path: &Path) -> Result<Files> {
+    // Else the error would be about a file that nobody named.
+    std::fs::metadata(path).with_context(|| path.display().to_string())?;
     let proof = if path.is_dir() { path.join(session::PROOF_JSON) } else { path.to_owned() };
     let beside = |name: &str| proof.parent().unwrap_or(Path::new("")).join(name);
-    Files {
+    Ok(Files {
         settings: beside(session::SETTINGS_JSON),
         circuit: beside(session::CIRCUIT_BIN),
         vk: beside(session::VK_BIN),
         srs: None,
         proof,
-    }
+    })
 }
 
 /// What is said of the largest difference from the float model.

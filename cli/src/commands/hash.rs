@@ -39,7 +39,7 @@ pub(super) fn run(args: &Hash, engine: &Engine<G1Affine>, cache: Cache) -> Resul
         disclosed.extend(session::commitments(program, &exposure, &witness, &srs, &secret));
     }
     if args.json {
-        ui::out(json!({"model": args.model, "disclosed": disclosed}).to_string());
+        ui::out(json!({"model": common::shown(&args.model), "disclosed": disclosed}).to_string());
         return Ok(());
     }
     common::print_disclosed(&disclosed);

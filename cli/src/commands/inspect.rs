@@ -4,7 +4,8 @@ use anyhow::Result;
 use halo2curves::bn256::G1Affine;
 use parhelion_dispatch::Engine;
 use parhelion_zkml::input::Surplus;
-use parhelion_zkml::qir::{Activation, OpKind, Term};
+use parhelion_zkml::machine::{Exposure, Vis};
+use parhelion_zkml::qir::{Activation, OpKind, TensorId, Term};
 use parhelion_zkml::session::{Cache, Port};
 use serde_json::{Value, json};
 
@@ -40,6 +41,9 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
     let prepared = session.prepare(imported, &samples, &options)?;
     let report = prepared.plan.report();
     let program = prepared.quantised.program();
+    let exposure = Exposure::of(program, &prepared.visibility)?;
+    let ports =
+        |ids: &[TensorId], seen: &[Vis]| Port::seen(program, ids.iter().copied().zip(seen.iter().copied()));
     let measured = match samples.first().filter(|_| args.measure) {
         Some(input) => {
             let srs = session.srs(None, prepared.k())?;
@@ -90,11 +94,12 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
             .collect();
         ui::out(
             json!({
-                "model": args.model, "parameters": parameters, "k": report.k,
+                "model": common::shown(&args.model), "parameters": parameters, "k": report.k,
                 "columns": {"advice": report.advice, "phase2": report.late, "fixed": report.fixed},
                 "rows_used": prepared.rows_used(), "rows": 1u64 << report.k, "table_entries": report.table_entries,
                 "stored_weights": report.stored_weights, "instance": report.instance,
-                "inputs": Port::of(program, &program.inputs), "outputs": Port::of(program, &program.outputs),
+                "inputs": ports(&program.inputs, &exposure.inputs),
+                "outputs": ports(&program.outputs, &exposure.outputs),
                 "layers": layers, "predicted_ms": report.cost, "predicted": report.predicted,
                 "proof_bytes": report.counts.proof_bytes(), "degree": report.counts.degree,
                 "measured_ms": measured.as_ref().map(|(_, proof)| proof.total.as_secs_f64() * 1e3),

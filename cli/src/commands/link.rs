@@ -19,7 +19,7 @@ pub(super) fn run(args: &Link) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     ui::phase("verifying");
-    let (from, to) = (common::proof_files(&args.from), common::proof_files(&args.to));
+    let (from, to) = (common::proof_files(&args.from)?, common::proof_files(&args.to)?);
     let (first, second, linked) = session::link(&from, &to, &pairs, args.require_secure_srs)?;
     if args.json {
         let linked: Vec<_> = linked

@@ -16,12 +16,13 @@ use crate::ui;
 pub(super) fn run(args: &Mock, engine: &Engine<G1Affine>, cache: Cache) -> Result<()> {
     let outcome = check(args, engine, cache);
     match &outcome {
-        Ok(k) if args.json => ui::out(json!({"model": args.model, "holds": true, "k": k}).to_string()),
+        Ok(k) if args.json => {
+            ui::out(json!({"model": common::shown(&args.model), "holds": true, "k": k}).to_string())
+        }
         Ok(k) => ui::out(format!("every constraint holds (k = {k})")),
         Err(e) if args.json => {
             let fault = e.downcast_ref::<SessionError>().and_then(fault);
-            let report =
-                json!({"model": args.model, "holds": false, "fault": fault, "error": format!("{e:#}")});
+            let report = json!({"model": common::shown(&args.model), "holds": false, "fault": fault, "error": format!("{e:#}")});
             ui::out(report.to_string());
         }
         Err(_) => {}

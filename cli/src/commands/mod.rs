@@ -24,6 +24,7 @@ use parhelion_zkml::session::Cache;
 
 use crate::args::{Cli, Command, Global};
 use crate::bench;
+use crate::ui;
 
 /// Runs a command.
 pub(crate) fn run(cli: Cli) -> Result<()> {
@@ -45,7 +46,9 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Srs(args) => srs::run(args),
         Command::Bench(args) => bench::run(args, &engine(global)?),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "parhelion", &mut std::io::stdout());
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "parhelion", &mut text);
+            ui::raw(&text);
             Ok(())
         }
     }
@@ -54,7 +57,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
 /// The process-wide engine, with the backends that the command line names.
 fn engine(global: &Global) -> Result<Engine<G1Affine>> {
     let engine = parhelion_backends::default_engine()?.with_ledger();
-    let Some(names) = &global.backend else { return Ok(engine) };
+    let Some(names) = global.backend.as_ref().filter(|n| !n.is_empty()) else { return Ok(engine) };
     let choice = names.parse().map_err(anyhow::Error::msg).with_context(|| format!("--backend {names}"))?;
     let policy = Policy { choice, ..engine.settings().policy.clone() };
     engine.with_policy(policy).with_context(|| format!("--backend {names}"))
@@ -63,7 +66,7 @@ fn engine(global: &Global) -> Result<Engine<G1Affine>> {
 fn cache(global: &Global) -> Cache {
     match &global.cache {
         _ if global.no_cache => Cache::none(),
-        Some(dir) => Cache::at(dir),
-        None => Cache::from_env(),
+        Some(dir) if !dir.is_empty() => Cache::at(dir),
+        _ => Cache::from_env(),
     }
 }

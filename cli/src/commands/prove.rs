@@ -46,7 +46,7 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
     if args.json {
         ui::out(
             json!({
-                "model": args.model, "model_hash": prepared.quantised.imported.hash, "k": prepared.k(),
+                "model": common::shown(&args.model), "model_hash": prepared.quantised.imported.hash, "k": prepared.k(),
                 "columns": {"advice": report.advice, "phase2": report.late, "fixed": report.fixed},
                 "rows_used": prepared.rows_used(),
                 "timings_ms": common::timings_json(timings),

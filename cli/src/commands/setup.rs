@@ -28,10 +28,10 @@ pub(super) fn run(args: &Setup, engine: &Engine<G1Affine>, cache: Cache) -> Resu
     if args.json {
         ui::out(
             json!({
-                "model": args.model, "model_hash": settings.model_hash, "k": settings.k,
+                "model": common::shown(&args.model), "model_hash": settings.model_hash, "k": settings.k,
                 "timings_ms": common::timings_json(session.timings()),
                 "pk_bytes": keys.pk_len(), "vk_bytes": keys.vk_bytes().len(),
-                "srs": settings.srs.security, "out": args.out,
+                "srs": settings.srs.security, "out": common::shown(&args.out),
                 "max_abs_error": (!samples.is_empty()).then(|| accuracy.max_abs_error()), "accuracy": accuracy,
             })
             .to_string(),

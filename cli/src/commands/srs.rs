@@ -1,16 +1,22 @@
 //! `parhelion srs`
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use parhelion_prover::srs::{Origin, PointFormat, Srs};
-use parhelion_zkml::session::{self, write_atomic};
+use parhelion_zkml::session::{self, Access, Security, open_limited, read_limited, write_with};
 use serde_json::json;
 
+use super::common;
 use crate::args;
 use crate::ui;
+
+/// The largest ceremony's file, of 2^28 powers with all Lagrange bases, is shorter.
+const LIMIT: u64 = 1 << 39;
+/// What comes through a pipe is in memory.
+const PIPE_LIMIT: u64 = 4 << 30;
 
 pub(super) fn run(args: &args::Srs) -> Result<()> {
     match args {
@@ -24,7 +30,7 @@ pub(super) fn run(args: &args::Srs) -> Result<()> {
         }
         args::Srs::Import { file, out, k } => {
             ui::phase("reading");
-            let mut srs = foreign(file, *k)?;
+            let mut srs = foreign(Reader::open(file)?, file, *k)?;
             if let Some(k) = k {
                 srs = srs.downsize(*k).with_context(|| file.display().to_string())?;
             }
@@ -39,10 +45,14 @@ pub(super) fn run(args: &args::Srs) -> Result<()> {
             ui::phase("checking");
             srs.check().with_context(|| file.display().to_string())?;
             if *json {
+                let security = session::security_of(&srs.s_g2())?;
+                let security = if srs.is_insecure() { Security::Insecure } else { security };
                 ui::out(
                     json!({
-                        "file": file, "k": srs.k(), "consistent": true, "secure": !srs.is_insecure(),
-                        "origin": format!("{:?}", srs.origin()), "digest": session::to_hex(&srs.digest()),
+                        "file": common::shown(file), "k": srs.k(), "consistent": true,
+                        "secure": security.is_secure(), "security": security,
+                        "ceremony": srs.ceremony().map(|c| c.name),
+                        "origin": origin(&srs), "digest": session::to_hex(&srs.digest()),
                     })
                     .to_string(),
                 );
@@ -55,45 +65,88 @@ pub(super) fn run(args: &args::Srs) -> Result<()> {
 }
 
 fn describe(srs: &Srs) -> String {
-    let origin = match srs.origin() {
-        Origin::Insecure => "INSECURE: for development only".to_owned(),
-        Origin::Ceremony(name) => format!("from {name}"),
+    format!("consistent powers of one secret, k = {}, {}", srs.k(), origin(srs))
+}
+
+/// Where a string comes from: what is known, else what its file says.
+fn origin(srs: &Srs) -> String {
+    let known = srs.ceremony().map(|c| format!("the secret of {}", c.name));
+    match (srs.origin(), known) {
+        (Origin::Insecure, _) => "INSECURE: for development only".to_owned(),
+        (Origin::Ceremony(name), Some(known)) => format!("imported from {}: {known}", name.escape_debug()),
+        (_, Some(known)) => known,
+        (Origin::Ceremony(name), None) => {
+            format!("imported from {}, contributions not checked", name.escape_debug())
+        }
         _ => "of unrecorded origin".to_owned(),
-    };
-    format!("consistent powers of one secret, k = {}, {origin}", srs.k())
+    }
 }
 
 fn store(srs: &Srs, out: &Path) -> Result<()> {
-    let mut bytes = Vec::new();
-    srs.write(&mut bytes)?;
-    write_atomic(out, &[&bytes])?;
-    Ok(())
+    write_with(out, Access::Default, |file| srs.write(file).map_err(anyhow::Error::from))
+        .with_context(|| out.display().to_string())
 }
 
 /// Our own container, a `.ptau`, or raw halo2 parameters, told apart by their first bytes.
 fn any(file: &Path) -> Result<Srs> {
-    let mut head = [0; 8];
-    let mut reader = open(file)?;
-    let known = reader.read_exact(&mut head).is_ok();
-    if known && head.starts_with(b"PARHSRS") {
-        return Srs::read(open(file)?).with_context(|| file.display().to_string());
+    let mut reader = Reader::open(file)?;
+    if reader.starts_with(b"PARHSRS")? {
+        return Srs::read(reader).with_context(|| file.display().to_string());
     }
-    foreign(file, None)
+    foreign(reader, file, None)
 }
 
-fn foreign(file: &Path, k: Option<u32>) -> Result<Srs> {
-    let mut head = [0; 4];
-    let mut reader = open(file)?;
-    let known = reader.read_exact(&mut head).is_ok();
-    let srs = if known && &head == b"ptau" {
+fn foreign(mut reader: Reader, file: &Path, k: Option<u32>) -> Result<Srs> {
+    let path = || file.display().to_string();
+    if reader.starts_with(b"ptau")? {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        Srs::import_ptau(open(file)?, k, &name)
-    } else {
-        Srs::read_halo2(open(file)?, PointFormat::Raw)
-    };
-    srs.with_context(|| format!("{}: neither a .ptau file nor raw halo2 parameters", file.display()))
+        return Srs::import_ptau(reader, k, &name).with_context(path);
+    }
+    if reader.starts_with(b"PARHSRS")? {
+        let srs = Srs::read(reader).with_context(path)?;
+        return k.map_or(Ok(srs.clone()), |k| srs.downsize(k)).with_context(path);
+    }
+    Srs::read_halo2(reader, PointFormat::Raw)
+        .with_context(|| format!("{}: neither a .ptau file nor raw halo2 parameters", path()))
 }
 
-fn open(file: &Path) -> Result<BufReader<File>> {
-    Ok(BufReader::new(File::open(file).with_context(|| file.display().to_string())?))
+/// A file that is opened once: a pipe, which has no second beginning, is taken into memory.
+enum Reader {
+    File(BufReader<File>),
+    Memory(Cursor<Vec<u8>>),
+}
+
+impl Reader {
+    fn open(path: &Path) -> Result<Self> {
+        if std::fs::metadata(path).is_ok_and(|m| m.is_file()) {
+            return Ok(Reader::File(open_limited(path, LIMIT)?.0));
+        }
+        Ok(Reader::Memory(Cursor::new(read_limited(path, PIPE_LIMIT)?)))
+    }
+
+    /// Whether these are the first bytes. The place in the file is its start before and after.
+    fn starts_with(&mut self, magic: &[u8]) -> Result<bool> {
+        let mut head = Vec::new();
+        self.by_ref().take(magic.len() as u64).read_to_end(&mut head)?;
+        self.rewind()?;
+        Ok(head == magic)
+    }
+}
+
+impl Read for Reader {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Reader::File(file) => file.read(bytes),
+            Reader::Memory(bytes_read) => bytes_read.read(bytes),
+        }
+    }
+}
+
+impl Seek for Reader {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        match self {
+            Reader::File(file) => file.seek(to),
+            Reader::Memory(bytes) => bytes.seek(to),
+        }
+    }
 }

@@ -9,7 +9,7 @@ use crate::args::Verify;
 use crate::ui;
 
 pub(super) fn run(args: &Verify) -> Result<()> {
-    let found = common::proof_files(&args.proof);
+    let found = common::proof_files(&args.proof)?;
     let files = Files {
         vk: args.vk.clone().unwrap_or(found.vk),
         circuit: args.circuit.clone().unwrap_or(found.circuit),
@@ -26,10 +26,7 @@ pub(super) fn run(args: &Verify) -> Result<()> {
     let start = std::time::Instant::now();
     let verdict = session::verify(&files, args.require_secure_srs)?;
     let time = start.elapsed().as_secs_f64() * 1e3;
-    ensure!(
-        !args.require_secure_srs || verdict.security == Security::Ceremony,
-        "the reference string is not secure"
-    );
+    ensure!(!args.require_secure_srs || verdict.security.is_secure(), "the reference string is not secure");
     for (tensor, value) in expected {
         let told = verdict.disclosed.iter().find(|d| common::tensor_name(d) == tensor);
         let told = told.with_context(|| format!("the proof has no digest or commitment of `{tensor}`"))?;
@@ -39,7 +36,7 @@ pub(super) fn run(args: &Verify) -> Result<()> {
         ui::out(
             json!({
                 "verified": true, "verify_ms": time, "model_hash": verdict.model_hash,
-                "srs": verdict.security, "secure_srs": verdict.security == Security::Ceremony,
+                "srs": verdict.security, "secure_srs": verdict.security.is_secure(),
                 "outputs": verdict.outputs, "disclosed": verdict.disclosed,
             })
             .to_string(),
@@ -55,11 +52,14 @@ pub(super) fn run(args: &Verify) -> Result<()> {
     }
     common::print_disclosed(&verdict.disclosed);
     match verdict.security {
-        Security::Ceremony => {}
+        Security::Ceremony => ui::out("reference string: of a public ceremony, recognised by its point"),
+        Security::Own => ui::out("reference string: the one of --srs"),
         Security::Insecure => {
             ui::out("reference string: INSECURE, for development only: anybody could have made this proof")
         }
-        Security::Unrecorded => ui::out("reference string: of unrecorded origin"),
+        Security::Claimed => ui::out(
+            "reference string: of no ceremony that is known here; whoever knows its secret could have made this proof",
+        ),
     }
     Ok(())
 }

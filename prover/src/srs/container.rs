@@ -11,7 +11,7 @@ use parhelion_backend_api::hal::as_bytes;
 
 use super::halo2_raw::read_list;
 use super::points::{self, G1_RAW, G2_RAW};
-use super::{MAX_K, Origin, PointFormat, Srs, SrsError};
+use super::{MAX_K, Origin, PointFormat, Srs, SrsError, refuse_guessable};
 
 const MAGIC: &[u8; 8] = b"PARHSRS\x01";
 
@@ -45,7 +45,8 @@ impl Srs {
     /// again (see [`Srs::check`]).
     ///
     /// # Errors
-    /// [`SrsError::Malformed`] for another format, a wrong length or a wrong digest, or the reader's own.
+    /// [`SrsError::Malformed`] for another format, a wrong length or a wrong digest, [`SrsError::Inconsistent`] when anybody can guess the
+    /// secret, or the reader's own.
     pub fn read(mut reader: impl Read) -> Result<Self, SrsError> {
         let malformed = |why: &str| SrsError::Malformed(why.to_owned());
         let mut head = read_list(&mut reader, 15)?;
@@ -79,12 +80,14 @@ impl Srs {
             other => return Err(SrsError::Malformed(format!("unknown origin {other}"))),
         };
         let (g2, s_g2) = tail.split_at(G2_RAW);
+        let s_g2 = points::g2(s_g2, PointFormat::Raw, "s_g2")?;
+        refuse_guessable(&s_g2)?;
         Srs::from_parts(
             k,
             points::g1_from_trusted(&g),
             Some(points::g1_from_trusted(&g_lagrange)),
             points::g2(g2, PointFormat::Raw, "g2")?,
-            points::g2(s_g2, PointFormat::Raw, "s_g2")?,
+            s_g2,
             origin,
         )
     }

@@ -10,7 +10,7 @@ use halo2curves::group::GroupEncoding;
 use parhelion_backend_api::hal::as_bytes;
 
 use super::points::{self, G1_RAW, G2_RAW};
-use super::{MAX_K, Origin, Srs, SrsError};
+use super::{MAX_K, Origin, Srs, SrsError, refuse_guessable};
 
 /// How points lie in a file of halo2's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,8 @@ impl Srs {
     /// Reads a whole file of halo2's format.
     ///
     /// # Errors
-    /// [`SrsError::Malformed`] when the length does not fit the k in the file, [`SrsError::BadPoint`], or the reader's own.
+    /// [`SrsError::Malformed`] when the length does not fit the k in the file, [`SrsError::BadPoint`], [`SrsError::Inconsistent`] when anybody
+    /// can guess the secret, or the reader's own.
     pub fn read_halo2(mut reader: impl Read, format: PointFormat) -> Result<Self, SrsError> {
         let mut head = [0; 4];
         reader.read_exact(&mut head)?;
@@ -63,12 +64,14 @@ impl Srs {
             return Err(SrsError::Malformed("bytes follow the last point".into()));
         }
         let (g2, s_g2) = tail.split_at(format.g2_bytes());
+        let s_g2 = points::g2(s_g2, format, "s_g2")?;
+        refuse_guessable(&s_g2)?;
         Srs::from_parts(
             k,
             list_of(&g, format, "g")?,
             Some(list_of(&g_lagrange, format, "g_lagrange")?),
             points::g2(g2, format, "g2")?,
-            points::g2(s_g2, format, "s_g2")?,
+            s_g2,
             Origin::Unknown,
         )
     }

@@ -8,7 +8,9 @@
 //!
 //! Whoever knows τ can forge any proof. A string that this crate generates itself ([`Srs::insecure`]) comes from a
 //! secret that existed in this process, so it is for development only, and says so in every file that [`Srs::write`]
-//! makes. [`Srs::check`] proves by pairings that a string is *some* τ's powers; it cannot tell who knows τ.
+//! makes. [`Srs::check`] proves by pairings that a string is *some* τ's powers; it cannot tell who knows τ. [`Srs::ceremony`] recognises the
+//! strings of public ceremonies by `[τ]G2`; where a file says that it comes from is a claim. Secrets that anybody can guess (a string without
+//! contributions has τ = 1) are refused by every reader: [`refuse_guessable`].
 //!
 //! # Files
 //!
@@ -20,6 +22,7 @@
 //!
 //! No length in a file is believed before the file is known to be that long.
 
+mod ceremony;
 mod container;
 mod halo2_raw;
 mod insecure;
@@ -38,6 +41,7 @@ use halo2_axiom::poly::kzg::commitment::ParamsKZG;
 use halo2curves::bn256::{Bn256, G1Affine, G2Affine};
 use parhelion_backend_api::hal::as_bytes;
 
+pub use ceremony::{Ceremony, refuse_guessable};
 pub use halo2_raw::PointFormat;
 
 /// Largest k that a string may have: 2^28 is the two-adicity of BN254's scalar field.
@@ -49,7 +53,7 @@ pub const MAX_K: u32 = 28;
 pub enum Origin {
     /// Made in some process from a secret that existed there: for development only.
     Insecure,
-    /// Imported from a ceremony's file; the text names it.
+    /// Imported from a file that the text names; whether it is a ceremony's, [`Srs::ceremony`] tells.
     Ceremony(String),
     /// Not recorded: halo2's own format has no place for it.
     Unknown,
@@ -232,7 +236,7 @@ impl Srs {
     /// 2^-120.
     ///
     /// # Errors
-    /// [`SrsError::Inconsistent`] with the relation that fails, or [`SrsError::BadPoint`].
+    /// [`SrsError::Inconsistent`] with the relation that fails or when anybody can guess the secret, or [`SrsError::BadPoint`].
     pub fn check(&self) -> Result<(), SrsError> {
         pairing::check(self)
     }

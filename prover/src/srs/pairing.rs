@@ -2,7 +2,6 @@
 
 use ff::Field;
 use group::Curve;
-use group::prime::PrimeCurveAffine;
 use halo2_axiom::arithmetic::best_multiexp;
 use halo2curves::CurveAffine;
 use halo2curves::bn256::{Fr, G1Affine, G2Affine, pairing};
@@ -10,7 +9,7 @@ use parhelion_backend_api::ntt::root_of_unity;
 use rand_core::OsRng;
 use rayon::prelude::*;
 
-use super::{Srs, SrsError};
+use super::{Srs, SrsError, refuse_guessable};
 use crate::field;
 
 pub(super) fn check(srs: &Srs) -> Result<(), SrsError> {
@@ -23,9 +22,7 @@ pub(super) fn check(srs: &Srs) -> Result<(), SrsError> {
     if srs.g2 != G2Affine::generator() {
         return Err(SrsError::Inconsistent("the G2 base is not the generator"));
     }
-    if bool::from(srs.s_g2.is_identity()) {
-        return Err(SrsError::Inconsistent("the secret is zero"));
-    }
+    refuse_guessable(&srs.s_g2)?;
     if srs.g.first() != Some(&G1Affine::generator()) {
         return Err(SrsError::Inconsistent("the first power is not the generator of G1"));
     }

@@ -19,7 +19,7 @@ use parhelion_backend_api::ntt::root_of_unity;
 
 use super::halo2_raw::read_list;
 use super::points::{self, G1_RAW, G2_RAW};
-use super::{MAX_K, Origin, PointFormat, Srs, SrsError};
+use super::{MAX_K, Origin, PointFormat, Srs, SrsError, refuse_guessable};
 
 /// More sections than any version of the format has.
 const MAX_SECTIONS: u32 = 64;
@@ -69,6 +69,7 @@ impl Srs {
         let g = points::g1_from_raw(&tau_g1.read(&mut reader, 0, n * G1_RAW)?, "tauG1")?;
         let g2 = points::g2(&tau_g2.read(&mut reader, 0, G2_RAW)?, PointFormat::Raw, "tauG2")?;
         let s_g2 = points::g2(&tau_g2.read(&mut reader, G2_RAW as u64, G2_RAW)?, PointFormat::Raw, "tauG2")?;
+        refuse_guessable(&s_g2)?;
         super::pairing::powers(&g, g2, s_g2)?;
         let origin = Origin::Ceremony(name.to_owned());
         if let Some(lagrange) = sections.iter().find(|s| s.kind == 12)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use ff::Field;
 use halo2_axiom::circuit::{Cell as HaloCell, Layouter, Region, SimpleFloorPlanner, Value};
 use halo2_axiom::halo2curves::bn256::Fr;
-use halo2_axiom::plonk::{Advice, Any, Circuit, Column, ConstraintSystem, Error, Fixed};
+use halo2_axiom::plonk::{Advice, Circuit, Column, ConstraintSystem, Error, Fixed};
 
 use crate::qir::Program;
 
@@ -196,20 +196,14 @@ impl ModelCircuit {
         }
     }
 
-    fn copies(&self, region: &mut Region<'_, Fr>, config: &MachineConfig) {
-        let halo = |cell: Cell| -> Option<HaloCell> {
-            let column: Column<Any> = match cell.col {
-                Col::Const => config.constants?.into(),
-                Col::Instance => config.instance?.into(),
-                col => config.advice(col)?.into(),
-            };
-            Some(HaloCell { row_offset: cell.row as usize, column })
+    fn copies(&self, region: &mut Region<'_, Fr>, config: &MachineConfig) -> Result<(), Error> {
+        let halo = |cell: Cell| -> Result<HaloCell, Error> {
+            Ok(HaloCell { row_offset: cell.row as usize, column: config.copied(cell)? })
         };
         for &(x, y) in &self.layout.copies {
-            if let (Some(x), Some(y)) = (halo(x), halo(y)) {
-                region.constrain_equal(x, y);
-            }
+            region.constrain_equal(halo(x)?, halo(y)?);
         }
+        Ok(())
     }
 
     fn advice(region: &mut Region<'_, Fr>, column: Option<Column<Advice>>, values: &[Fr]) {
@@ -289,7 +283,7 @@ impl Circuit<Fr> for ModelCircuit {
                     self.fixed(&config, &mut |column, row, value| {
                         region.assign_fixed(column, row, value);
                     });
-                    self.copies(&mut region, &config);
+                    self.copies(&mut region, &config)?;
                 }
                 let mut state = self.state.lock().map_err(|_| Error::Synthesis)?;
                 let put = |region: &mut Region<'_, Fr>, columns: &Columns, chosen: &dyn Fn(Col) -> bool| {

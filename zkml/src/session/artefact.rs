@@ -24,10 +24,30 @@ const MAX_SCALE: u32 = 1000;
 pub enum Security {
     /// Its secret is known: proofs convince nobody.
     Insecure,
-    /// It comes from a ceremony that its file names.
+    /// A public ceremony's, recognised by its `[τ]G2`.
     Ceremony,
-    /// Nothing is recorded.
-    Unrecorded,
+    /// The verifier's own file.
+    Own,
+    /// Whatever its file says that it is: a claim.
+    Claimed,
+}
+
+impl Security {
+    /// Whether a verifier need not take anybody's word for it.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Security::Ceremony | Security::Own)
+    }
+}
+
+impl std::fmt::Display for Security {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Security::Insecure => "insecure",
+            Security::Ceremony => "of a ceremony",
+            Security::Own => "the verifier's own",
+            Security::Claimed => "claimed",
+        })
+    }
 }
 
 /// Which reference string an artefact is under.

@@ -4,6 +4,7 @@
 //! quantised model without its parameters (unless parameters are fixed, and so in the verifying key anyway), the visibility, and the planner's numbers. The
 //! layout looks at the bounds of parameters and not at their values; [`check_shape`] makes sure whenever a key is made.
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 use halo2_axiom::plonk::Circuit;
@@ -12,7 +13,8 @@ use halo2curves::bn256::{Fr, G1Affine, G2Affine};
 use parhelion_prover::keys::{self, KeyError};
 use parhelion_prover::{
     Engine, KeygenOptions, Multiopen, PreparedKey, ProofReport, ProofTranscript, ProveOptions, ProvingKey,
-    Srs, VerifyingKey, keygen as make_keys, prove_recovering as make_proof, verify as check_proof,
+    Srs, VerifyingKey, keygen as make_keys, keygen_vk as make_vk, prove_recovering as make_proof,
+    verify as check_proof,
 };
 use rand_core::OsRng;
 use serde::{Deserialize, Serialize};
@@ -78,6 +80,11 @@ pub(super) fn keygen(engine: &Engine, srs: &Srs, plan: &Plan) -> Result<ProvingK
     Ok(make_keys(engine, srs, &ModelCircuit::new(plan), KeygenOptions::default())?)
 }
 
+/// The verifying key that follows from a plan.
+pub(super) fn keygen_vk(engine: &Engine, srs: &Srs, plan: &Plan) -> Result<VerifyingKey, SessionError> {
+    Ok(make_vk(engine, srs, &ModelCircuit::new(plan), KeygenOptions::default())?)
+}
+
 /// Makes sure that the shape alone gives the key's constraint system.
 pub(super) fn check_shape(
     shape: Shape,
@@ -133,10 +140,18 @@ pub(super) fn verify(
         .map_err(|e| SessionError::Rejected(e.to_string()))
 }
 
-pub(super) fn write_pk(pk: &ProvingKey) -> Result<Vec<u8>, SessionError> {
-    let mut bytes = Vec::new();
-    keys::write_pk(pk, &mut bytes).map_err(parhelion_prover::Error::from)?;
-    Ok(bytes)
+/// Writes a proving key as a stream.
+pub(super) fn write_pk(pk: &ProvingKey, writer: impl Write) -> Result<(), SessionError> {
+    Ok(keys::write_pk(pk, writer).map_err(parhelion_prover::Error::from)?)
+}
+
+/// Writes a prepared key as a stream.
+pub(super) fn write_prepared(
+    engine: &Engine,
+    key: &PreparedKey,
+    writer: impl Write,
+) -> Result<(), SessionError> {
+    Ok(key.write_pk(engine, writer).map_err(parhelion_prover::Error::from)?)
 }
 
 pub(super) fn write_vk(vk: &VerifyingKey) -> Result<Vec<u8>, SessionError> {
@@ -145,9 +160,9 @@ pub(super) fn write_vk(vk: &VerifyingKey) -> Result<Vec<u8>, SessionError> {
     Ok(bytes)
 }
 
-/// Reads a key of a plan.
-pub(super) fn read_pk(bytes: &[u8], plan: &Plan) -> Result<ProvingKey, KeyError> {
-    keys::read_pk::<ModelCircuit>(bytes, params(plan), plan.k())
+/// Reads a key of a plan from a stream.
+pub(super) fn read_pk(reader: impl Read, plan: &Plan) -> Result<ProvingKey, KeyError> {
+    keys::read_pk::<ModelCircuit>(reader, params(plan), plan.k())
 }
 
 /// Reads a key of a shape.

@@ -75,6 +75,12 @@ pub enum FileError {
         /// The limit.
         limit: u64,
     },
+    /// A device, which has no end and is no file.
+    #[error("{}: a device, where a file is expected", path.display())]
+    Device {
+        /// The path.
+        path: PathBuf,
+    },
     /// The contents do not match their checksum.
     #[error("{}: the checksum does not match: the file is damaged or was edited", path.display())]
     Checksum {
@@ -182,6 +188,6 @@ pub enum SessionError {
         why: String,
     },
     /// The proof is under a reference string that the caller refuses.
-    #[error("the reference string is not secure ({0:?}): {1}")]
+    #[error("the reference string is not secure ({0}): {1}")]
     InsecureSrs(Security, String),
 }

@@ -22,6 +22,7 @@ mod accuracy;
 mod artefact;
 mod cache;
 mod circuit;
+mod disk;
 mod error;
 mod link;
 mod opening;
@@ -38,15 +39,16 @@ pub use artefact::{
 };
 pub use cache::Cache;
 pub use circuit::Shape;
+pub use disk::{Access, Staged, open_limited, read_limited, write_atomic, write_with};
 pub use error::{FileError, SessionError};
 pub use link::{Linked, link};
 pub use opening::{commitments, digests, opening_secret};
 pub use pipeline::{Imported, Keys, Options, Phase, Prepared, Proof, Quantised, Session, Timings, Witness};
 pub use seal::{
-    FORMAT, Kind, digest, digest_hex, from_hex, read_binary, read_json, read_limited, seal_json, to_hex,
-    write_atomic, write_binary, write_json,
+    FORMAT, Kind, digest, digest_hex, from_hex, read_binary, read_json, seal_json, to_hex, write_binary,
+    write_json,
 };
-pub use srs::{believed, development_srs, load_srs, read_srs, srs_mark};
+pub use srs::{believed, development_srs, load_srs, read_srs, security_of, srs_mark};
 pub use store::{
     CIRCUIT_BIN, INPUTS_JSON, MODEL_BIN, PK_BIN, PROOF_JSON, SETTINGS_JSON, Setup, VK_BIN, WITNESS_JSON,
     setup_binding,

@@ -1,10 +1,13 @@
 //! The steps, in order.
 
+use std::cell::RefCell;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use halo2curves::bn256::Fr;
+use parhelion_prover::keys::pk_len;
 use parhelion_prover::srs::Srs;
 use parhelion_prover::{Engine, PreparedKey, ProofReport, ProvingKey, VerifyingKey};
 use prost::bytes::Bytes;
@@ -13,9 +16,10 @@ use super::accuracy::Accuracy;
 use super::artefact::{Port, ProofFile, Settings, WitnessFile, real_text, scalar_to_hex};
 use super::cache::Cache;
 use super::circuit::{self, Shape};
-use super::error::SessionError;
+use super::disk::{Once, open_limited};
+use super::error::{FileError, SessionError};
 use super::opening;
-use super::seal::{digest_hex, read_limited, to_hex};
+use super::seal::{digest_hex, to_hex};
 use super::srs::{load_srs, srs_mark};
 use super::store::{self, Setup};
 use super::verify::{Verdict, verify_with};
@@ -30,6 +34,7 @@ use crate::quant::{self, QuantOptions};
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const MODEL_LIMIT: u64 = 4 << 30;
 const INPUT_LIMIT: u64 = 1 << 30;
+const PK_LIMIT: u64 = 1 << 40;
 
 /// A step of the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -249,7 +254,6 @@ pub struct Keys {
     pub(super) key: PreparedKey,
     pub(super) settings: Settings,
     pub(super) vk: Arc<[u8]>,
-    pub(super) pk_len: u64,
     pub(super) from_cache: bool,
 }
 
@@ -276,7 +280,12 @@ impl Keys {
 
     /// Length of the proving key, serialised.
     pub fn pk_len(&self) -> u64 {
-        self.pk_len
+        pk_len(self.key.vk())
+    }
+
+    /// Writes the proving key as a stream.
+    pub(super) fn write_pk(&self, engine: &Engine, writer: impl Write) -> Result<(), SessionError> {
+        circuit::write_prepared(engine, &self.key, writer)
     }
 
     /// Whether they were read and not made.
@@ -314,6 +323,7 @@ pub struct Session {
     observer: Box<dyn Fn(Phase)>,
     timings: Timings,
     opening: Option<OpeningSecret>,
+    once: RefCell<Once>,
 }
 
 impl std::fmt::Debug for Session {
@@ -328,7 +338,14 @@ impl std::fmt::Debug for Session {
 impl Session {
     /// A session on an engine, with keys kept in a cache.
     pub fn new(engine: Engine, cache: Cache) -> Self {
-        Session { engine, cache, observer: Box::new(|_| {}), timings: Timings::default(), opening: None }
+        Session {
+            engine,
+            cache,
+            observer: Box::new(|_| {}),
+            timings: Timings::default(),
+            opening: None,
+            once: RefCell::default(),
+        }
     }
 
     /// Blinds committed tensors by a secret, so that other proofs can have the same commitments; without, every proof has its own.
@@ -353,6 +370,15 @@ impl Session {
         self.timings = Timings::default();
     }
 
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// A file's bytes; a pipe, which several steps want, is read by the first of them.
+    fn once(&self, path: &Path, limit: u64) -> Result<Bytes, FileError> {
+        self.once.borrow_mut().read(path, limit)
+    }
+
     fn step<T>(
         &mut self,
         phase: Phase,
@@ -373,8 +399,8 @@ impl Session {
     /// # Errors
     /// [`SessionError::File`], [`SessionError::Import`].
     pub fn import(&mut self, path: &Path, options: &ImportOptions) -> Result<Imported, SessionError> {
-        self.step(Phase::Import, |_| {
-            let bytes = Bytes::from(read_limited(path, MODEL_LIMIT)?);
+        self.step(Phase::Import, |s| {
+            let bytes = s.once(path, MODEL_LIMIT)?;
             let imported = onnx::import_from(bytes.clone(), path.parent(), options)
                 .map_err(|source| SessionError::Import { path: path.to_owned(), source })?;
             let hash = match &imported.external {
@@ -397,7 +423,7 @@ impl Session {
     ) -> Result<Imported, SessionError> {
         let Some(input) = input else { return self.import(path, options) };
         let refuse = |source| SessionError::Input { path: input.to_owned(), source };
-        let bytes = read_limited(input, INPUT_LIMIT)?;
+        let bytes = self.once(input, INPUT_LIMIT)?;
         let given = input::text(&bytes).and_then(input::outline).map_err(refuse)?;
         let options = ImportOptions { given: Some(given), ..options.clone() };
         self.import(path, &options).map_err(|e| match e {
@@ -422,7 +448,7 @@ impl Session {
         surplus: Surplus,
     ) -> Result<Vec<TensorF>, SessionError> {
         let refuse = |source| SessionError::Input { path: path.to_owned(), source };
-        let bytes = read_limited(path, INPUT_LIMIT)?;
+        let bytes = self.once(path, INPUT_LIMIT)?;
         let text = input::text(&bytes).map_err(refuse)?;
         parse_inputs_with(text, &imported.model, surplus).map_err(refuse)
     }
@@ -516,30 +542,20 @@ impl Session {
                 prepared.quantised.program_hash.as_bytes(),
                 circuit_hash.as_bytes(),
                 mark.digest.as_bytes(),
+                &machine::layout_digest(&prepared.plan).map_err(parhelion_prover::Error::from)?,
             ]);
-            let cached =
-                s.cache.get("keys", &name).and_then(|bytes| match circuit::read_pk(&bytes, &prepared.plan) {
-                    Ok(pk) => Some((pk, bytes)),
-                    Err(e) => {
-                        tracing::warn!("cached key made again: {e}");
-                        s.cache.discard("keys", &name);
-                        None
-                    }
-                });
+            let cached = s.cached_key(&name, prepared, srs)?;
             let from_cache = cached.is_some();
-            let (pk, bytes) = match cached {
-                Some(found) => found,
+            let pk = match cached {
+                Some(pk) => pk,
                 None => {
                     let pk = circuit::keygen(&s.engine, srs, &prepared.plan)?;
-                    let bytes = circuit::write_pk(&pk)?;
-                    s.cache.put("keys", &name, &bytes);
-                    (pk, bytes)
+                    s.cache.put("keys", &name, |file| circuit::write_pk(&pk, file));
+                    pk
                 }
             };
             let vk = circuit::write_vk(pk.get_vk())?;
-            if !from_cache {
-                circuit::check_shape(shape, prepared.k(), pk.get_vk(), &vk)?;
-            }
+            circuit::check_shape(shape, prepared.k(), pk.get_vk(), &vk)?;
             let program = prepared.quantised.program();
             let exposure = Exposure::of(program, &prepared.visibility)?;
             let [inputs, params, outputs] = Port::all(program, &exposure);
@@ -558,8 +574,34 @@ impl Session {
                 srs: mark,
             };
             let key = PreparedKey::new(&s.engine, srs, pk)?;
-            Ok(Keys { key, settings, vk: vk.into(), pk_len: bytes.len() as u64, from_cache })
+            Ok(Keys { key, settings, vk: vk.into(), from_cache })
         })
+    }
+
+    /// A key of the cache, if its verifying key is the one that follows from the circuit: whoever could write into the cache could otherwise
+    /// choose what a setup is a setup of.
+    fn cached_key(
+        &self,
+        name: &str,
+        prepared: &Prepared,
+        srs: &Srs,
+    ) -> Result<Option<ProvingKey>, SessionError> {
+        let Some(file) = self.cache.open("keys", name) else { return Ok(None) };
+        let why = match circuit::read_pk(file, &prepared.plan) {
+            Err(e) => e.to_string(),
+            Ok(pk) => {
+                let vk = circuit::keygen_vk(&self.engine, srs, &prepared.plan)?;
+                if circuit::write_vk(&vk)? == circuit::write_vk(pk.get_vk())?
+                    && vk.transcript_repr() == pk.get_vk().transcript_repr()
+                {
+                    return Ok(Some(pk));
+                }
+                "it is not the key of this circuit".to_owned()
+            }
+        };
+        tracing::warn!("cached key made again: {why}");
+        self.cache.discard("keys", name);
+        Ok(None)
     }
 
     /// The quantised model of a setup, for the model that it was made from.
@@ -588,7 +630,7 @@ impl Session {
         srs: Option<&Path>,
     ) -> Result<(Prepared, Keys), SessionError> {
         let mut setup = setup;
-        let (choice, bytes) = (Some(setup.shape.choice()), std::mem::take(&mut setup.pk));
+        let (choice, pk_file) = (Some(setup.shape.choice()), std::mem::take(&mut setup.pk));
         let (quantised, settings) = self.quantised(imported, setup)?;
         let limits = PlanOptions { choice, ..PlanOptions::default() };
         let prepared = self.plan(quantised, settings.visibility.clone(), &limits)?;
@@ -597,12 +639,13 @@ impl Session {
         let srs = self.srs(srs, settings.k)?;
         same("reference string", &settings.srs.digest, &srs_mark(&srs)?.digest)?;
         let keys = self.step(Phase::Keygen, |s| {
-            let pk = circuit::read_pk(&bytes, &prepared.plan)
+            let (file, _) = open_limited(&pk_file, PK_LIMIT)?;
+            let pk = circuit::read_pk(file, &prepared.plan)
                 .map_err(|e| SessionError::Mismatch { what: "proving key", why: e.to_string() })?;
             let vk = circuit::write_vk(pk.get_vk())?;
             same("proving key", &settings.vk_hash, &digest_hex(&[&vk]))?;
             let key = PreparedKey::new(&s.engine, &srs, pk)?;
-            Ok(Keys { key, settings, vk: vk.into(), pk_len: bytes.len() as u64, from_cache: true })
+            Ok(Keys { key, settings, vk: vk.into(), from_cache: true })
         })?;
         Ok((prepared, keys))
     }

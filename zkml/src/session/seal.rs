@@ -8,20 +8,17 @@
 //! The checksum guards against accidents. Against an adversary the verifier checks the *contents*: a proof file with a
 //! recomputed checksum is still only as good as its proof.
 //!
-//! A file is written beside its place under a temporary name, flushed, and renamed. A writer that fails or is killed leaves the old
-//! file, or none.
+//! Files are written whole or not at all: see [`super::disk`].
 
 use std::fmt;
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 
 use blake2b_simd::Params;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::disk::{Access, Staged, read_limited, write_atomic};
 use super::error::FileError;
 
 /// Version of the layout of artefacts; a reader takes its own only.
@@ -142,54 +139,15 @@ pub fn from_hex(text: &str) -> Option<Vec<u8>> {
     pairs.iter().map(|&[hi, lo]| Some(digit(hi)? << 4 | digit(lo)?)).collect()
 }
 
-/// Removes the temporary file unless it was renamed.
-struct Temporary(Option<PathBuf>);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if let Some(path) = self.0.take() {
-            // A file that cannot be removed has a name that nothing reads.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-/// Writes a file whole or not at all. Missing parent directories are made.
-///
-/// # Errors
-/// [`FileError::Io`].
-pub fn write_atomic(path: &Path, parts: &[&[u8]]) -> Result<(), FileError> {
-    static SERIAL: AtomicU64 = AtomicU64::new(0);
-    let parent = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(parent).map_err(FileError::io(parent))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-    let temporary = parent.join(format!(".{name}.{}.{serial}.tmp", std::process::id()));
-    let mut guard = Temporary(Some(temporary.clone()));
-    let mut file = fs::File::create(&temporary).map_err(FileError::io(path))?;
-    for part in parts {
-        file.write_all(part).map_err(FileError::io(path))?;
-    }
-    file.sync_all().map_err(FileError::io(path))?;
-    drop(file);
-    fs::rename(&temporary, path).map_err(FileError::io(path))?;
-    guard.0 = None;
-    Ok(())
-}
-
-/// Reads a whole file of at most `limit` bytes.
-///
-/// # Errors
-/// [`FileError::Io`], [`FileError::TooLarge`].
-pub fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-    let bytes = fs::metadata(path).map_err(FileError::io(path))?.len();
-    if bytes > limit {
-        return Err(FileError::TooLarge { path: path.to_owned(), bytes, limit });
-    }
-    fs::read(path).map_err(FileError::io(path))
+/// What stands before and after the payload of a binary artefact.
+fn seal_binary(kind: Kind, payload: &[u8]) -> (Vec<u8>, [u8; DIGEST]) {
+    let mut header = Vec::with_capacity(HEADER);
+    header.extend_from_slice(MAGIC);
+    header.extend_from_slice(&kind.tag());
+    header.extend_from_slice(&FORMAT.to_le_bytes());
+    header.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+    let checksum = digest(&[&header, payload]);
+    (header, checksum)
 }
 
 /// Seals `payload` as a binary artefact.
@@ -197,13 +155,19 @@ pub fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
 /// # Errors
 /// [`FileError::Io`].
 pub fn write_binary(path: &Path, kind: Kind, payload: &[u8]) -> Result<(), FileError> {
-    let mut header = Vec::with_capacity(HEADER);
-    header.extend_from_slice(MAGIC);
-    header.extend_from_slice(&kind.tag());
-    header.extend_from_slice(&FORMAT.to_le_bytes());
-    header.extend_from_slice(&(payload.len() as u64).to_le_bytes());
-    let checksum = digest(&[&header, payload]);
+    let (header, checksum) = seal_binary(kind, payload);
     write_atomic(path, &[&header, payload, &checksum])
+}
+
+/// [`write_binary`] as one of several files.
+pub(super) fn put_binary(
+    files: &mut Staged,
+    name: &str,
+    kind: Kind,
+    payload: &[u8],
+) -> Result<(), FileError> {
+    let (header, checksum) = seal_binary(kind, payload);
+    files.put(name, Access::Default, &[&header, payload, &checksum])
 }
 
 /// Reads a binary artefact and checks its seal; returns the payload.
@@ -304,6 +268,18 @@ pub fn write_json<T: Serialize>(path: &Path, kind: Kind, value: &T) -> Result<()
     write_atomic(path, &[text.as_bytes()])
 }
 
+/// [`write_json`] as one of several files.
+pub(super) fn put_json<T: Serialize>(
+    files: &mut Staged,
+    name: &str,
+    kind: Kind,
+    access: Access,
+    value: &T,
+) -> Result<(), FileError> {
+    let text = seal_json(kind, value).map_err(|why| FileError::malformed(Path::new(name), why))?;
+    files.put(name, access, &[text.as_bytes()])
+}
+
 /// Reads a JSON artefact and checks its seal.
 ///
 /// # Errors
@@ -338,6 +314,9 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, kind: Kind) -> Result<T, File
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
     use super::*;
     use proptest::prelude::*;
     use serde::Deserialize;

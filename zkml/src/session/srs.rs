@@ -3,20 +3,22 @@
 //! The development string is made from a seed that stands in this file. It exists so that everything runs out of the box; proofs under
 //! it can be forged by anybody. It is recognised by its `[τ]G2`, so no artefact can pass it off as anything else.
 
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
 use halo2_axiom::poly::kzg::commitment::ParamsKZG;
 use halo2curves::bn256::{Bn256, G1Affine, G2Affine};
-use parhelion_prover::srs::{Origin, Srs};
+use parhelion_prover::srs::{Ceremony, Origin, Srs, refuse_guessable};
 
-use super::artefact::{Security, SrsMark, g2_to_hex};
+use super::artefact::{Security, SrsMark, g2_from_hex, g2_to_hex};
 use super::cache::Cache;
-use super::error::{FileError, SessionError};
-use super::seal::{to_hex, write_atomic};
+use super::disk::open_limited;
+use super::error::SessionError;
+use super::seal::to_hex;
 
 const SEED: u64 = 0x5061_7268_656c_696f;
+/// Two bases of 2^28 points, and what stands around them.
+const SRS_LIMIT: u64 = (2 << 28) * 64 + (1 << 20);
 
 /// The development reference string: insecure.
 ///
@@ -28,6 +30,7 @@ pub fn development_srs(k: u32) -> Result<Srs, SessionError> {
 
 /// What a verifier needs of a string: k and `[τ]G2`.
 pub(super) fn verifier_params(k: u32, s_g2: G2Affine) -> Result<ParamsKZG<Bn256>, SessionError> {
+    refuse_guessable(&s_g2).map_err(|source| SessionError::Srs { path: None, source })?;
     let any = development_srs(1)?.to_params();
     Ok(any.from_parts(k, vec![G1Affine::generator()], Some(Vec::new()), G2Affine::generator(), s_g2))
 }
@@ -53,9 +56,8 @@ pub fn load_srs(path: Option<&Path>, k: u32, cache: &Cache) -> Result<Srs, Sessi
 /// # Errors
 /// [`SessionError::File`], [`SessionError::Srs`].
 pub fn read_srs(path: &Path) -> Result<Srs, SessionError> {
-    let file = File::open(path).map_err(FileError::io(path))?;
-    Srs::read(BufReader::new(file))
-        .map_err(|source| SessionError::Srs { path: Some(path.to_owned()), source })
+    let (file, _) = open_limited(path, SRS_LIMIT)?;
+    Srs::read(file).map_err(|source| SessionError::Srs { path: Some(path.to_owned()), source })
 }
 
 fn from_file(path: &Path, k: u32, cache: &Cache) -> Result<Srs, SessionError> {
@@ -86,30 +88,22 @@ fn development(k: u32, cache: &Cache) -> Result<Srs, SessionError> {
 }
 
 fn cached(cache: &Cache, name: &str, wanted: impl Fn(&Srs) -> bool) -> Option<Srs> {
-    let path = cache.path("srs", name)?;
-    if !path.exists() {
-        return None;
-    }
-    match read_srs(&path) {
+    let file = cache.open("srs", name)?;
+    match Srs::read(BufReader::new(file)) {
         Ok(srs) if wanted(&srs) => Some(srs),
         Ok(_) => {
-            tracing::warn!("{}: another reference string than its name says; made again", path.display());
+            tracing::warn!("cached {name}: another reference string than its name says; made again");
             None
         }
         Err(e) => {
-            tracing::warn!("cache entry made again: {e}");
+            tracing::warn!("cached {name} made again: {e}");
             None
         }
     }
 }
 
 fn keep(cache: &Cache, name: &str, srs: &Srs) {
-    let Some(path) = cache.path("srs", name) else { return };
-    let mut bytes = Vec::new();
-    let written = srs.write(&mut bytes).map_err(|e| e.to_string());
-    if let Err(e) = written.and_then(|()| write_atomic(&path, &[&bytes]).map_err(|e| e.to_string())) {
-        tracing::warn!("not cached: {e}");
-    }
+    cache.put("srs", name, |file| srs.write(file).map_err(|source| SessionError::Srs { path: None, source }));
 }
 
 /// What artefacts say about a string.
@@ -117,20 +111,60 @@ fn keep(cache: &Cache, name: &str, srs: &Srs) {
 /// # Errors
 /// As [`development_srs`].
 pub fn srs_mark(srs: &Srs) -> Result<SrsMark, SessionError> {
-    let development = srs.s_g2() == development_s_g2()?;
-    let (security, origin) = match srs.origin() {
-        _ if development => (Security::Insecure, "development string of this program".to_owned()),
-        Origin::Insecure => (Security::Insecure, "generated".to_owned()),
-        Origin::Ceremony(name) => (Security::Ceremony, name.clone()),
-        _ => (Security::Unrecorded, "not recorded".to_owned()),
+    let security = security_of(&srs.s_g2())?;
+    let (security, origin) = match (security, srs.origin()) {
+        (Security::Insecure, _) => (Security::Insecure, "development string of this program".to_owned()),
+        (_, Origin::Insecure) => (Security::Insecure, "generated".to_owned()),
+        (Security::Ceremony, _) => (Security::Ceremony, name_of(srs.ceremony())),
+        (other, Origin::Ceremony(name)) => {
+            (other, format!("imported from {name}, contributions not checked"))
+        }
+        (other, _) => (other, "not recorded".to_owned()),
     };
     Ok(SrsMark { security, origin, digest: to_hex(&srs.digest()), s_g2: g2_to_hex(&srs.s_g2()) })
 }
 
-/// How far a mark is to be believed: the development string is recognised whatever the mark says.
+fn name_of(ceremony: Option<&Ceremony>) -> String {
+    ceremony.map_or_else(String::new, |c| c.name.to_owned())
+}
+
+/// How far a string is to be trusted, by its `[τ]G2` alone: nothing that a file says about itself counts.
 ///
 /// # Errors
-/// As [`development_srs`].
-pub fn believed(mark: &SrsMark) -> Result<Security, SessionError> {
-    Ok(if mark.s_g2 == g2_to_hex(&development_s_g2()?) { Security::Insecure } else { mark.security })
+/// [`SessionError::Srs`] when anybody can guess the secret.
+pub fn security_of(s_g2: &G2Affine) -> Result<Security, SessionError> {
+    refuse_guessable(s_g2).map_err(|source| SessionError::Srs { path: None, source })?;
+    Ok(if *s_g2 == development_s_g2()? {
+        Security::Insecure
+    } else if Ceremony::of(s_g2).is_some() {
+        Security::Ceremony
+    } else {
+        Security::Claimed
+    })
+}
+
+/// How far a mark is to be believed, by a verifier that may have a string of its own.
+///
+/// # Errors
+/// [`SessionError::Mismatch`] when the mark's point is not valid or not that of the verifier's string; [`SessionError::Srs`] when anybody can
+/// guess its secret.
+pub fn believed(mark: &SrsMark, own: Option<&Srs>) -> Result<Security, SessionError> {
+    let mismatch = |what, why: &str| SessionError::Mismatch { what, why: why.to_owned() };
+    let s_g2 = g2_from_hex(&mark.s_g2)
+        .ok_or_else(|| mismatch("settings", "the reference string's point is not valid"))?;
+    let security = security_of(&s_g2)?;
+    // A generated string says so of itself; who relabels it gets no further than a claim.
+    let security = match security {
+        Security::Claimed if mark.security == Security::Insecure => Security::Insecure,
+        other => other,
+    };
+    match own {
+        None => Ok(security),
+        Some(own) if own.s_g2() != s_g2 => {
+            Err(mismatch("reference string", "it is another one than the verifier's own"))
+        }
+        Some(own) if own.is_insecure() => Ok(Security::Insecure),
+        Some(_) if security == Security::Claimed => Ok(Security::Own),
+        Some(_) => Ok(security),
+    }
 }

@@ -1,17 +1,16 @@
 //! Which file of a directory holds what.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::artefact::Settings;
-use super::circuit::{self, Shape};
+use super::artefact::{ProofFile, Settings};
+use super::circuit::Shape;
+use super::disk::{Access, Staged};
 use super::error::{FileError, SessionError};
 use super::pipeline::{Keys, Prepared, Proof, Session, Witness};
-use super::seal::{
-    Kind, digest_state, read_binary, read_json, read_limited, to_hex, write_atomic, write_binary, write_json,
-};
+use super::seal::{Kind, digest_state, put_binary, put_json, read_binary, read_json, to_hex};
 use crate::onnx::Binding;
 use crate::{exec, quant};
 
@@ -32,8 +31,8 @@ pub const INPUTS_JSON: &str = "inputs.json";
 /// Name of the quantised model.
 pub const MODEL_BIN: &str = "model.bin";
 
-/// Most bytes of a key.
-pub(super) const KEY_LIMIT: u64 = 1 << 40;
+/// Most bytes of a verifying key: a quarter of a million columns.
+pub(super) const VK_LIMIT: u64 = 1 << 24;
 
 /// What [`Session::write_setup`] writes.
 #[derive(Clone, Debug)]
@@ -44,8 +43,8 @@ pub struct Setup {
     pub model: quant::Quantised,
     /// The planner's numbers.
     pub shape: Shape,
-    /// The proving key, serialised.
-    pub pk: Vec<u8>,
+    /// The proving key's file, which is read as a stream.
+    pub pk: PathBuf,
 }
 
 impl Setup {
@@ -60,7 +59,7 @@ impl Setup {
         exec::check(&model.program).map_err(|e| FileError::malformed(&path, e))?;
         let path = dir.join(CIRCUIT_BIN);
         let shape: Shape = decode(&path, &read_binary(&path, Kind::Circuit)?)?;
-        let pk = read_limited(&dir.join(PK_BIN), KEY_LIMIT)?;
+        let pk = dir.join(PK_BIN);
         Ok(Setup { settings, model, shape, pk })
     }
 }
@@ -103,18 +102,33 @@ impl Session {
     /// [`SessionError::File`].
     pub fn write_setup(&self, dir: &Path, prepared: &Prepared, keys: &Keys) -> Result<(), SessionError> {
         let model = encode("quantised model", &*prepared.quantised.model)?;
-        write_binary(&dir.join(MODEL_BIN), Kind::Model, &model)?;
-        write_json(&dir.join(INPUTS_JSON), Kind::Inputs, &prepared.quantised.imported.model.binding)?;
-        write_atomic(&dir.join(PK_BIN), &[&circuit::write_pk(keys.pk())?])?;
-        self.write_keys(dir, prepared, keys)
+        let mut files = Staged::new(dir)?;
+        put_binary(&mut files, MODEL_BIN, Kind::Model, &model)?;
+        let binding = &prepared.quantised.imported.model.binding;
+        put_json(&mut files, INPUTS_JSON, Kind::Inputs, Access::Default, binding)?;
+        files.write(PK_BIN, Access::Default, |file| keys.write_pk(self.engine(), file))?;
+        self.put_keys(&mut files, prepared, keys)?;
+        self.drop_obsolete(&mut files, dir, keys);
+        Ok(files.commit()?)
     }
 
-    fn write_keys(&self, dir: &Path, prepared: &Prepared, keys: &Keys) -> Result<(), SessionError> {
+    fn put_keys(&self, files: &mut Staged, prepared: &Prepared, keys: &Keys) -> Result<(), SessionError> {
         let shape = encode("circuit", &Shape::of(&prepared.plan))?;
-        write_binary(&dir.join(CIRCUIT_BIN), Kind::Circuit, &shape)?;
-        write_atomic(&dir.join(VK_BIN), &[keys.vk_bytes()])?;
-        write_json(&dir.join(SETTINGS_JSON), Kind::Settings, keys.settings())?;
+        put_binary(files, CIRCUIT_BIN, Kind::Circuit, &shape)?;
+        files.put(VK_BIN, Access::Default, &[keys.vk_bytes()])?;
+        put_json(files, SETTINGS_JSON, Kind::Settings, Access::Default, keys.settings())?;
         Ok(())
+    }
+
+    /// Lets a proof go that is not of these keys: beside them it would not verify, and nobody could tell why.
+    fn drop_obsolete(&self, files: &mut Staged, dir: &Path, keys: &Keys) {
+        let path = dir.join(PROOF_JSON);
+        let Ok(proof) = read_json::<ProofFile>(&path, Kind::Proof) else { return };
+        if keys.settings().hash().is_ok_and(|hash| hash != proof.settings_hash) {
+            tracing::warn!("{}: of other keys than the new ones; removed", path.display());
+            files.remove(PROOF_JSON);
+            files.remove(WITNESS_JSON);
+        }
     }
 
     /// Writes what a verifier needs, and the witness, into a directory; the proof last.
@@ -129,9 +143,11 @@ impl Session {
         witness: &Witness,
         proof: &Proof,
     ) -> Result<(), SessionError> {
-        write_json(&dir.join(WITNESS_JSON), Kind::Witness, &prepared.quantised.witness_file(witness))?;
-        self.write_keys(dir, prepared, keys)?;
-        write_json(&dir.join(PROOF_JSON), Kind::Proof, &proof.file)?;
-        Ok(())
+        let mut files = Staged::new(dir)?;
+        let witness = prepared.quantised.witness_file(witness);
+        put_json(&mut files, WITNESS_JSON, Kind::Witness, Access::Owner, &witness)?;
+        self.put_keys(&mut files, prepared, keys)?;
+        put_json(&mut files, PROOF_JSON, Kind::Proof, Access::Default, &proof.file)?;
+        Ok(files.commit()?)
     }
 }

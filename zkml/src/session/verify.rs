@@ -7,14 +7,14 @@ use halo2curves::bn256::Fr;
 use parhelion_prover::VerifyingKey;
 
 use super::artefact::{
-    Disclosed, Port, ProofFile, Security, Settings, g2_from_hex, g2_to_hex, real_text, scalar_from_hex,
-    scalar_to_hex,
+    Disclosed, Port, ProofFile, Security, Settings, g2_from_hex, real_text, scalar_from_hex, scalar_to_hex,
 };
 use super::circuit::{self, Shape};
+use super::disk::read_limited;
 use super::error::{FileError, SessionError};
-use super::seal::{Kind, digest_hex, from_hex, read_binary, read_json, read_limited, to_hex};
+use super::seal::{Kind, digest_hex, from_hex, read_binary, read_json, to_hex};
 use super::srs::{believed, read_srs};
-use super::store::{KEY_LIMIT, decode};
+use super::store::{VK_LIMIT, decode};
 use crate::exec;
 use crate::machine::commitment::of_proof;
 use crate::machine::{Part, Vis};
@@ -59,15 +59,10 @@ pub struct Files {
 pub fn verify(files: &Files, require_secure: bool) -> Result<Verdict, SessionError> {
     let settings: Settings = read_json(&files.settings, Kind::Settings)?;
     let proof: ProofFile = read_json(&files.proof, Kind::Proof)?;
-    let security = believed(&settings.srs)?;
-    if require_secure && security != Security::Ceremony {
+    let own = files.srs.as_deref().map(read_srs).transpose()?;
+    let security = believed(&settings.srs, own.as_ref())?;
+    if require_secure && !security.is_secure() {
         return Err(SessionError::InsecureSrs(security, settings.srs.origin));
-    }
-    if let Some(path) = &files.srs
-        && g2_to_hex(&read_srs(path)?.s_g2()) != settings.srs.s_g2
-    {
-        let why = format!("the settings are under another one than {}", path.display());
-        return Err(SessionError::Mismatch { what: "reference string", why });
     }
     let named = |what: &'static str, path: &PathBuf, bytes: &[u8], digest: &str| {
         if digest_hex(&[bytes]) == digest {
@@ -76,7 +71,7 @@ pub fn verify(files: &Files, require_secure: bool) -> Result<Verdict, SessionErr
         let why = format!("{} is not the one that {} names", path.display(), files.settings.display());
         Err(SessionError::Mismatch { what, why })
     };
-    let vk_bytes = read_limited(&files.vk, KEY_LIMIT)?;
+    let vk_bytes = read_limited(&files.vk, VK_LIMIT)?;
     named("verifying key", &files.vk, &vk_bytes, &settings.vk_hash)?;
     let circuit_bytes = read_binary(&files.circuit, Kind::Circuit)?;
     named("circuit", &files.circuit, &circuit_bytes, &settings.circuit_hash)?;
@@ -84,7 +79,8 @@ pub fn verify(files: &Files, require_secure: bool) -> Result<Verdict, SessionErr
     exec::check_open(shape.program()).map_err(|e| FileError::malformed(&files.circuit, e))?;
     let vk = circuit::read_vk(&vk_bytes, settings.k, shape.params()?)
         .map_err(|why| FileError::malformed(&files.vk, why))?;
-    verify_with(&settings, &vk, &vk_bytes, &proof)
+    let verdict = verify_with(&settings, &vk, &vk_bytes, &proof)?;
+    Ok(Verdict { security, ..verdict })
 }
 
 /// [`verify`] from values.
@@ -105,7 +101,7 @@ pub(super) fn verify_with(
     if vk.get_domain().k() != settings.k {
         return Err(mismatch("verifying key", "it is for another k"));
     }
-    let security = believed(&settings.srs)?;
+    let security = believed(&settings.srs, None)?;
     if file.srs != settings.srs.security {
         return Err(mismatch("proof", "it names another kind of reference string"));
     }

@@ -31,6 +31,14 @@ pub(super) fn load(args: &Calibrate, model: &Model) -> Result<Samples> {
             name(args.labels.as_deref())
         );
     }
+    if let Some(l) = &labels {
+        let scores = super::super::accuracy::scores(model)?;
+        if let Some((at, label)) =
+            l.iter().enumerate().find(|(_, l)| !usize::try_from(**l).is_ok_and(|l| l < scores))
+        {
+            bail!("{}, label {at}: {label} is not one of {scores} classes", name(args.labels.as_deref()));
+        }
+    }
     if let Some(text) = &args.range {
         let range = super::super::accuracy::parse_range(text, inputs.len())?;
         labels = labels.map(|l| l[range.clone()].to_vec());

@@ -183,14 +183,14 @@ fn report(args: &Calibrate, hash: &str, goal: &Goal, c: &Calibrated) -> Value {
         .collect();
     let (score, size) = &c.baseline;
     json!({
-        "model": args.model, "model_hash": hash, "metric": goal.metric.name(), "budget": goal.budget,
+        "model": common::shown(&args.model), "model_hash": hash, "metric": goal.metric.name(), "budget": goal.budget,
         "loss": c.score.loss(goal.metric), "options": c.options, "score": score_json(&c.score),
         "held_out": c.held_out.as_ref().map(score_json), "size": size_json(&c.size),
         "default": {"score": score_json(score), "size": size_json(size)},
         "rows_saved": size.rows as i64 - c.size.rows as i64, "cost_ratio": c.size.cost / size.cost,
         "every_input_provable": c.quantised.restricted.is_empty(), "restricted_layers": c.quantised.restricted,
         "layers": layers, "plan": c.plan, "histograms": c.histograms, "trials": trials,
-        "out": args.out,
+        "out": common::shown(&args.out),
     })
 }
 
