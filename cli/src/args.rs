@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use parhelion_dispatch::parse_bytes;
 
 #[derive(Debug, Parser)]
 #[command(name = "parhelion", version, about, propagate_version = true, arg_required_else_help = true)]
@@ -27,6 +28,9 @@ pub(crate) struct Global {
     /// Keep nothing between runs, whatever `--cache` says
     #[arg(long, global = true)]
     pub(crate) no_cache: bool,
+    /// Memory that the process may take, such as 512M or 8G [default: what the system says is available]
+    #[arg(long, global = true, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) memory: Option<u64>,
     /// More on standard error (-v: info, -vv: debug, -vvv: trace); `RUST_LOG` wins
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use halo2curves::bn256::G1Affine;
@@ -21,9 +21,23 @@ use serde_json::{Value, json};
 use crate::args::{InputOptions, ModelOptions, SurplusArg};
 use crate::ui;
 
+/// `--memory`, which holds for every session of the process.
+static MEMORY: OnceLock<u64> = OnceLock::new();
+
+/// Lets sessions take so much memory.
+pub(super) fn limit_memory(bytes: u64) {
+    // The command line is read once.
+    let _ = MEMORY.set(bytes);
+}
+
 /// A session that tells the progress line where it is.
 pub(super) fn session(engine: &Engine<G1Affine>, cache: Cache) -> Session {
-    Session::new(engine.clone(), cache).on_phase(|phase| {
+    let session = Session::new(engine.clone(), cache);
+    let session = match MEMORY.get() {
+        Some(&bytes) => session.with_memory(bytes),
+        None => session,
+    };
+    session.on_phase(|phase| {
         ui::phase(match phase {
             Phase::Import => "importing the model",
             Phase::Calibrate => "choosing scales",

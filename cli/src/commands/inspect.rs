@@ -44,6 +44,7 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
     let exposure = Exposure::of(program, &prepared.visibility)?;
     let ports =
         |ids: &[TensorId], seen: &[Vis]| Port::seen(program, ids.iter().copied().zip(seen.iter().copied()));
+    let memory = prepared.memory();
     let measured = match samples.first().filter(|_| args.measure) {
         Some(input) => {
             let srs = session.srs(None, prepared.k())?;
@@ -101,6 +102,7 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
                 "inputs": ports(&program.inputs, &exposure.inputs),
                 "outputs": ports(&program.outputs, &exposure.outputs),
                 "layers": layers, "predicted_ms": report.cost, "predicted": report.predicted,
+                "predicted_memory_bytes": {"keys": memory.keygen, "proof": memory.prove, "peak": memory.peak()},
                 "proof_bytes": report.counts.proof_bytes(), "degree": report.counts.degree,
                 "measured_ms": measured.as_ref().map(|(_, proof)| proof.total.as_secs_f64() * 1e3),
                 "timings_ms": common::timings_json(session.timings()), "peak_rss_mb": process::peak_rss_mb(),
@@ -150,6 +152,11 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
         report.fixed,
         report.equality,
         report.table_entries,
+    ));
+    ui::out(format!(
+        "memory: about {} to make keys, {} to prove",
+        ui::bytes(memory.keygen),
+        ui::bytes(memory.prove)
     ));
     ui::out(format!(
         "predicted: {:.0} ms on two cores, a proof of {} bytes; quotient {:.0} ms, commitments {:.0} ms",

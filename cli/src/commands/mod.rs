@@ -29,6 +29,7 @@ use crate::ui;
 /// Runs a command.
 pub(crate) fn run(cli: Cli) -> Result<()> {
     let global = &cli.global;
+    global.memory.into_iter().for_each(common::limit_memory);
     match &cli.command {
         Command::Prove(args) => prove::run(args, &engine(global)?, cache(global)),
         Command::Verify(args) => verify::run(args),

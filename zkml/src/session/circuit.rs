@@ -20,11 +20,17 @@ use rand_core::OsRng;
 use serde::{Deserialize, Serialize};
 
 use super::error::SessionError;
+use super::memory::Room;
 use crate::exec::Trace;
 use crate::machine::{
-    self, Choice, MachineParams, ModelCircuit, OpeningSecret, Part, Plan, PlanOptions, Vis, Visibility,
+    self, Choice, MachineParams, ModelCircuit, OpeningSecret, Part, Plan, PlanError, PlanOptions, Vis,
+    Visibility,
 };
 use crate::qir::{Program, Role};
+
+/// Most elements of a program's tensors, per row of its circuit and in all; honest circuits have less than a hundred per row.
+const ELEMENTS_PER_ROW: u64 = 1 << 12;
+const ELEMENTS: u64 = 1 << 30;
 
 /// All that a circuit's constraint system depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,11 +67,36 @@ impl Shape {
         self.choice
     }
 
+    /// Refuses a shape that would take more to lay out than any circuit of its rows: whoever verifies lays out what a prover gave.
+    fn bounded(&self) -> Result<(), SessionError> {
+        let invalid = |reason: String| PlanError::Invalid { op: "circuit".into(), reason };
+        let most = ELEMENTS_PER_ROW.checked_shl(self.choice.k).unwrap_or(ELEMENTS).min(ELEMENTS);
+        let mut elements = 0u64;
+        for tensor in &self.program.tensors {
+            let own = tensor.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
+            elements = elements.saturating_add(own.unwrap_or(u64::MAX));
+        }
+        if elements > most {
+            return Err(
+                invalid(format!("{elements} elements are more than 2^{} rows hold", self.choice.k)).into()
+            );
+        }
+        // The domain of the key: twiddle factors of the quotient's length, there and back.
+        let need = (32u64 * 16).checked_shl(self.choice.k).unwrap_or(u64::MAX);
+        match Room::now() {
+            Some(Room { bytes: room, of }) if room < need => {
+                Err(SessionError::Memory { what: "its key", k: self.choice.k, need, room, of })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The circuit's parameters.
     ///
     /// # Errors
-    /// [`SessionError::Plan`].
+    /// [`SessionError::Plan`]; [`SessionError::Memory`].
     pub fn params(self) -> Result<MachineParams, SessionError> {
+        self.bounded()?;
         let options = PlanOptions { choice: Some(self.choice), ..PlanOptions::default() };
         let plan = machine::plan_shared(Arc::new(self.program), &self.visibility, &options)?;
         Ok(params(&plan))

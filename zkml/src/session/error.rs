@@ -7,6 +7,7 @@ use parhelion_prover::srs::SrsError;
 
 use super::accuracy::Inaccurate;
 use super::artefact::Security;
+use super::memory::amount;
 use super::seal::Kind;
 use crate::exec::ExecError;
 use crate::float::FloatError;
@@ -177,6 +178,24 @@ pub enum SessionError {
     /// The proof is not valid.
     #[error("the proof does not verify: {0}")]
     Rejected(String),
+    /// The circuit takes more memory than there is.
+    #[error(
+        "a circuit of 2^{k} rows takes about {} for {what}, and {} are left of {of}: a circuit with fewer rows needs less \
+         (fewer bits, a smaller input), `inspect` says how much",
+        amount(*need), amount(*room)
+    )]
+    Memory {
+        /// Keys or a proof.
+        what: &'static str,
+        /// log₂ of the number of rows.
+        k: u32,
+        /// Bytes needed, from now on.
+        need: u64,
+        /// Bytes there are.
+        room: u64,
+        /// Who says so.
+        of: String,
+    },
     /// Two proofs do not share a tensor.
     #[error("output `{output}` of the first proof is not input `{input}` of the second: {why}")]
     Unlinked {

@@ -25,6 +25,7 @@ mod circuit;
 mod disk;
 mod error;
 mod link;
+mod memory;
 mod opening;
 mod pipeline;
 mod seal;
@@ -42,6 +43,7 @@ pub use circuit::Shape;
 pub use disk::{Access, Staged, open_limited, read_limited, write_atomic, write_with};
 pub use error::{FileError, SessionError};
 pub use link::{Linked, link};
+pub use memory::{Need, Room};
 pub use opening::{commitments, digests, opening_secret};
 pub use pipeline::{Imported, Keys, Options, Phase, Prepared, Proof, Quantised, Session, Timings, Witness};
 pub use seal::{

@@ -18,6 +18,7 @@ use super::cache::Cache;
 use super::circuit::{self, Shape};
 use super::disk::{Once, open_limited};
 use super::error::{FileError, SessionError};
+use super::memory::{self, Need, Room};
 use super::opening;
 use super::seal::{digest_hex, to_hex};
 use super::srs::{load_srs, srs_mark};
@@ -238,6 +239,11 @@ impl Prepared {
         self.plan.k()
     }
 
+    /// Memory that keys and proofs take, beside what the process holds already.
+    pub fn memory(&self) -> Need {
+        Need::of(&self.plan.report().counts)
+    }
+
     /// Rows up to the last one that holds something.
     pub fn rows_used(&self) -> usize {
         let report = self.plan.report();
@@ -324,6 +330,7 @@ pub struct Session {
     timings: Timings,
     opening: Option<OpeningSecret>,
     once: RefCell<Once>,
+    memory: Option<u64>,
 }
 
 impl std::fmt::Debug for Session {
@@ -345,6 +352,7 @@ impl Session {
             timings: Timings::default(),
             opening: None,
             once: RefCell::default(),
+            memory: None,
         }
     }
 
@@ -352,6 +360,34 @@ impl Session {
     pub fn with_opening(mut self, secret: OpeningSecret) -> Self {
         self.opening = Some(secret);
         self
+    }
+
+    /// Takes at most so many bytes of memory, in place of what the system says that there is.
+    pub fn with_memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
+    /// Refuses a circuit that is predicted to take more memory than there is: the system would end the process halfway.
+    fn make_sure_of_memory(&self, prepared: &Prepared, proofs_only: bool) -> Result<(), SessionError> {
+        let need = prepared.memory();
+        let (what, need) = match proofs_only || need.prove >= need.keygen {
+            true => ("a proof", need.prove),
+            false => ("its keys", need.keygen),
+        };
+        let room = match self.memory {
+            Some(bytes) => {
+                let bytes = bytes.saturating_sub(memory::resident().unwrap_or(0));
+                Some(Room { bytes, of: "what --memory allows".to_owned() })
+            }
+            None => Room::now(),
+        };
+        match room {
+            Some(Room { bytes, of }) if bytes < need => {
+                Err(SessionError::Memory { what, k: prepared.k(), need, room: bytes, of })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Calls `observer` at the beginning of every step.
@@ -533,6 +569,7 @@ impl Session {
     /// [`SessionError::Prover`], [`SessionError::Machine`].
     pub fn keys(&mut self, prepared: &Prepared, srs: &Srs) -> Result<Keys, SessionError> {
         self.step(Phase::Keygen, |s| {
+            s.make_sure_of_memory(prepared, false)?;
             let mark = srs_mark(srs)?;
             let shape = Shape::of(&prepared.plan);
             let circuit_hash = digest_hex(&[&store::encode("circuit", &shape)?]);
@@ -639,6 +676,7 @@ impl Session {
         let srs = self.srs(srs, settings.k)?;
         same("reference string", &settings.srs.digest, &srs_mark(&srs)?.digest)?;
         let keys = self.step(Phase::Keygen, |s| {
+            s.make_sure_of_memory(&prepared, true)?;
             let (file, _) = open_limited(&pk_file, PK_LIMIT)?;
             let pk = circuit::read_pk(file, &prepared.plan)
                 .map_err(|e| SessionError::Mismatch { what: "proving key", why: e.to_string() })?;

@@ -7,7 +7,8 @@ use halo2curves::bn256::Fr;
 use parhelion_prover::VerifyingKey;
 
 use super::artefact::{
-    Disclosed, Port, ProofFile, Security, Settings, g2_from_hex, real_text, scalar_from_hex, scalar_to_hex,
+    Disclosed, Port, ProofFile, Security, Settings, g2_from_hex, g2_to_hex, real_text, scalar_from_hex,
+    scalar_to_hex,
 };
 use super::circuit::{self, Shape};
 use super::disk::read_limited;
@@ -60,6 +61,12 @@ pub fn verify(files: &Files, require_secure: bool) -> Result<Verdict, SessionErr
     let settings: Settings = read_json(&files.settings, Kind::Settings)?;
     let proof: ProofFile = read_json(&files.proof, Kind::Proof)?;
     let own = files.srs.as_deref().map(read_srs).transpose()?;
+    if let (Some(own), Some(path)) = (&own, &files.srs)
+        && g2_to_hex(&own.s_g2()) != settings.srs.s_g2
+    {
+        let why = format!("the settings are under another one than {}", path.display());
+        return Err(SessionError::Mismatch { what: "reference string", why });
+    }
     let security = believed(&settings.srs, own.as_ref())?;
     if require_secure && !security.is_secure() {
         return Err(SessionError::InsecureSrs(security, settings.srs.origin));
