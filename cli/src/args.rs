@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use parhelion_dispatch::parse_bytes;
+use parhelion_zkml::session::{Context, from_hex};
 
 #[derive(Debug, Parser)]
 #[command(name = "parhelion", version, about, propagate_version = true, arg_required_else_help = true)]
@@ -149,6 +150,15 @@ pub(crate) struct ModelOptions {
     pub(crate) inputs: InputOptions,
 }
 
+/// 64 hexadecimal digits.
+fn statement(text: &str) -> Result<String, String> {
+    let digits = text.to_ascii_lowercase();
+    match from_hex(&digits) {
+        Some(bytes) if bytes.len() == 32 => Ok(digits),
+        _ => Err("a statement is 64 hexadecimal digits".to_owned()),
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Prove {
     /// ONNX model
@@ -156,7 +166,7 @@ pub(crate) struct Prove {
     /// Input, `{"input_data": [[…], …]}`
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: PathBuf,
-    /// Directory for proof, verifying key, settings and witness
+    /// Directory for the proof and what its verifier needs
     #[arg(short, long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Directory that `setup` wrote: prove for its settings and keys
@@ -170,6 +180,12 @@ pub(crate) struct Prove {
     /// Secret that blinds committed tensors, made where the file does not exist; proofs under one secret have the same commitment of the same tensor
     #[arg(long, value_name = "FILE")]
     pub(crate) opening: Option<PathBuf>,
+    /// What the proof is for (a chain, a request, a nonce): it verifies for nothing else. Text, or bytes as `0x…`
+    #[arg(long, value_name = "TEXT_OR_HEX")]
+    pub(crate) context: Option<Context>,
+    /// Also write inputs and outputs as integers into a file that only you can read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) witness: Option<PathBuf>,
     /// One JSON object on standard output
     #[arg(long)]
     pub(crate) json: bool,
@@ -179,13 +195,37 @@ pub(crate) struct Prove {
 pub(crate) struct Verify {
     /// Directory with `proof.json`, `settings.json`, `circuit.bin` and `vk.bin`, or the proof file itself
     pub(crate) proof: PathBuf,
+    /// Your ONNX file: circuit and key are made from it, as the calibration says, and must be the proof's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+    /// Options and ranges of the circuit [default: `calibration.json` beside the settings]
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub(crate) calibration: Option<PathBuf>,
+    /// Digest of the statement, as `setup` printed it for somebody you trust
+    #[arg(long, value_name = "HEX", value_parser = statement)]
+    pub(crate) statement: Option<String>,
+    /// Directory that `setup` wrote, from somebody you trust: settings, circuit and key are taken from there
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["vk", "circuit", "settings"])]
+    pub(crate) setup: Option<PathBuf>,
+    /// Make the key again from the circuit, whoever made that
+    #[arg(long)]
+    pub(crate) rederive: bool,
+    /// Accept that circuit and key are held against nothing: the exit code is 0 instead of 3
+    #[arg(long)]
+    pub(crate) unpinned: bool,
+    /// What the proof must be for, as in `prove --context`
+    #[arg(long, value_name = "TEXT_OR_HEX")]
+    pub(crate) context: Option<Context>,
+    /// Your input: public inputs of the proof must be its, and hashed ones have its digests
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
     /// Verifying key [default: `vk.bin` beside the proof]
     #[arg(long, value_name = "FILE")]
     pub(crate) vk: Option<PathBuf>,
     /// Circuit [default: `circuit.bin` beside the proof]
     #[arg(long, value_name = "FILE")]
     pub(crate) circuit: Option<PathBuf>,
-    /// Settings [default: `settings.json` beside the proof]
+    /// Settings from somebody you trust, which pin the statement that they name [default: `settings.json` beside the proof, which pin nothing]
     #[arg(long, value_name = "FILE")]
     pub(crate) settings: Option<PathBuf>,
     /// Reference string the proof must be under [default: the development one, if the proof says so]
@@ -208,9 +248,33 @@ pub(crate) struct Link {
     pub(crate) from: PathBuf,
     /// Directory of the proof whose inputs are meant
     pub(crate) to: PathBuf,
-    /// Which output is which input [default: all of them, in order]
+    /// Which output is which input: a name, or `#N` for the one at position N from 0 [default: all of them, in order]
     #[arg(long = "map", value_name = "OUTPUT=INPUT")]
     pub(crate) map: Vec<String>,
+    /// Digest of the first proof's statement, from somebody you trust
+    #[arg(long, value_name = "HEX", value_parser = statement, conflicts_with = "setup_from")]
+    pub(crate) statement_from: Option<String>,
+    /// Digest of the second proof's statement, from somebody you trust
+    #[arg(long, value_name = "HEX", value_parser = statement, conflicts_with = "setup_to")]
+    pub(crate) statement_to: Option<String>,
+    /// Directory that `setup` wrote for the first model, from somebody you trust
+    #[arg(long, value_name = "DIR")]
+    pub(crate) setup_from: Option<PathBuf>,
+    /// Directory that `setup` wrote for the second model, from somebody you trust
+    #[arg(long, value_name = "DIR")]
+    pub(crate) setup_to: Option<PathBuf>,
+    /// What the first proof must be for
+    #[arg(long, value_name = "TEXT_OR_HEX")]
+    pub(crate) context_from: Option<Context>,
+    /// What the second proof must be for
+    #[arg(long, value_name = "TEXT_OR_HEX")]
+    pub(crate) context_to: Option<Context>,
+    /// Accept that a statement is held against nothing: the exit code is 0 instead of 3
+    #[arg(long)]
+    pub(crate) unpinned: bool,
+    /// Reference string that both proofs must be under
+    #[arg(long, value_name = "FILE")]
+    pub(crate) srs: Option<PathBuf>,
     /// Refuse proofs under a development reference string
     #[arg(long)]
     pub(crate) require_secure_srs: bool,

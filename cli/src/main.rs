@@ -2,7 +2,7 @@
 //!
 //! One binary, one subcommand per step of the pipeline, and `prove`, which takes all the steps at once. Results go to standard output (a table
 //! for people, one JSON object with `--json`); progress, warnings and errors go to standard error. The exit code is 0 on success, 1 when a step fails, 2
-//! when the command line itself is wrong. Files are written whole or not at all.
+//! when the command line itself is wrong, 3 when a proof verifies and nothing says whose statement it is. Files are written whole or not at all.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -34,9 +34,9 @@ fn main() -> ExitCode {
         cap.into_iter().for_each(|warning| tracing::warn!("{warning}"));
         commands::run(cli)
     });
-    match outcome.and_then(|()| ui::finish()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+    match outcome.and_then(|code| Ok((code, ui::finish()?))) {
+        Ok((code, true)) => code,
+        Ok((_, false)) => ExitCode::FAILURE,
         Err(e) => {
             ui::clear();
             // Nobody is left to tell when this fails too.

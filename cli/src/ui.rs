@@ -160,6 +160,21 @@ pub(crate) fn finish() -> Result<bool> {
     }
 }
 
+/// Writes a JSON object to standard output. Strings in it may be anybody's: what could steer a terminal is escaped.
+pub(crate) fn json(value: &serde_json::Value) {
+    let mut text = String::new();
+    for c in value.to_string().chars() {
+        // Outside strings, the text is ASCII without any of these; below U+0020 the serialiser has escaped them.
+        if matches!(c, '\u{7f}'..='\u{9f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        {
+            text += &format!("\\u{:04x}", u32::from(c));
+        } else {
+            text.push(c);
+        }
+    }
+    out(text);
+}
+
 /// Aligned columns: numbers to the right, everything else to the left.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,

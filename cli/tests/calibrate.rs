@@ -91,7 +91,7 @@ fn settings_keep_the_budget_and_prove() {
         succeeds(["prove", &model, "--input", &input, "--settings", &settings, "--out", &proof, "--json"]);
     let proven: Value = serde_json::from_str(&proven).unwrap();
     assert_eq!((&proven["verified"], &proven["k"]), (&json!(true), &report["size"]["k"]));
-    succeeds(["verify", &proof]);
+    succeeds(["verify", &proof, "--unpinned"]);
 
     // And on the same images, by another command.
     let accuracy = succeeds([

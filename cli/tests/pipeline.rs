@@ -49,10 +49,17 @@ fn prove_and_verify(name: &str, more: &[&str]) -> Value {
     assert_eq!(report["outputs"][0].as_array().unwrap().len(), 10);
     let mut written = std::fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
     written.sort();
-    assert_eq!(written, ["circuit.bin", "proof.json", "settings.json", "vk.bin", "witness.json"]);
-    let verdict = json(&["verify", &out, "--json"]);
+    assert_eq!(
+        written,
+        ["calibration.json", "circuit.bin", "inputs.json", "proof.json", "settings.json", "vk.bin"]
+    );
+    let verdict = json(&["verify", &out, "--model", &model, "--json"]);
+    assert_eq!(verdict["strength"], "model");
     assert_eq!((&verdict["verified"], &verdict["secure_srs"]), (&Value::Bool(true), &Value::Bool(false)));
-    assert_eq!(verdict["model_hash"], report["model_hash"]);
+    assert_eq!(verdict["statement"], report["statement"]);
+    let fixed = more.iter().any(|m| m.contains("params=fixed"));
+    assert_eq!(verdict["model_bound"], fixed);
+    assert_eq!(verdict["model_hash"], if fixed { report["model_hash"].clone() } else { Value::Null });
     if !more.iter().any(|m| m.contains("output=private")) {
         let proven: f64 = verdict["outputs"][0]
             .as_array()
@@ -117,7 +124,7 @@ fn one_setup_serves_many_inputs() {
     for (i, file) in [input, text(other)].iter().enumerate() {
         let out = text(scratch.path(&format!("proof{i}")));
         succeeds(["prove", &model, "--input", file, "--setup", &keys, "--out", &out]);
-        succeeds(["verify", &out]);
+        succeeds(["verify", &out, "--setup", &keys]);
         hashes.push(std::fs::read(scratch.path(&format!("proof{i}")).join("vk.bin")).unwrap());
     }
     assert_eq!(hashes[0], hashes[1]);
@@ -142,9 +149,9 @@ fn reference_strings() {
     succeeds(["srs", "import", &file("raw"), "--k", "11", "--out", &file("imported.srs")]);
     let (model, input) = example("digits-mlp");
     succeeds(["prove", &model, "--input", &input, "--srs", &file("imported.srs"), "--out", &file("proof")]);
-    let verdict = json(&["verify", &file("proof"), "--json"]);
+    let verdict = json(&["verify", &file("proof"), "--unpinned", "--json"]);
     assert_eq!(verdict["srs"], "insecure");
-    succeeds(["verify", &file("proof"), "--srs", &file("imported.srs")]);
+    succeeds(["verify", &file("proof"), "--rederive", "--srs", &file("imported.srs")]);
     // A string of another secret is consistent, and is not the proof's.
     let other = parhelion_prover::Srs::insecure_from_seed(8, 7).unwrap();
     let mut bytes = Vec::new();

@@ -9,8 +9,9 @@ use parhelion_zkml::onnx::{ImportOptions, Model, TensorF, import};
 use parhelion_zkml::quant::QuantOptions;
 use parhelion_zkml::quant::calibrate::{self, Calibration, Frame, Goal, Metric, Samples};
 use parhelion_zkml::session::{
-    CIRCUIT_BIN, Cache, Files, Imported, Kind, Options, PK_BIN, PROOF_JSON, Prepared, ProofFile,
-    SETTINGS_JSON, Session, Settings, VK_BIN, development_srs, read_binary, read_json,
+    CALIBRATION_JSON, CIRCUIT_BIN, Cache, Files, Imported, Kind, Options, PK_BIN, PROOF_JSON, PROVER_JSON,
+    Prepared, ProofFile, ProverNotes, SETTINGS_JSON, Session, Settings, VK_BIN, development_srs, read_binary,
+    read_json,
 };
 
 use crate::seeds;
@@ -31,8 +32,10 @@ pub struct Fixture {
     pub proof: ProofFile,
     /// Payload of the circuit's file.
     pub circuit: Vec<u8>,
-    /// Payload of the quantised model's file.
-    pub model: Vec<u8>,
+    /// The setup's calibration.
+    pub calibration: Calibration,
+    /// What only the prover keeps.
+    pub notes: ProverNotes,
     /// The verifying key's file.
     pub vk: Vec<u8>,
     /// The proving key's file.
@@ -120,13 +123,14 @@ fn make(index: usize) -> Result<Fixture, parhelion_zkml::session::SessionError> 
     let witness = session.witness(&prepared.quantised, &input)?;
     let proof = session.prove(&prepared, &keys, &witness)?;
     session.write_setup(&dir, &prepared, &keys)?;
-    session.write_proof(&dir, &prepared, &keys, &witness, &proof)?;
+    session.write_proof(&dir, &prepared, &keys, &proof)?;
     let read = |name: &str| parhelion_zkml::session::read_limited(&dir.join(name), 1 << 30);
     Ok(Fixture {
         settings: read_json(&dir.join(SETTINGS_JSON), Kind::Settings)?,
         proof: read_json(&dir.join(PROOF_JSON), Kind::Proof)?,
         circuit: read_binary(&dir.join(CIRCUIT_BIN), Kind::Circuit)?,
-        model: read_binary(&dir.join(parhelion_zkml::session::MODEL_BIN), Kind::Model)?,
+        calibration: read_json(&dir.join(CALIBRATION_JSON), Kind::Calibration)?,
+        notes: read_json(&dir.join(PROVER_JSON), Kind::Prover)?,
         vk: read(VK_BIN)?,
         pk: read(PK_BIN)?,
         dir,

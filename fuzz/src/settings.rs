@@ -2,11 +2,10 @@
 //!
 //! The first byte says which file is edited and how it is sealed again, the second which statement it is about; the rest is a script.
 
-use parhelion_zkml::quant::Quantised;
 use parhelion_zkml::quant::calibrate::Calibration;
 use parhelion_zkml::session::{
-    CIRCUIT_BIN, Kind, MODEL_BIN, PROOF_JSON, SETTINGS_JSON, Settings, Setup, Shape, digest_hex, link,
-    read_binary, read_json, verify, write_binary, write_json,
+    CIRCUIT_BIN, Kind, PK_BIN, PROOF_JSON, Place, SETTINGS_JSON, Settings, Setup, Shape, Terms, digest_hex,
+    link, read_binary, read_json, verify, write_binary, write_json,
 };
 use serde_json::Value;
 
@@ -44,8 +43,7 @@ fn settings(fixture: &Fixture, mut script: Script<'_>) -> Option<()> {
     write_json(&files.settings, Kind::Settings, &edited).ok()?;
     if let Ok(settings) = read_json::<Settings>(&files.settings, Kind::Settings) {
         let mut proof = fixture.proof.clone();
-        proof.settings_hash = settings.hash().ok()?;
-        proof.model_hash = settings.model_hash.clone();
+        proof.statement = settings.statement.clone();
         proof.srs = settings.srs.security;
         files.proof = fixture.dir.join("renamed-proof.json");
         write_json(&files.proof, Kind::Proof, &proof).ok()?;
@@ -53,8 +51,10 @@ fn settings(fixture: &Fixture, mut script: Script<'_>) -> Option<()> {
     if let Ok(verdict) = verify(&files, false) {
         let all = verdict.instances.iter().map(Vec::len).sum::<usize>();
         assert!(verdict.outputs.iter().map(Vec::len).sum::<usize>() <= all, "outputs from nowhere");
-        let _ = link(&files, &files, &[], false);
-        let _ = link(&files, &fixture.files(), &[("o2_0".into(), "x".into())], false);
+        let (terms, honest) = (Terms::default(), fixture.files());
+        let _ = link((&files, &terms), (&files, &terms), &[]);
+        let place = Place { output: "#0".into(), input: "x".into() };
+        let _ = link((&files, &terms), (&honest, &terms), &[place]);
     }
     Some(())
 }
@@ -72,26 +72,20 @@ fn circuit(fixture: &Fixture, script: Script<'_>) -> Option<()> {
     Some(())
 }
 
-/// A quantised model that somebody made, from which a prover goes on.
-fn model(fixture: &Fixture, script: Script<'_>) -> Option<()> {
-    let payload = script.edit(&fixture.model);
-    let dir = fixture.dir.join("edited-setup");
-    write_binary(&dir.join(MODEL_BIN), Kind::Model, &payload).ok()?;
-    write_binary(&dir.join(CIRCUIT_BIN), Kind::Circuit, &fixture.circuit).ok()?;
-    let mut settings = fixture.settings.clone();
-    if let Ok((model, _)) = postcard::take_from_bytes::<Quantised>(&payload) {
-        settings.program_hash = digest_hex(&[&postcard::to_stdvec(&model.program).ok()?]);
-    }
-    write_json(&dir.join(SETTINGS_JSON), Kind::Settings, &settings).ok()?;
-    // The key is read last, and is the other target's.
-    parhelion_zkml::session::write_atomic(&dir.join(parhelion_zkml::session::PK_BIN), &[&fixture.pk]).ok()?;
-    let setup = Setup::read(&dir).ok()?;
+/// A calibration that somebody put into a setup, from which a prover goes on: another program than the setup's is refused.
+fn model(fixture: &Fixture, mut script: Script<'_>) -> Option<()> {
+    let edited = json::edit(&serde_json::to_value(&fixture.calibration).ok()?, &mut script);
+    let calibration = serde_json::from_value::<Calibration>(edited).ok()?;
+    let shape: Shape = postcard::from_bytes(&fixture.circuit).ok()?;
+    let (settings, notes) = (fixture.settings.clone(), fixture.notes.clone());
+    let setup = Setup { settings, calibration, shape, notes, pk: fixture.dir.join(PK_BIN) };
     let mut session = fixture::session();
-    if let Ok((quantised, _)) = session.quantised(fixture.imported.clone(), setup.clone())
-        && let Ok(witness) = session.witness(&quantised, &fixture.input)
-    {
-        let _ = quantised.outputs(&witness);
-        let _ = quantised.max_abs_error(&witness, &fixture.input);
+    if let Ok((quantised, _)) = session.quantised(fixture.imported.clone(), &setup) {
+        assert_eq!(quantised.program_hash, fixture.notes.program_hash, "another program is resumed");
+        if let Ok(witness) = session.witness(&quantised, &fixture.input) {
+            let _ = quantised.outputs(&witness);
+            let _ = quantised.max_abs_error(&witness, &fixture.input);
+        }
     }
     let _ = session.resume(fixture.imported.clone(), setup, None);
     Some(())
@@ -101,9 +95,9 @@ fn model(fixture: &Fixture, script: Script<'_>) -> Option<()> {
 fn resume(fixture: &Fixture, mut script: Script<'_>) -> Option<()> {
     let edited = json::edit(&serde_json::to_value(&fixture.settings).ok()?, &mut script);
     let settings = serde_json::from_value::<Settings>(edited).ok()?;
-    let model = postcard::from_bytes(&fixture.model).ok()?;
     let shape: Shape = postcard::from_bytes(&fixture.circuit).ok()?;
-    let setup = Setup { settings, model, shape, pk: fixture.pk.clone() };
+    let (calibration, notes) = (fixture.calibration.clone(), fixture.notes.clone());
+    let setup = Setup { settings, calibration, shape, notes, pk: fixture.dir.join(PK_BIN) };
     if let Ok((prepared, keys)) = fixture::session().resume(fixture.imported.clone(), setup, None) {
         assert_eq!(prepared.k(), keys.vk().get_domain().k());
     }
@@ -142,7 +136,7 @@ fn unsealed_json(fixture: &Fixture, script: Script<'_>) -> Option<()> {
 
 /// The same for binary files, where every byte counts.
 fn unsealed_binary(fixture: &Fixture, script: Script<'_>) -> Option<()> {
-    for (name, kind) in [(CIRCUIT_BIN, Kind::Circuit), (MODEL_BIN, Kind::Model)] {
+    for (name, kind) in [(CIRCUIT_BIN, Kind::Circuit)] {
         let good = std::fs::read(fixture.dir.join(name)).ok()?;
         let edited = script.edit(&good);
         let path = fixture.dir.join("damaged.bin");

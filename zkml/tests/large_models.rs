@@ -21,7 +21,7 @@ use std::time::Instant;
 use front_common::build::{A, Builder, FLOAT};
 use parhelion_zkml::machine::{PlanOptions, PlanReport};
 use parhelion_zkml::onnx::proto::{StringStringEntryProto, TensorProto};
-use parhelion_zkml::session::{Cache, Options, Session, Shape};
+use parhelion_zkml::session::{Cache, Options, Session};
 
 /// Greatest resident memory of this process so far, in bytes.
 fn peak() -> u64 {
@@ -107,7 +107,7 @@ fn plan(layers: usize, n: usize) -> (PlanReport, u64) {
         report.counts.proof_bytes(),
     );
     // What a verifier does before it reads the key: the constraint system from the shape alone.
-    let shape = Shape::of(&prepared.plan);
+    let shape = prepared.shape();
     drop(prepared);
     let started = Instant::now();
     shape.params().unwrap();

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use halo2curves::bn256::Fr;
 use parhelion_zkml::input::Surplus;
 use parhelion_zkml::session::{
-    self, Cache, Files, Kind, Options, Phase, ProofFile, Session, SessionError, Settings, scalar_from_hex,
-    scalar_to_hex, to_hex,
+    self, Cache, Files, Kind, Options, Phase, ProofFile, Session, SessionError, Settings, Strength,
+    scalar_from_hex, scalar_to_hex, to_hex,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -36,7 +36,7 @@ fn proven() -> &'static Path {
         for phase in Phase::ALL {
             assert!(!session.timings().get(phase).is_zero(), "{}", phase.name());
         }
-        session.write_proof(&dir, &prepared, &keys, &witness, &proof).unwrap();
+        session.write_proof(&dir, &prepared, &keys, &proof).unwrap();
         dir
     })
 }
@@ -69,6 +69,19 @@ fn an_honest_proof_verifies_and_says_what_it_proves() {
     assert_eq!(verdict.outputs, good().outputs);
     assert_eq!(verdict.outputs[0].len(), 10);
     assert_eq!(verdict.security, session::Security::Insecure);
+    assert_eq!((verdict.strength, verdict.model_bound), (Strength::Unpinned, false));
+    // Its weights are private, and so is a digest of them.
+    assert_eq!(verdict.model_hash, None);
+    assert!(
+        verdict.sentence.contains("some weights of this architecture and some input"),
+        "{}",
+        verdict.sentence
+    );
+    assert!(
+        verdict.remarks.iter().any(|r| r.contains("which weights is not proven")),
+        "{:?}",
+        verdict.remarks
+    );
     judge("honest", &good()).unwrap();
 }
 
@@ -128,14 +141,18 @@ fn another_proof_is_rejected() {
 #[test]
 fn other_settings_are_refused() {
     type Change = fn(&mut Settings);
-    let changes: [(&str, Change); 7] = [
-        ("k", |s| s.k += 1),
-        ("scale", |s| s.outputs[0].scale += 1),
-        ("shape", |s| s.outputs[0].shape = vec![10]),
-        ("model", |s| s.model_hash = "0".repeat(64)),
+    let changes: [(&str, Change); 8] = [
+        ("statement", |s| s.statement = "0".repeat(64)),
         ("key", |s| s.vk_hash = "0".repeat(64)),
         ("circuit", |s| s.circuit_hash = "0".repeat(64)),
         ("trust", |s| s.srs.security = session::Security::Ceremony),
+        ("weights", |s| s.params_digest = Some("0".repeat(64))),
+        ("line", |s| s.model_hash = Some("0\nreference string: perpetual powers of tau, checked".into())),
+        ("long", |s| s.srs.digest.push('0')),
+        ("point", |s| {
+            let other = parhelion_prover::Srs::insecure_from_seed(4, 9).unwrap();
+            s.srs.s_g2 = session::srs_mark(&other).unwrap().s_g2;
+        }),
     ];
     let honest: Settings =
         session::read_json(&proven().join(session::SETTINGS_JSON), Kind::Settings).unwrap();
@@ -150,28 +167,30 @@ fn other_settings_are_refused() {
 }
 
 #[test]
-fn settings_that_no_model_has_are_refused() {
-    // The product is 10 in machine words; the units are no numbers.
-    type Change = (&'static str, fn(&mut Settings));
-    let changes: [Change; 3] = [
-        ("elements", |s| s.outputs[0].shape = vec![5, 2, usize::MAX, usize::MAX]),
-        ("large", |s| s.outputs[0].scale = i32::MIN),
-        ("small", |s| s.outputs[0].scale = i32::MAX),
-    ];
-    for (name, change) in changes {
-        let mut settings: Settings =
-            session::read_json(&proven().join(session::SETTINGS_JSON), Kind::Settings).unwrap();
-        change(&mut settings);
-        let path = proven().join(format!("settings-{name}.json"));
+fn settings_say_nothing_of_ports() {
+    let path = proven().join(session::SETTINGS_JSON);
+    let honest: serde_json::Value = session::read_json(&path, Kind::Settings).unwrap();
+    for member in ["inputs", "outputs", "params", "visibility", "k", "program_hash"] {
+        assert!(honest.get(member).is_none(), "{member}");
+        let mut settings = honest.clone();
+        settings[member] = serde_json::json!([]);
+        let path = proven().join("settings-more.json");
         session::write_json(&path, Kind::Settings, &settings).unwrap();
-        let mut file = good();
-        file.settings_hash = settings.hash().unwrap();
-        let proof = proven().join(format!("proof-{name}.json"));
-        session::write_json(&proof, Kind::Proof, &file).unwrap();
-        let files = Files { settings: path, ..files(proof) };
-        let refused =
-            matches!(session::verify(&files, false), Err(SessionError::Mismatch { what: "settings", .. }));
-        assert!(refused, "{name}");
+        let files = Files { settings: path, ..files(proven().join(session::PROOF_JSON)) };
+        assert!(session::verify(&files, false).is_err(), "{member}");
+    }
+}
+
+#[test]
+fn files_of_the_format_before_are_refused_by_number() {
+    for (name, kind) in [(session::PROOF_JSON, Kind::Proof), (session::SETTINGS_JSON, Kind::Settings)] {
+        let text = std::fs::read_to_string(proven().join(name)).unwrap();
+        let old = text.replace(&format!("\"format\":{}", session::FORMAT), "\"format\":2");
+        assert_ne!(text, old);
+        let path = proven().join("old.json");
+        std::fs::write(&path, old).unwrap();
+        let said = session::read_json::<serde_json::Value>(&path, kind).unwrap_err().to_string();
+        assert!(said.contains("format 2") && said.contains("old.json"), "{said}");
     }
 }
 
@@ -185,7 +204,6 @@ fn the_development_string_is_recognised_whatever_a_file_claims() {
     session::write_json(&path, Kind::Settings, &settings).unwrap();
     let mut file = good();
     file.srs = session::Security::Ceremony;
-    file.settings_hash = settings.hash().unwrap();
     let proof = proven().join("lie.json");
     session::write_json(&proof, Kind::Proof, &file).unwrap();
     let files = Files { settings: path, ..files(proof) };

@@ -121,7 +121,8 @@ pub(super) fn options(args: &ModelOptions) -> Result<Options> {
             "--accept-error {part}: a part of the largest value, such as 0.05"
         );
     }
-    Ok(Options { import, quant, visibility, min_k, max_k, proof_bytes, calibration, accept_error })
+    let own_input = false;
+    Ok(Options { import, quant, visibility, min_k, max_k, proof_bytes, calibration, accept_error, own_input })
 }
 
 /// `input=private,output=public,params=fixed,params.NAME=hashed`; what is left out keeps its default.
@@ -178,7 +179,7 @@ pub(super) fn tensor_name(d: &Disclosed) -> String {
 pub(super) fn print_disclosed(disclosed: &[Disclosed]) {
     for d in disclosed {
         let what = if d.visibility == Vis::Committed { "commitment" } else { "digest" };
-        ui::out(format!("{what} of {}: {}", tensor_name(d), d.value));
+        ui::out(format!("{what} of {}: {}", session::printable(&tensor_name(d)), d.value));
     }
 }
 

@@ -15,16 +15,17 @@ use crate::ui;
 
 pub(super) fn run(args: &Hash, engine: &Engine<G1Affine>, cache: Cache) -> Result<()> {
     let mut options = common::options(&args.options)?;
+    let mut session = common::session(engine, cache);
+    let setup = args.setup.as_deref().map(Setup::read).transpose()?;
     if let Some(dir) = &args.setup {
         options.import.bind(&setup_binding(dir)?)?;
     }
-    let mut session = common::session(engine, cache);
     let imported = session.import_for(&args.model, &options.import, Some(&args.input))?;
     let input = session.input(&imported, &args.input, common::surplus(&args.options))?;
-    let quantised = match &args.setup {
-        Some(dir) => {
-            let (quantised, settings) = session.quantised(imported, Setup::read(dir)?)?;
-            options.visibility = settings.visibility;
+    let quantised = match &setup {
+        Some(setup) => {
+            let (quantised, visibility) = session.quantised(imported, setup)?;
+            options.visibility = visibility;
             quantised
         }
         None => session.quantise(imported, std::slice::from_ref(&input), &options)?,
@@ -32,14 +33,14 @@ pub(super) fn run(args: &Hash, engine: &Engine<G1Affine>, cache: Cache) -> Resul
     let program = quantised.program();
     let witness = session.witness(&quantised, &input)?;
     let exposure = Exposure::of(program, &options.visibility)?;
-    let mut disclosed = session::digests(program, &exposure, &witness)?;
+    let mut disclosed = session::digests(&quantised, &exposure, &witness)?;
     if let (Some(file), Some(k)) = (&args.opening, args.k) {
         let srs = session.srs(args.srs.as_deref(), k)?;
         let secret = opening_secret(file)?;
-        disclosed.extend(session::commitments(program, &exposure, &witness, &srs, &secret));
+        disclosed.extend(session::commitments(&quantised, &exposure, &witness, &srs, &secret));
     }
     if args.json {
-        ui::out(json!({"model": common::shown(&args.model), "disclosed": disclosed}).to_string());
+        ui::json(&json!({"model": common::shown(&args.model), "disclosed": disclosed}));
         return Ok(());
     }
     common::print_disclosed(&disclosed);

@@ -16,6 +16,8 @@ mod tune;
 mod verify;
 mod witness;
 
+use std::process::ExitCode;
+
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use halo2curves::bn256::G1Affine;
@@ -27,13 +29,13 @@ use crate::bench;
 use crate::ui;
 
 /// Runs a command.
-pub(crate) fn run(cli: Cli) -> Result<()> {
+pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     let global = &cli.global;
     global.memory.into_iter().for_each(common::limit_memory);
     match &cli.command {
+        Command::Verify(args) => return verify::run(args, || Ok((engine(global)?, cache(global)))),
+        Command::Link(args) => return link::run(args),
         Command::Prove(args) => prove::run(args, &engine(global)?, cache(global)),
-        Command::Verify(args) => verify::run(args),
-        Command::Link(args) => link::run(args),
         Command::Hash(args) => hash::run(args, &engine(global)?, cache(global)),
         Command::Setup(args) => setup::run(args, &engine(global)?, cache(global)),
         Command::Witness(args) => witness::run(args, &engine(global)?, cache(global)),
@@ -52,7 +54,8 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
             ui::raw(&text);
             Ok(())
         }
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The process-wide engine, with the backends that the command line names.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use halo2curves::bn256::G1Affine;
 use parhelion_dispatch::Engine;
-use parhelion_zkml::session::Cache;
+use parhelion_zkml::session::{Cache, PK_BIN, PROVER_JSON};
 use serde_json::json;
 
 use super::common;
@@ -22,25 +22,25 @@ pub(super) fn run(args: &Setup, engine: &Engine<G1Affine>, cache: Cache) -> Resu
     let accuracy = session.accuracy(&prepared.quantised, &samples)?;
     accuracy.check(options.accept_error)?;
     let srs = session.srs(args.srs.as_deref(), prepared.k())?;
-    let keys = session.keys(&prepared, &srs)?;
+    let mut keys = session.keys(&prepared, &srs)?;
+    keys.accept_error(options.accept_error.map(|part| part.to_string()));
     session.write_setup(&args.out, &prepared, &keys)?;
     let settings = keys.settings();
     if args.json {
-        ui::out(
-            json!({
-                "model": common::shown(&args.model), "model_hash": settings.model_hash, "k": settings.k,
-                "timings_ms": common::timings_json(session.timings()),
-                "pk_bytes": keys.pk_len(), "vk_bytes": keys.vk_bytes().len(),
-                "srs": settings.srs.security, "out": common::shown(&args.out),
-                "max_abs_error": (!samples.is_empty()).then(|| accuracy.max_abs_error()), "accuracy": accuracy,
-            })
-            .to_string(),
-        );
+        ui::json(&json!({
+            "model": common::shown(&args.model), "model_hash": prepared.quantised.imported.hash, "k": prepared.k(),
+            "statement": settings.statement, "vk_hash": settings.vk_hash, "circuit_hash": settings.circuit_hash,
+            "visibility": prepared.visibility.to_string(),
+            "timings_ms": common::timings_json(session.timings()),
+            "pk_bytes": keys.pk_len(), "vk_bytes": keys.vk_bytes().len(),
+            "srs": settings.srs.security, "out": common::shown(&args.out),
+            "max_abs_error": (!samples.is_empty()).then(|| accuracy.max_abs_error()), "accuracy": accuracy,
+        }));
         return Ok(());
     }
     ui::out(format!(
         "k = {}, proving key {}, verifying key {}; written to {}",
-        settings.k,
+        prepared.k(),
         ui::bytes(keys.pk_len()),
         ui::bytes(keys.vk_bytes().len() as u64),
         args.out.display()
@@ -52,5 +52,7 @@ pub(super) fn run(args: &Setup, engine: &Engine<G1Affine>, cache: Cache) -> Resu
     } else {
         ui::out(common::difference(&accuracy));
     }
+    ui::out(format!("statement {}", settings.statement));
+    ui::out(format!("{PK_BIN} and {PROVER_JSON} are the prover's; everything else is for verifiers"));
     Ok(())
 }

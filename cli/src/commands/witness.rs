@@ -16,7 +16,7 @@ pub(super) fn run(args: &Witness, engine: &Engine<G1Affine>, cache: Cache) -> Re
     let input = session.input(&imported, &args.input, common::surplus(&args.options))?;
     let prepared = session.quantise(imported, std::slice::from_ref(&input), &options)?;
     let witness = session.witness(&prepared, &input)?;
-    session::write_json(&args.out, Kind::Witness, &prepared.witness_file(&witness))?;
+    session::write_private(&args.out, Kind::Witness, &prepared.witness_file(&witness))?;
     let time = common::milliseconds(session.timings(), Phase::Witness);
     ui::out(format!("{}: written in {}", args.out.display(), ui::ms(time)));
     Ok(())

@@ -44,6 +44,7 @@ impl Drop for Scratch {
 }
 
 /// A file of the repository.
+#[allow(dead_code, reason = "not every test file uses every helper")]
 pub(crate) fn repo(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }

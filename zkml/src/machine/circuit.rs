@@ -123,10 +123,7 @@ impl ModelCircuit {
 
     /// The instance.
     pub fn instances(&self) -> Vec<Vec<Fr>> {
-        match &self.first {
-            Some(first) if self.layout.instance > 0 => vec![first.instance.clone()],
-            _ => Vec::new(),
-        }
+        vec![self.first.as_ref().map(|first| first.instance.clone()).unwrap_or_default()]
     }
 
     fn apply(&self, columns: &mut Columns) {

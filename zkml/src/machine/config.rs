@@ -71,7 +71,7 @@ pub struct MachineConfig {
     pub(crate) acc: Option<Column<Advice>>,
     pub(crate) phi: Vec<Column<Advice>>,
     pub(crate) constants: Option<Column<Fixed>>,
-    pub(crate) instance: Option<Column<Instance>>,
+    pub(crate) instance: Column<Instance>,
     pub(crate) unit_fixed: Vec<Column<Fixed>>,
     pub(crate) bulk_fixed: Vec<Column<Fixed>>,
     pub(crate) scalar_fixed: Vec<Column<Fixed>>,
@@ -179,7 +179,8 @@ impl MachineConfig {
         let hash_fixed = fixed(layout.hash.field.columns);
         let constants = (!layout.constants.is_empty()).then(|| meta.fixed_column());
         let (active, edge) = (meta.fixed_column(), meta.fixed_column());
-        let instance = (layout.instance > 0).then(|| meta.instance_column());
+        // Always there: a proof without public values is bound to its statement too.
+        let instance = meta.instance_column();
         let config = MachineConfig {
             committed,
             hash,
@@ -207,7 +208,7 @@ impl MachineConfig {
         for &col in &layout.equal {
             match col {
                 Col::Const => config.constants.into_iter().for_each(|c| meta.enable_equality(c)),
-                Col::Instance => config.instance.into_iter().for_each(|c| meta.enable_equality(c)),
+                Col::Instance => meta.enable_equality(config.instance),
                 col => config.advice(col).into_iter().for_each(|c| meta.enable_equality(c)),
             }
         }

@@ -22,7 +22,7 @@ impl MachineConfig {
     pub(crate) fn copied(&self, cell: Cell) -> Result<Column<Any>, Error> {
         let column: Option<Column<Any>> = match cell.col {
             Col::Const => self.constants.map(Into::into),
-            Col::Instance => self.instance.map(Into::into),
+            Col::Instance => Some(self.instance.into()),
             col => self.advice(col).map(Into::into),
         };
         column.ok_or(Error::Synthesis)

@@ -12,6 +12,9 @@ use super::poseidon::gadget::HashCount;
 use super::table::{Section, Tables};
 use super::template::{Def, Spec, Template, build};
 
+/// Values of the instance past the layout's: what binds a proof to its statement and context.
+const BINDING: usize = 1;
+
 /// What the cost of templates on units is estimated from.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures {
@@ -196,8 +199,8 @@ pub(crate) fn size(
     let per_row = (choice.store / store_limbs).max(1) as usize;
     let bulk_rows = l.totals.bulk_rows(per_row) + l.totals.junk;
     let table_entries: usize = tables.sections().map(|s| tables.rows(s)).sum();
-    let needed =
-        1 + usize::max(unit_rows, bulk_rows).max(l.scalars.len()).max(l.public.len() + l.hashes.len());
+    let instance = l.public.len() + l.hashes.len() + BINDING;
+    let needed = 1 + usize::max(unit_rows, bulk_rows).max(l.scalars.len()).max(instance);
     let needed = needed.max(1 + specs.constants);
     let mut k = choice.k.max(4);
     while (1usize << k) < needed + BLINDED {

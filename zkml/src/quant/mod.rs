@@ -168,6 +168,19 @@ pub fn quantise(
     calibration: &[Vec<TensorF>],
     options: &QuantOptions,
 ) -> Result<Quantised, QuantError> {
+    Ok(quantise_with_ranges(model, calibration, options)?.0)
+}
+
+/// [`quantise`], with the ranges that [`Quantiser::with_ranges`] makes the same program of.
+///
+/// # Errors
+///
+/// See [`QuantError`].
+pub fn quantise_with_ranges(
+    model: &Model,
+    calibration: &[Vec<TensorF>],
+    options: &QuantOptions,
+) -> Result<(Quantised, Vec<ValueRange>), QuantError> {
     options.validate()?;
     let defaults;
     let samples = if calibration.is_empty() {
@@ -179,7 +192,7 @@ pub fn quantise(
     let quantiser = Quantiser::new(model, samples)?;
     let mut draft = quantiser.draft(options)?;
     quantiser.fill_report(&mut draft, samples)?;
-    Ok(draft.quantised)
+    Ok((draft.quantised, quantiser.ranges()))
 }
 
 /// A model with the ranges of its values, ready to be quantised any number of times.
@@ -187,6 +200,8 @@ pub struct Quantiser {
     interface: Model,
     rewritten: Model,
     ranges: range::Ranges,
+    /// The ranges to the last digit, where they were measured here.
+    exact: Option<range::Ranges>,
 }
 
 /// A quantised model with the values that its tensors stand for.
@@ -203,8 +218,10 @@ impl Quantiser {
     /// See [`QuantError`].
     pub fn new(model: &Model, samples: &[Vec<TensorF>]) -> Result<Self, QuantError> {
         let rewritten = rewrite::rewrite(model)?;
-        let ranges = range::Ranges::measure(&rewritten, samples)?;
-        Ok(Quantiser { interface: interface(model), rewritten, ranges })
+        let exact = range::Ranges::measure(&rewritten, samples)?;
+        // Whoever has only the list makes the same program.
+        let ranges = range::Ranges::restore(&rewritten, &exact.list(&rewritten))?;
+        Ok(Quantiser { interface: interface(model), rewritten, ranges, exact: Some(exact) })
     }
 
     /// Takes ranges that [`Quantiser::ranges`] gave for the same model.
@@ -215,7 +232,7 @@ impl Quantiser {
     pub fn with_ranges(model: &Model, ranges: &[ValueRange]) -> Result<Self, QuantError> {
         let rewritten = rewrite::rewrite(model)?;
         let ranges = range::Ranges::restore(&rewritten, ranges)?;
-        Ok(Quantiser { interface: interface(model), rewritten, ranges })
+        Ok(Quantiser { interface: interface(model), rewritten, ranges, exact: None })
     }
 
     /// The range of every value that depends on an input.
@@ -245,7 +262,7 @@ impl Quantiser {
                 tensor,
                 scale: t.scale,
                 bits: 64 - m.leading_zeros() + u32::from(t.lo < 0),
-                observed: self.ranges.observed(value),
+                observed: self.exact.as_ref().unwrap_or(&self.ranges).exact(value),
                 max_abs_error: 0.0,
             }
         });

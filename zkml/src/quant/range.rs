@@ -123,18 +123,23 @@ impl Ranges {
         Ok(ranges)
     }
 
-    /// What [`Ranges::restore`] takes.
+    /// What [`Ranges::restore`] takes: powers of two.
     pub(super) fn list(&self, model: &Model) -> Vec<ValueRange> {
         let range = |(i, v): (usize, &crate::onnx::Value)| {
-            let (lo, hi) = self.seen[i].filter(|_| v.constant.is_none())?;
+            let (lo, hi) = self.observed(ValueId(i as u32)).filter(|_| v.constant.is_none())?;
             let (below, above) = self.infinite[i];
             Some(ValueRange { value: i as u32, name: v.name.clone(), lo, hi, below, above })
         };
         model.values.iter().enumerate().filter_map(range).collect()
     }
 
-    /// Observed range.
+    /// Observed range, its ends moved outwards to powers of two: what a circuit tells of samples and weights is no more than that.
     pub(super) fn observed(&self, v: ValueId) -> Option<(f64, f64)> {
+        self.exact(v).map(|(lo, hi)| (-outwards(-lo), outwards(hi)))
+    }
+
+    /// Observed range to the last digit: for reports, never for a circuit.
+    pub(super) fn exact(&self, v: ValueId) -> Option<(f64, f64)> {
         self.seen.get(v.index()).copied().flatten()
     }
 
@@ -145,6 +150,17 @@ impl Ranges {
         let (below, above) = self.infinite[v.index()];
         Some((if below { -m - FILL } else { -m }, if above { m + FILL } else { m }))
     }
+}
+
+/// An upper end moved up to a power of two, or to just below one that it does not reach.
+pub(super) fn outwards(end: f64) -> f64 {
+    // Clearing the fraction leaves the power of two at or below; there is none below the normal numbers.
+    let floor = |m: f64| f64::from_bits(m.to_bits() & !((1 << 52) - 1));
+    if end < 0.0 {
+        return -floor(-end);
+    }
+    let below = floor(end);
+    if below == end { end } else { (2.0 * below).max(f64::MIN_POSITIVE).next_down() }
 }
 
 /// Inputs for a model without calibration data: zeros, and values spread evenly over [0, 1] and [−1, 1].
@@ -177,4 +193,31 @@ pub(super) fn default_samples(model: &Model) -> Vec<Vec<TensorF>> {
             .collect()
     };
     (0..3).map(make).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ends_move_outwards_to_powers_of_two() {
+        assert_eq!(outwards(0.0), 0.0);
+        assert_eq!(outwards(1.0), 1.0);
+        assert_eq!(outwards(1.5), 2f64.next_down());
+        assert_eq!(outwards(-1.5), -1.0);
+        assert_eq!(outwards(-0.25), -0.25);
+    }
+
+    proptest! {
+        #[test]
+        fn moving_again_moves_nothing(v in prop::num::f64::NORMAL | prop::num::f64::ZERO) {
+            let once = outwards(v);
+            prop_assert!(once >= v && once.is_finite());
+            prop_assert_eq!(outwards(once), once);
+            // An open end is the number just below a power of two.
+            let power = if once.to_bits().trailing_zeros() >= 52 { once } else { once.next_up() };
+            prop_assert_eq!(power.to_bits() & ((1 << 52) - 1), 0);
+        }
+    }
 }

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use ff::PrimeField;
 
+use super::circuit::Named;
 use super::error::SessionError;
-use super::seal::{Kind, digest_hex, from_hex, seal_json, to_hex};
+use super::seal::{from_hex, to_hex};
 use crate::machine::poseidon::width;
-use crate::machine::{Exposure, Part, Vis, Visibility};
-use crate::onnx::checked_len;
+use crate::machine::{Part, Vis};
+use crate::onnx::{DType, checked_len};
 use crate::qir::{Program, TensorId};
 
 /// Greatest magnitude of a scale: the units from there on are no `f64`.
@@ -70,6 +71,8 @@ pub struct SrsMark {
 pub struct Port {
     /// Name in the ONNX file.
     pub name: String,
+    /// Element type in the ONNX file; none for a parameter.
+    pub dtype: Option<DType>,
     /// Shape.
     pub shape: Vec<usize>,
     /// Real value = element / 2^scale.
@@ -83,6 +86,14 @@ pub struct Port {
 }
 
 impl Port {
+    /// A tensor of a program, as an input or output of the ONNX file or as a parameter.
+    pub(super) fn new(program: &Program, id: TensorId, named: Option<&Named>, visibility: Vis) -> Port {
+        let t = program.tensor(id);
+        let name = named.map_or(&t.name, |n| &n.name).clone();
+        let dtype = named.map(|n| n.dtype);
+        Port { name, dtype, shape: t.shape.clone(), scale: t.scale, lo: t.lo, hi: t.hi, visibility }
+    }
+
     /// The ports of tensors that are private as far as is known.
     pub fn of(program: &Program, ids: &[TensorId]) -> Vec<Port> {
         Port::seen(program, ids.iter().map(|&id| (id, Vis::Private)))
@@ -90,24 +101,7 @@ impl Port {
 
     /// The ports of tensors with their visibility.
     pub fn seen(program: &Program, ids: impl IntoIterator<Item = (TensorId, Vis)>) -> Vec<Port> {
-        let one = |(id, visibility): (TensorId, Vis)| {
-            let t = program.tensor(id);
-            let (name, shape) = (t.name.clone(), t.shape.clone());
-            Port { name, shape, scale: t.scale, lo: t.lo, hi: t.hi, visibility }
-        };
-        ids.into_iter().map(one).collect()
-    }
-
-    /// Inputs, parameters that a verifier learns something about, and outputs.
-    pub(super) fn all(program: &Program, exposure: &Exposure) -> [Vec<Port>; 3] {
-        let pairs =
-            |ids: &[TensorId], vis: &[Vis]| ids.iter().copied().zip(vis.iter().copied()).collect::<Vec<_>>();
-        let told = |vis: Vis| matches!(vis, Vis::Public | Vis::Hashed | Vis::Committed);
-        [
-            Port::seen(program, pairs(&program.inputs, &exposure.inputs)),
-            Port::seen(program, exposure.params.iter().copied().filter(|(_, vis)| told(*vis))),
-            Port::seen(program, pairs(&program.outputs, &exposure.outputs)),
-        ]
+        ids.into_iter().map(|(id, vis)| Port::new(program, id, None, vis)).collect()
     }
 
     /// Width of an element in a digest, in bits.
@@ -124,61 +118,87 @@ impl Port {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Makes sure that there is a number of elements, and a unit.
+    pub(super) fn check(&self) -> Result<(), SessionError> {
+        let wrong = |why| SessionError::Mismatch {
+            what: "circuit",
+            why: format!("`{}`: {why}", printable(&self.name)),
+        };
+        checked_len(&self.shape).map_err(|e| wrong(e.to_string()))?;
+        if self.scale.unsigned_abs() > MAX_SCALE {
+            return Err(wrong(format!("a scale of {}", self.scale)));
+        }
+        Ok(())
+    }
 }
 
-/// What is proven, and how: everything a verifier must know besides the key and the proof.
+/// Where the ranges of a circuit are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RangeSource {
+    /// Samples, or a calibration that was made of some.
+    Samples,
+    /// The private input that is proven: the circuit's bounds are powers of two that depend on it.
+    PrivateInput,
+    /// The public input that is proven.
+    PublicInput,
+    /// Evenly spread values.
+    Default,
+}
+
+/// What a maker says of a circuit: which files belong together, and claims that nothing proves. What is proven is in the circuit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Version of this crate that wrote it.
     pub version: String,
-    /// Digest of the ONNX file.
-    pub model_hash: String,
-    /// Digest of the quantised model.
-    pub program_hash: String,
+    /// Digest of the statement, see [`super::Statement`].
+    pub statement: String,
     /// Digest of `circuit.bin`'s payload: the quantised model without its parameters (unless they are fixed), and the layout.
     pub circuit_hash: String,
     /// Digest of the verifying key's payload.
     pub vk_hash: String,
-    /// Who sees what.
-    pub visibility: Visibility,
-    /// The model's inputs.
-    pub inputs: Vec<Port>,
-    /// Parameters that are public, hashed or committed, in the model's order.
-    pub params: Vec<Port>,
-    /// The model's outputs.
-    pub outputs: Vec<Port>,
     /// Digest of the hashed parameters.
     pub params_digest: Option<String>,
-    /// log₂ of the number of rows.
-    pub k: u32,
+    /// Digest of the ONNX file; none where it would be a digest of parameters that are not shown.
+    pub model_hash: Option<String>,
+    /// Where the ranges are from.
+    pub ranges: RangeSource,
+    /// Difference from the float model that was accepted, as a part of the largest output; none where the default bound holds.
+    pub accepted_error: Option<String>,
     /// The reference string.
     pub srs: SrsMark,
 }
 
 impl Settings {
-    /// Makes sure that every tensor has a number of elements and a unit.
+    /// Makes sure that every digest is one.
     pub(super) fn check(&self) -> Result<(), SessionError> {
-        for port in [&self.inputs, &self.params, &self.outputs].into_iter().flatten() {
-            let wrong =
-                |why| SessionError::Mismatch { what: "settings", why: format!("`{}`: {why}", port.name) };
-            checked_len(&port.shape).map_err(|e| wrong(e.to_string()))?;
-            if port.scale.unsigned_abs() > MAX_SCALE {
-                return Err(wrong(format!("a scale of {}", port.scale)));
-            }
+        let always = [&self.statement, &self.circuit_hash, &self.vk_hash, &self.srs.digest];
+        let told = [&self.params_digest, &self.model_hash].into_iter().flatten();
+        if always.into_iter().chain(told).all(|h| is_digest(h)) {
+            return Ok(());
         }
-        Ok(())
+        let why = "a digest is not 64 hexadecimal digits".to_owned();
+        Err(SessionError::Mismatch { what: "settings", why })
     }
+}
 
-    /// Digest of the contents: what a proof names.
-    ///
-    /// # Errors
-    /// The serialiser's.
-    pub fn hash(&self) -> Result<String, SessionError> {
-        let text = seal_json(Kind::Settings, self)
-            .map_err(|why| SessionError::Mismatch { what: "settings", why })?;
-        Ok(digest_hex(&[text.as_bytes()]))
-    }
+/// Whether a text is 64 lower-case hexadecimal digits.
+pub(super) fn is_digest(text: &str) -> bool {
+    text.len() == 64 && from_hex(text).is_some()
+}
+
+/// What only the prover keeps of a setup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProverNotes {
+    /// Version of this crate that wrote it.
+    pub version: String,
+    /// Digest of the ONNX file.
+    pub model_hash: String,
+    /// Digest of the quantised model, parameters included.
+    pub program_hash: String,
 }
 
 /// What a proof says about a tensor, or about all parameters of one kind, without saying the values.
@@ -194,45 +214,21 @@ pub struct Disclosed {
     pub value: String,
 }
 
-impl Settings {
-    /// Hashed or committed tensors in the order of the instance or the proof, each with its ports: one, or all parameters.
-    pub(super) fn disclosed(&self, wanted: Vis) -> Vec<(Part, String, Vec<&Port>)> {
-        let mut out = Vec::new();
-        for (part, ports) in
-            [(Part::Input, &self.inputs), (Part::Params, &self.params), (Part::Output, &self.outputs)]
-        {
-            let members = ports.iter().filter(|p| p.visibility == wanted);
-            match part {
-                Part::Params => {
-                    let members: Vec<&Port> = members.collect();
-                    if !members.is_empty() {
-                        out.push((part, part.name().to_owned(), members));
-                    }
-                }
-                _ => out.extend(members.map(|p| (part, p.name.clone(), vec![p]))),
-            }
-        }
-        out
-    }
-}
-
 /// A proof with its public values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProofFile {
     /// Version of this crate that wrote it.
     pub version: String,
-    /// Digest of the ONNX file.
-    pub model_hash: String,
-    /// Digest of the settings.
-    pub settings_hash: String,
+    /// Digest of the statement that is proven.
+    pub statement: String,
     /// How far the reference string is trusted.
     pub srs: Security,
     /// The proof.
     pub proof: String,
-    /// The public values, one list per instance column.
+    /// The public values and digests, and last the value that binds the proof to its statement and context.
     pub instances: Vec<Vec<String>>,
-    /// The outputs as real numbers, an empty list for one that is not public; no lists where none is.
+    /// The outputs as decimal numbers, an empty list for one that is not public; no lists where none is.
     pub outputs: Vec<Vec<String>>,
 }
 
@@ -268,9 +264,49 @@ pub fn scalar_from_hex(text: &str) -> Option<Fr> {
     Fr::from_repr(bytes).into_option()
 }
 
-/// The real number that an element stands for, in the shortest spelling that reads back as the same `f64`.
+/// The number that an element stands for, exactly: an integer where the scale leaves no fraction, else the shortest spelling that reads back as
+/// the same `f64` where that is the number itself.
 pub fn real_text(element: i64, scale: i32) -> String {
+    if scale <= 0 {
+        let shift = scale.unsigned_abs();
+        if shift <= 64 {
+            return (i128::from(element) << shift).to_string();
+        }
+    } else if element.unsigned_abs() >= 1 << 53 && scale <= 64 {
+        return fraction_text(element, scale.unsigned_abs());
+    }
     format!("{:?}", element as f64 * (-f64::from(scale)).exp2())
+}
+
+/// All decimal digits of `element / 2^bits`, at most 64 bits.
+fn fraction_text(element: i64, bits: u32) -> String {
+    let magnitude = u128::from(element.unsigned_abs());
+    let mask = (1u128 << bits) - 1;
+    let mut rest = magnitude & mask;
+    let mut text = format!("{}{}.", if element < 0 { "-" } else { "" }, magnitude >> bits);
+    loop {
+        rest *= 10;
+        text.push(char::from(b'0' + (rest >> bits) as u8));
+        rest &= mask;
+        if rest == 0 {
+            return text;
+        }
+    }
+}
+
+/// A name for people: what could steer a terminal, break a line or reverse its direction is spelled out.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let steers = c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        match c {
+            '\\' => out.push_str("\\\\"),
+            c if steers => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// A point of G2 as its uncompressed bytes.
@@ -322,6 +358,20 @@ mod tests {
     fn reals_are_exact() {
         assert_eq!(real_text(3, 1), "1.5");
         assert_eq!(real_text(-1, 13), "-0.0001220703125");
-        assert_eq!(real_text(5, -2), "20.0");
+        assert_eq!(real_text(5, -2), "20");
+        assert_eq!(real_text(9_007_199_254_740_993, 0), "9007199254740993");
+        assert_eq!(real_text(i64::MIN, 0), "-9223372036854775808");
+        assert_eq!(real_text(-9_007_199_254_740_993, 1), "-4503599627370496.5");
+        assert_eq!(
+            real_text((1 << 60) + 1, 60),
+            "1.000000000000000000867361737988403547205962240695953369140625"
+        );
+    }
+
+    #[test]
+    fn names_cannot_steer_a_terminal() {
+        assert_eq!(printable("input/x:0 é"), "input/x:0 é");
+        assert_eq!(printable("a\n\x1b[2Jb\u{9b}"), "a\\u{a}\\u{1b}[2Jb\\u{9b}");
+        assert_eq!(printable("a\u{202e}b\\u{a}"), "a\\u{202e}b\\\\u{a}");
     }
 }

@@ -26,30 +26,67 @@ use crate::machine::{
     self, Choice, MachineParams, ModelCircuit, OpeningSecret, Part, Plan, PlanError, PlanOptions, Vis,
     Visibility,
 };
+use crate::onnx::DType;
 use crate::qir::{Program, Role};
+use crate::quant;
 
 /// Most elements of a program's tensors, per row of its circuit and in all; honest circuits have less than a hundred per row.
 const ELEMENTS_PER_ROW: u64 = 1 << 12;
 const ELEMENTS: u64 = 1 << 30;
 
-/// All that a circuit's constraint system depends on.
+/// An input or output as the ONNX file has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub dtype: DType,
+}
+
+/// What the elements of inputs and outputs stand for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// By input of the program.
+    pub inputs: Vec<Named>,
+    /// By output of the program.
+    pub outputs: Vec<Named>,
+    /// Whether inputs past their range are moved to its end when they are encoded.
+    pub saturate: bool,
+}
+
+impl Interface {
+    /// The interface of a quantised model.
+    pub fn of(model: &quant::Quantised) -> Self {
+        let named = |names: &[String], types: &[DType]| {
+            names.iter().zip(types).map(|(name, &dtype)| Named { name: name.clone(), dtype }).collect()
+        };
+        Interface {
+            inputs: named(&model.input_names, &model.input_types),
+            outputs: named(&model.output_names, &model.output_types),
+            saturate: model.saturate,
+        }
+    }
+}
+
+/// All that a circuit's constraint system depends on, and what its public values stand for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shape {
     program: Program,
     visibility: Visibility,
     choice: Choice,
+    interface: Interface,
 }
 
 impl Shape {
-    /// The shape of a plan.
-    pub fn of(plan: &Plan) -> Self {
+    /// The shape of a plan of a model.
+    pub fn of(plan: &Plan, interface: Interface) -> Self {
         let mut program = plan.program().clone();
         for tensor in &mut program.tensors {
             if plan.visibility().of(Part::Params, &tensor.name) != Vis::Fixed && tensor.role == Role::Param {
                 tensor.data = None;
             }
         }
-        Shape { program, visibility: plan.visibility().clone(), choice: plan.report().choice }
+        Shape { program, visibility: plan.visibility().clone(), choice: plan.report().choice, interface }
     }
 
     /// The model without its parameters.
@@ -91,15 +128,27 @@ impl Shape {
         }
     }
 
+    /// What inputs and outputs stand for.
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// The circuit.
+    ///
+    /// # Errors
+    /// [`SessionError::Plan`]; [`SessionError::Memory`].
+    pub fn plan(self) -> Result<Plan, SessionError> {
+        self.bounded()?;
+        let options = PlanOptions { choice: Some(self.choice), ..PlanOptions::default() };
+        Ok(machine::plan_shared(Arc::new(self.program), &self.visibility, &options)?)
+    }
+
     /// The circuit's parameters.
     ///
     /// # Errors
     /// [`SessionError::Plan`]; [`SessionError::Memory`].
     pub fn params(self) -> Result<MachineParams, SessionError> {
-        self.bounded()?;
-        let options = PlanOptions { choice: Some(self.choice), ..PlanOptions::default() };
-        let plan = machine::plan_shared(Arc::new(self.program), &self.visibility, &options)?;
-        Ok(params(&plan))
+        Ok(params(&self.plan()?))
     }
 }
 
@@ -141,13 +190,15 @@ pub(super) fn prove(
     plan: &Plan,
     trace: &Trace,
     opening: Option<&OpeningSecret>,
+    binding: Fr,
 ) -> Result<Proven, SessionError> {
     let circuit = ModelCircuit::with_trace(plan, &trace.values)?;
     let circuit = match opening {
         Some(secret) => circuit.sealed(secret),
         None => circuit,
     };
-    let instances = circuit.instances();
+    let mut instances = circuit.instances();
+    instances.iter_mut().for_each(|column| column.push(binding));
     let columns: Vec<&[Fr]> = instances.iter().map(Vec::as_slice).collect();
     let transcript = || Blake2bWrite::<_, G1Affine, Challenge255<_>>::init(Vec::new());
     // The session verifies the finished file itself; what a device had a part in is verified here, where it can be made again without it.

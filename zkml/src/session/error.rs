@@ -196,6 +196,32 @@ pub enum SessionError {
         /// Who says so.
         of: String,
     },
+    /// The files are of another statement than the verifier wants.
+    #[error("the statement is not {whose}: expected {expected}, found {found}")]
+    OtherStatement {
+        /// In whose words the wanted statement is.
+        whose: &'static str,
+        /// Digest of the wanted statement.
+        expected: String,
+        /// Digest of the statement that the files are of.
+        found: String,
+    },
+    /// The proof is about another input than the verifier's.
+    #[error("input `{name}` of the proof is not the one in {}", path.display())]
+    OtherInput {
+        /// The input.
+        name: String,
+        /// The verifier's file.
+        path: PathBuf,
+    },
+    /// An opening secret has served for as many proofs as it may.
+    #[error("{}: {proofs} proofs were made under this opening secret, and more would not hide what is committed; use a new file", path.display())]
+    Spent {
+        /// The secret's file.
+        path: PathBuf,
+        /// Proofs under it.
+        proofs: u32,
+    },
     /// Two proofs do not share a tensor.
     #[error("output `{output}` of the first proof is not input `{input}` of the second: {why}")]
     Unlinked {

@@ -1,14 +1,19 @@
 //! One model's output is another's input, though neither is public.
 
-use super::artefact::{Port, Settings};
+use super::artefact::{Port, printable};
 use super::error::SessionError;
-use super::seal::{Kind, read_json};
-use super::verify::{Files, Verdict, verify};
+use super::statement::Statement;
+use super::verdict::{Told, Verdict};
+use super::verify::{Files, Terms, verify_statement};
 use crate::machine::{Part, Vis};
 
 /// A tensor that two proofs are known to share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Linked {
+    /// Position of the output among the first model's.
+    pub from: usize,
+    /// Position of the input among the second model's.
+    pub to: usize,
     /// Name of the output.
     pub output: String,
     /// Name of the input.
@@ -17,103 +22,112 @@ pub struct Linked {
     pub visibility: Vis,
 }
 
-/// Verifies two proofs, and that outputs of the first are inputs of the second: the given pairs of names, or else all of them in order.
+/// Which output is which input: a name that only one of them has, or `#` and a position from 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The output of the first model.
+    pub output: String,
+    /// The input of the second.
+    pub input: String,
+}
+
+/// A proof with what its verifier asks of it.
+type Side<'a> = (&'a Files, &'a Terms);
+
+/// Verifies two proofs, and that outputs of the first are inputs of the second: the given ones, or else all of them in order.
 ///
 /// Both tensors must be public, hashed or committed, alike, and have the same number of elements and the same scale. Digests need the same
 /// width; commitments the same k and reference string.
 ///
 /// # Errors
-/// Those of [`verify()`]; [`SessionError::Unlinked`] with the tensors and what differs.
+/// Those of [`verify_under`](super::verify_under); [`SessionError::Unlinked`] with the tensors and what differs.
 pub fn link(
-    from: &Files,
-    to: &Files,
-    pairs: &[(String, String)],
-    require_secure: bool,
+    from: Side<'_>,
+    to: Side<'_>,
+    places: &[Place],
 ) -> Result<(Verdict, Verdict, Vec<Linked>), SessionError> {
-    let (first, second) = (verify(from, require_secure)?, verify(to, require_secure)?);
-    let before: Settings = read_json(&from.settings, Kind::Settings)?;
-    let after: Settings = read_json(&to.settings, Kind::Settings)?;
-    let (outputs, inputs) = (&before.outputs, &after.inputs);
-    let found = |ports: &[Port], name: &str| ports.iter().position(|p| p.name == name);
-    let chosen: Vec<(usize, usize)> = if pairs.is_empty() {
+    let (before, first) = verify_statement(from.0, from.1)?;
+    let (after, second) = verify_statement(to.0, to.1)?;
+    let (outputs, inputs) = (before.outputs(), after.inputs());
+    let unlinked = |output: &str, input: &str, why: String| SessionError::Unlinked {
+        output: printable(output),
+        input: printable(input),
+        why,
+    };
+    let chosen: Vec<(usize, usize)> = if places.is_empty() {
         if outputs.len() != inputs.len() {
             let why = format!("{} outputs and {} inputs", outputs.len(), inputs.len());
-            return Err(SessionError::Unlinked { output: "*".into(), input: "*".into(), why });
+            return Err(unlinked("*", "*", why));
         }
         (0..outputs.len()).map(|i| (i, i)).collect()
     } else {
-        let one = |(output, input): &(String, String)| {
-            let missing = |why: &str| SessionError::Unlinked {
-                output: output.clone(),
-                input: input.clone(),
-                why: why.to_owned(),
-            };
-            let o = found(outputs, output).ok_or_else(|| missing("the first model has no such output"))?;
-            let i = found(inputs, input).ok_or_else(|| missing("the second model has no such input"))?;
+        let one = |place: &Place| {
+            let refuse = |why| unlinked(&place.output, &place.input, why);
+            let o = position(outputs, &place.output).map_err(|e| refuse(format!("the first model {e}")))?;
+            let i = position(inputs, &place.input).map_err(|e| refuse(format!("the second model {e}")))?;
             Ok((o, i))
         };
-        pairs.iter().map(one).collect::<Result<_, SessionError>>()?
+        places.iter().map(one).collect::<Result<_, SessionError>>()?
     };
     let mut linked = Vec::new();
     for (o, i) in chosen {
         let (Some(output), Some(input)) = (outputs.get(o), inputs.get(i)) else { continue };
-        same(output, input, (&before, &first), (&after, &second)).map_err(|why| SessionError::Unlinked {
+        let (a, b) = (tensor(&first, Part::Output, o), tensor(&second, Part::Input, i));
+        same((output, a, &before), (input, b, &after))
+            .map_err(|why| unlinked(&output.name, &input.name, why))?;
+        linked.push(Linked {
+            from: o,
+            to: i,
             output: output.name.clone(),
             input: input.name.clone(),
-            why,
-        })?;
-        let visibility = output.visibility;
-        linked.push(Linked { output: output.name.clone(), input: input.name.clone(), visibility });
+            visibility: output.visibility,
+        });
     }
     Ok((first, second, linked))
 }
 
-type Side<'a> = (&'a Settings, &'a Verdict);
+/// The position of a port by its name, if no other has it, or by `#N`.
+fn position(ports: &[Port], place: &str) -> Result<usize, String> {
+    let mut found = ports.iter().enumerate().filter(|(_, p)| p.name == place);
+    match (found.next(), found.next()) {
+        (Some((at, _)), None) => Ok(at),
+        (Some(_), Some(_)) => Err("has several of that name: `#N` is the one at position N".to_owned()),
+        (None, _) => place
+            .strip_prefix('#')
+            .and_then(|n| n.parse().ok())
+            .filter(|&n: &usize| n < ports.len())
+            .ok_or_else(|| "has none of that name".to_owned()),
+    }
+}
 
-fn same(output: &Port, input: &Port, from: Side<'_>, to: Side<'_>) -> Result<(), String> {
-    let equal = |what: &str, a: String, b: String| {
+fn tensor(verdict: &Verdict, part: Part, at: usize) -> Option<&Told> {
+    verdict.tensors.iter().filter(|t| t.part == part).nth(at)
+}
+
+type End<'a> = (&'a Port, Option<&'a Told>, &'a Statement);
+
+fn same((output, a, from): End<'_>, (input, b, to): End<'_>) -> Result<(), String> {
+    let equal = |what: &str, a: &str, b: &str| {
         (a == b).then_some(()).ok_or_else(|| format!("{what} differs: {a} and {b}"))
     };
-    equal("visibility", output.visibility.to_string(), input.visibility.to_string())?;
-    equal("number of elements", output.len().to_string(), input.len().to_string())?;
-    equal("scale", output.scale.to_string(), input.scale.to_string())?;
-    let told = |part: Part, name: &str, (_, verdict): Side<'_>| {
-        let all = verdict.disclosed.iter();
-        all.clone().find(|d| d.part == part && d.name == name).map(|d| d.value.clone())
-    };
+    let numbers = |what: &str, a: i128, b: i128| equal(what, &a.to_string(), &b.to_string());
+    equal("visibility", output.visibility.name(), input.visibility.name())?;
+    numbers("number of elements", output.len() as i128, input.len() as i128)?;
+    numbers("scale", output.scale.into(), input.scale.into())?;
     match output.visibility {
-        Vis::Hashed => equal("width in the digest", output.width().to_string(), input.width().to_string())?,
+        Vis::Hashed => numbers("width in the digest", output.width().into(), input.width().into())?,
         Vis::Committed => {
-            equal("k", from.0.k.to_string(), to.0.k.to_string())?;
-            equal("reference string", from.0.srs.digest.clone(), to.0.srs.digest.clone())?;
+            numbers("k", from.k().into(), to.k().into())?;
+            equal("reference string", &from.s_g2, &to.s_g2)?;
         }
         Vis::Public => {
-            let (a, b) = (values(Part::Output, output, from), values(Part::Input, input, to));
+            let (a, b) = (a.and_then(|t| t.values.as_ref()), b.and_then(|t| t.values.as_ref()));
             return (a.is_some() && a == b).then_some(()).ok_or_else(|| "values differ".to_owned());
         }
         other => return Err(format!("{other} tensors cannot be compared")),
     }
-    match (told(Part::Output, &output.name, from), told(Part::Input, &input.name, to)) {
+    match (a.and_then(|t| t.digest.as_ref()), b.and_then(|t| t.digest.as_ref())) {
         (Some(a), Some(b)) => equal("value", a, b),
         _ => Err("no digest or commitment".to_owned()),
     }
-}
-
-/// The public values of an input or output.
-fn values(part: Part, port: &Port, (settings, verdict): Side<'_>) -> Option<Vec<halo2curves::bn256::Fr>> {
-    let all = [
-        (Part::Input, &settings.inputs),
-        (Part::Params, &settings.params),
-        (Part::Output, &settings.outputs),
-    ];
-    let mut at = 0;
-    for (group, ports) in all {
-        for p in ports.iter().filter(|p| p.visibility == Vis::Public) {
-            if group == part && p.name == port.name {
-                return verdict.instances.first()?.get(at..at + p.len()).map(<[_]>::to_vec);
-            }
-            at += p.len();
-        }
-    }
-    None
 }

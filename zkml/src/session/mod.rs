@@ -9,10 +9,9 @@
 //!
 //! # What binds what
 //!
-//! The *statement* is the quantised model. Its digest, the digest of the ONNX file, of the verifying key and of the reference string are in the [`Settings`]; a
-//! proof names the digest of its settings. [`verify()`] takes settings, key and proof, checks these digests against each other and then the
-//! proof against the key. Whoever verifies must have settings and key from a place they trust, or make them again: every step up to the keys is
-//! deterministic.
+//! The [`Statement`] is one digest over the circuit (program, visibilities, names), its verifying key and `[τ]G2`; everything that is shown of a proof is
+//! read from those, and a proof is bound to it. [`Settings`] say which files belong together, and what their maker claims. A verdict is worth what
+//! the statement was held against, see [`Pin`]: an ONNX file, a digest from somebody trusted, the circuit, or nothing.
 //!
 //! # Nothing half-written
 //!
@@ -30,29 +29,33 @@ mod opening;
 mod pipeline;
 mod seal;
 mod srs;
+mod statement;
 mod store;
+mod verdict;
 mod verify;
 
 pub use accuracy::{Accuracy, Difference, Inaccurate, LEAD, LIMIT, LayerError, OutputError, Top1};
 pub use artefact::{
-    Disclosed, Port, ProofFile, Security, Settings, SrsMark, WitnessFile, real_text, scalar_from_hex,
-    scalar_to_hex,
+    Disclosed, Port, ProofFile, ProverNotes, RangeSource, Security, Settings, SrsMark, WitnessFile,
+    printable, real_text, scalar_from_hex, scalar_to_hex,
 };
 pub use cache::Cache;
-pub use circuit::Shape;
+pub use circuit::{Interface, Named, Shape};
 pub use disk::{Access, Staged, open_limited, read_limited, write_atomic, write_with};
 pub use error::{FileError, SessionError};
-pub use link::{Linked, link};
+pub use link::{Linked, Place, link};
 pub use memory::{Need, Room};
-pub use opening::{commitments, digests, opening_secret};
+pub use opening::{MOST_PROOFS, OpeningFile, commitments, digests, opening_secret};
 pub use pipeline::{Imported, Keys, Options, Phase, Prepared, Proof, Quantised, Session, Timings, Witness};
 pub use seal::{
     FORMAT, Kind, digest, digest_hex, from_hex, read_binary, read_json, seal_json, to_hex, write_binary,
-    write_json,
+    write_json, write_private,
 };
 pub use srs::{believed, development_srs, load_srs, read_srs, security_of, srs_mark};
+pub use statement::{Context, ParamGroup, Statement};
 pub use store::{
-    CIRCUIT_BIN, INPUTS_JSON, MODEL_BIN, PK_BIN, PROOF_JSON, SETTINGS_JSON, Setup, VK_BIN, WITNESS_JSON,
-    setup_binding,
+    CALIBRATION_JSON, CIRCUIT_BIN, INPUTS_JSON, PK_BIN, PROOF_JSON, PROVER_JSON, SETTINGS_JSON, Setup,
+    VK_BIN, WITNESS_JSON, setup_binding,
 };
-pub use verify::{Files, Verdict, verify};
+pub use verdict::{Strength, Told, Verdict};
+pub use verify::{Files, ModelPin, Pin, Terms, verify, verify_under};

@@ -13,17 +13,21 @@ use parhelion_prover::{Engine, PreparedKey, ProofReport, ProvingKey, VerifyingKe
 use prost::bytes::Bytes;
 
 use super::accuracy::Accuracy;
-use super::artefact::{Port, ProofFile, Settings, WitnessFile, real_text, scalar_to_hex};
+use super::artefact::{
+    ProofFile, ProverNotes, RangeSource, Settings, WitnessFile, g2_to_hex, real_text, scalar_to_hex,
+};
 use super::cache::Cache;
-use super::circuit::{self, Shape};
+use super::circuit::{self, Interface, Shape};
 use super::disk::{Once, open_limited};
 use super::error::{FileError, SessionError};
 use super::memory::{self, Need, Room};
-use super::opening;
-use super::seal::{digest_hex, to_hex};
-use super::srs::{load_srs, srs_mark};
+use super::opening::{self, OpeningFile};
+use super::seal::{Kind, digest_hex, read_binary, read_json, to_hex};
+use super::srs::{development_srs, load_srs, srs_mark};
+use super::statement::{Context, Statement};
 use super::store::{self, Setup};
-use super::verify::{Verdict, verify_with};
+use super::verdict::Verdict;
+use super::verify::{Files, ModelPin, Pin, Terms, read_shape, verify_with};
 use crate::exec::{self, Trace};
 use crate::input::{self, InputError, Surplus, parse_inputs_with};
 use crate::machine::{self, Exposure, OpeningSecret, Plan, PlanOptions, Vis, Visibility};
@@ -34,7 +38,7 @@ use crate::quant::{self, QuantOptions};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const MODEL_LIMIT: u64 = 4 << 30;
-const INPUT_LIMIT: u64 = 1 << 30;
+pub(super) const INPUT_LIMIT: u64 = 1 << 30;
 const PK_LIMIT: u64 = 1 << 40;
 
 /// A step of the pipeline.
@@ -122,6 +126,8 @@ pub struct Options {
     pub calibration: Option<Arc<Calibration>>,
     /// Largest difference from the float model that is accepted, see [`Accuracy::check`](super::Accuracy::check).
     pub accept_error: Option<f64>,
+    /// Whether the samples are the input that is proven, so that the circuit tells of it; the settings and the verdict say so.
+    pub own_input: bool,
 }
 
 impl Default for Options {
@@ -135,6 +141,7 @@ impl Default for Options {
             proof_bytes: None,
             calibration: None,
             accept_error: None,
+            own_input: false,
         }
     }
 }
@@ -175,12 +182,22 @@ pub struct Quantised {
     pub model: Arc<quant::Quantised>,
     /// Digest of the integer program.
     pub program_hash: String,
+    /// Options and ranges that make the same program of the same model, and tell nothing else.
+    pub calibration: Arc<Calibration>,
+    /// Where the ranges are from; a private input is not told from a public one yet.
+    pub ranges: RangeSource,
 }
 
 impl Quantised {
-    fn new(imported: Imported, model: quant::Quantised) -> Result<Self, SessionError> {
+    fn new(
+        imported: Imported,
+        model: quant::Quantised,
+        calibration: Calibration,
+        ranges: RangeSource,
+    ) -> Result<Self, SessionError> {
         let program_hash = store::encoded_digest("quantised model", &model.program)?;
-        Ok(Quantised { imported, model: Arc::new(model), program_hash })
+        let calibration = Arc::new(calibration);
+        Ok(Quantised { imported, model: Arc::new(model), program_hash, calibration, ranges })
     }
 
     /// The statement, in exact integers.
@@ -191,6 +208,11 @@ impl Quantised {
     /// The outputs as real numbers.
     pub fn outputs(&self, witness: &Witness) -> Vec<Vec<f64>> {
         self.model.decode_outputs(&witness.trace).iter().map(TensorF::to_f64).collect()
+    }
+
+    /// The outputs as decimal numbers, exactly.
+    pub fn output_texts(&self, witness: &Witness) -> Vec<Vec<String>> {
+        real_outputs(self.program(), witness)
     }
 
     /// How far a run is from the float model.
@@ -207,6 +229,15 @@ impl Quantised {
     /// [`SessionError::Float`] when the float model fails on the input.
     pub fn max_abs_error(&self, witness: &Witness, input: &[TensorF]) -> Result<f64, SessionError> {
         Ok(self.accuracy(witness, input)?.max_abs_error())
+    }
+
+    /// What only the prover keeps of a setup.
+    pub(super) fn notes(&self) -> ProverNotes {
+        ProverNotes {
+            version: VERSION.to_owned(),
+            model_hash: self.imported.hash.clone(),
+            program_hash: self.program_hash.clone(),
+        }
     }
 
     /// What a witness file holds.
@@ -244,6 +275,11 @@ impl Prepared {
         Need::of(&self.plan.report().counts)
     }
 
+    /// The circuit without private values: what a verifier has of it.
+    pub fn shape(&self) -> Shape {
+        Shape::of(&self.plan, Interface::of(&self.quantised.model))
+    }
+
     /// Rows up to the last one that holds something.
     pub fn rows_used(&self) -> usize {
         let report = self.plan.report();
@@ -259,6 +295,7 @@ impl Prepared {
 pub struct Keys {
     pub(super) key: PreparedKey,
     pub(super) settings: Settings,
+    pub(super) statement: Statement,
     pub(super) vk: Arc<[u8]>,
     pub(super) from_cache: bool,
 }
@@ -267,6 +304,16 @@ impl Keys {
     /// What the keys are about.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What proofs under them say.
+    pub fn statement(&self) -> &Statement {
+        &self.statement
+    }
+
+    /// Records the difference from the float model that the maker accepts, as a part of the largest output.
+    pub fn accept_error(&mut self, share: Option<String>) {
+        self.settings.accepted_error = share;
     }
 
     /// The verifying key, serialised.
@@ -331,6 +378,8 @@ pub struct Session {
     opening: Option<OpeningSecret>,
     once: RefCell<Once>,
     memory: Option<u64>,
+    opening_file: Option<OpeningFile>,
+    context: Context,
 }
 
 impl std::fmt::Debug for Session {
@@ -353,12 +402,27 @@ impl Session {
             opening: None,
             once: RefCell::default(),
             memory: None,
+            opening_file: None,
+            context: Context::default(),
         }
     }
 
     /// Blinds committed tensors by a secret, so that other proofs can have the same commitments; without, every proof has its own.
     pub fn with_opening(mut self, secret: OpeningSecret) -> Self {
         self.opening = Some(secret);
+        self
+    }
+
+    /// [`Session::with_opening`] with the secret of a file, in which every proof that has commitments is counted.
+    pub fn with_opening_file(mut self, file: OpeningFile) -> Self {
+        self.opening = Some(file.secret());
+        self.opening_file = Some(file);
+        self
+    }
+
+    /// Proofs are for this context, and verify for no other.
+    pub fn with_context(mut self, context: Context) -> Self {
+        self.context = context;
         self
     }
 
@@ -500,17 +564,16 @@ impl Session {
         options: &Options,
     ) -> Result<Quantised, SessionError> {
         self.step(Phase::Calibrate, |_| {
-            let model = match &options.calibration {
-                None => quant::quantise(&imported.model, samples, &options.quant)?,
-                Some(c) if c.model_hash == imported.hash => c.quantise(&imported.model)?,
-                Some(c) => {
-                    return Err(SessionError::Mismatch {
-                        what: "model",
-                        why: format!("the calibration is of {}, this is {}", c.model_hash, imported.hash),
-                    });
-                }
+            let Some(given) = &options.calibration else {
+                let (model, ranges) = quant::quantise_with_ranges(&imported.model, samples, &options.quant)?;
+                let source = match (samples.is_empty(), options.own_input) {
+                    (true, _) => RangeSource::Default,
+                    (false, true) => RangeSource::PrivateInput,
+                    (false, false) => RangeSource::Samples,
+                };
+                return Quantised::new(imported, model, Calibration::public(&options.quant, ranges), source);
             };
-            Quantised::new(imported, model)
+            calibrated(imported, given, RangeSource::Samples)
         })
     }
 
@@ -571,8 +634,9 @@ impl Session {
         self.step(Phase::Keygen, |s| {
             s.make_sure_of_memory(prepared, false)?;
             let mark = srs_mark(srs)?;
-            let shape = Shape::of(&prepared.plan);
-            let circuit_hash = digest_hex(&[&store::encode("circuit", &shape)?]);
+            let shape = prepared.shape();
+            let payload = store::encode("circuit", &shape)?;
+            let circuit_hash = digest_hex(&[&payload]);
             let name = Cache::name(&[
                 VERSION.as_bytes(),
                 prepared.quantised.imported.hash.as_bytes(),
@@ -592,26 +656,30 @@ impl Session {
                 }
             };
             let vk = circuit::write_vk(pk.get_vk())?;
+            let statement = Statement::new(&shape, &payload, &vk, &mark.s_g2)?;
             circuit::check_shape(shape, prepared.k(), pk.get_vk(), &vk)?;
             let program = prepared.quantised.program();
             let exposure = Exposure::of(program, &prepared.visibility)?;
-            let [inputs, params, outputs] = Port::all(program, &exposure);
+            let shown = exposure.params.iter().all(|(_, vis)| matches!(vis, Vis::Fixed | Vis::Public));
+            let all_public = exposure.inputs.iter().all(|vis| *vis == Vis::Public);
+            let ranges = match prepared.quantised.ranges {
+                RangeSource::PrivateInput if all_public => RangeSource::PublicInput,
+                other => other,
+            };
             let settings = Settings {
                 version: VERSION.to_owned(),
-                model_hash: prepared.quantised.imported.hash.clone(),
-                program_hash: prepared.quantised.program_hash.clone(),
+                statement: statement.digest().to_owned(),
                 circuit_hash,
                 vk_hash: digest_hex(&[&vk]),
-                visibility: prepared.visibility.clone(),
-                inputs,
-                params,
-                outputs,
                 params_digest: opening::params_digest(program, &exposure)?,
-                k: prepared.k(),
+                // A digest of weights that nobody sees could be checked by guessing.
+                model_hash: shown.then(|| prepared.quantised.imported.hash.clone()),
+                ranges,
+                accepted_error: None,
                 srs: mark,
             };
             let key = PreparedKey::new(&s.engine, srs, pk)?;
-            Ok(Keys { key, settings, vk: vk.into(), from_cache })
+            Ok(Keys { key, settings, statement, vk: vk.into(), from_cache })
         })
     }
 
@@ -641,22 +709,24 @@ impl Session {
         Ok(None)
     }
 
-    /// The quantised model of a setup, for the model that it was made from.
+    /// The model of a setup, quantised again as its calibration says.
     ///
     /// # Errors
-    /// [`SessionError::Mismatch`].
+    /// [`SessionError::Mismatch`] for another model or another outcome than the setup's, [`SessionError::Quant`].
     pub fn quantised(
         &mut self,
         imported: Imported,
-        setup: Setup,
-    ) -> Result<(Quantised, Settings), SessionError> {
-        same("model", &setup.settings.model_hash, &imported.hash)?;
-        let quantised = Quantised::new(imported, setup.model)?;
-        same("quantised model", &setup.settings.program_hash, &quantised.program_hash)?;
-        Ok((quantised, setup.settings))
+        setup: &Setup,
+    ) -> Result<(Quantised, Visibility), SessionError> {
+        same("model", &setup.notes.model_hash, &imported.hash)?;
+        let source = setup.settings.ranges;
+        let quantised = self.step(Phase::Calibrate, |_| calibrated(imported, &setup.calibration, source))?;
+        same("quantised model", &setup.notes.program_hash, &quantised.program_hash)?;
+        Ok((quantised, setup.shape.visibility().clone()))
     }
 
-    /// Circuit and keys as [`Session::write_setup`] wrote them, for the model that they were made for.
+    /// Circuit and keys as [`Session::write_setup`] wrote them, for the model that they were made for. The model is quantised again; nothing of the setup
+    /// is executed.
     ///
     /// # Errors
     /// [`SessionError::Mismatch`] when the files do not belong together or to this model; [`SessionError::File`].
@@ -666,15 +736,22 @@ impl Session {
         setup: Setup,
         srs: Option<&Path>,
     ) -> Result<(Prepared, Keys), SessionError> {
-        let mut setup = setup;
-        let (choice, pk_file) = (Some(setup.shape.choice()), std::mem::take(&mut setup.pk));
-        let (quantised, settings) = self.quantised(imported, setup)?;
-        let limits = PlanOptions { choice, ..PlanOptions::default() };
-        let prepared = self.plan(quantised, settings.visibility.clone(), &limits)?;
-        let shape = store::encode("circuit", &Shape::of(&prepared.plan))?;
-        same("circuit", &settings.circuit_hash, &digest_hex(&[&shape]))?;
-        let srs = self.srs(srs, settings.k)?;
-        same("reference string", &settings.srs.digest, &srs_mark(&srs)?.digest)?;
+        let (quantised, visibility) = self.quantised(imported, &setup)?;
+        let Setup { settings, shape, pk: pk_file, .. } = setup;
+        settings.check()?;
+        let limits = PlanOptions { choice: Some(shape.choice()), ..PlanOptions::default() };
+        let prepared = self.plan_again(quantised, visibility, &limits)?;
+        let payload = store::encode("circuit", &prepared.shape())?;
+        same("circuit", &settings.circuit_hash, &digest_hex(&[&payload]))?;
+        let srs = self.srs(srs, prepared.k())?;
+        let mark = srs_mark(&srs)?;
+        same("reference string", &settings.srs.digest, &mark.digest)?;
+        same("reference string", &settings.srs.s_g2, &mark.s_g2)?;
+        let exposure = Exposure::of(prepared.quantised.program(), &prepared.visibility)?;
+        if settings.params_digest != opening::params_digest(prepared.quantised.program(), &exposure)? {
+            let why = "the digest of the parameters is another one".to_owned();
+            return Err(SessionError::Mismatch { what: "model", why });
+        }
         let keys = self.step(Phase::Keygen, |s| {
             s.make_sure_of_memory(&prepared, true)?;
             let (file, _) = open_limited(&pk_file, PK_LIMIT)?;
@@ -682,10 +759,88 @@ impl Session {
                 .map_err(|e| SessionError::Mismatch { what: "proving key", why: e.to_string() })?;
             let vk = circuit::write_vk(pk.get_vk())?;
             same("proving key", &settings.vk_hash, &digest_hex(&[&vk]))?;
+            let statement = Statement::new(&prepared.shape(), &payload, &vk, &mark.s_g2)?;
+            same("settings", &settings.statement, statement.digest())?;
             let key = PreparedKey::new(&s.engine, &srs, pk)?;
-            Ok(Keys { key, settings, vk: vk.into(), from_cache: true })
+            Ok(Keys { key, settings, statement, vk: vk.into(), from_cache: true })
         })?;
         Ok((prepared, keys))
+    }
+
+    /// The statement of a circuit's file with the key that is made from it, under the reference string of `files` or the development one.
+    ///
+    /// # Errors
+    /// [`SessionError::File`], [`SessionError::Plan`], [`SessionError::Prover`], [`SessionError::Srs`].
+    pub fn pin_circuit(&mut self, files: &Files) -> Result<Pin, SessionError> {
+        let payload = read_binary(&files.circuit, Kind::Circuit)?;
+        let shape = read_shape(&files.circuit, &payload)?;
+        let srs = self.own_srs(files, shape.choice().k)?;
+        let plan = shape.clone().plan()?;
+        let vk = circuit::write_vk(&circuit::keygen_vk(&self.engine, &srs, &plan)?)?;
+        let statement = Statement::new(&shape, &payload, &vk, &g2_to_hex(&srs.s_g2()))?;
+        Ok(Pin::Circuit(statement.digest().to_owned()))
+    }
+
+    /// The statement of an ONNX file that is quantised as a calibration says, with the visibilities and the layout of a circuit's file and nothing else of
+    /// it, under the reference string of `files` or the development one.
+    ///
+    /// # Errors
+    /// As [`Session::pin_circuit`] and [`Session::quantise`].
+    pub fn pin_model(
+        &mut self,
+        imported: Imported,
+        calibration: &Calibration,
+        files: &Files,
+    ) -> Result<Pin, SessionError> {
+        let theirs = read_shape(&files.circuit, &read_binary(&files.circuit, Kind::Circuit)?)?;
+        let quantised =
+            self.step(Phase::Calibrate, |_| calibrated(imported, calibration, RangeSource::Samples))?;
+        let limits = PlanOptions { choice: Some(theirs.choice()), ..PlanOptions::default() };
+        let prepared = self.plan_again(quantised, theirs.visibility().clone(), &limits)?;
+        let srs = self.own_srs(files, prepared.k())?;
+        let shape = prepared.shape();
+        let payload = store::encode("circuit", &shape)?;
+        let vk = circuit::write_vk(&circuit::keygen_vk(&self.engine, &srs, &prepared.plan)?)?;
+        let statement = Statement::new(&shape, &payload, &vk, &g2_to_hex(&srs.s_g2()))?;
+        let program = prepared.quantised.program();
+        let exposure = Exposure::of(program, &prepared.visibility)?;
+        let public = exposure.params.iter().filter(|(_, vis)| *vis == Vis::Public);
+        let data = |id| program.tensor(id).data.as_deref().unwrap_or_default().to_vec();
+        Ok(Pin::Model(ModelPin {
+            statement: statement.digest().to_owned(),
+            model_hash: prepared.quantised.imported.hash.clone(),
+            params_digest: opening::params_digest(program, &exposure)?,
+            public: public.map(|&(id, _)| data(id)).collect(),
+            edges: prepared.quantised.model.edges.clone(),
+        }))
+    }
+
+    /// A model in a layout that was chosen for a circuit which may be another model's.
+    fn plan_again(
+        &mut self,
+        quantised: Quantised,
+        visibility: Visibility,
+        limits: &PlanOptions,
+    ) -> Result<Prepared, SessionError> {
+        self.plan(quantised, visibility, limits).map_err(|e| match e {
+            SessionError::Plan(e) => SessionError::Mismatch {
+                what: "circuit",
+                why: format!("its layout does not hold this model: {e}"),
+            },
+            other => other,
+        })
+    }
+
+    /// The verifier's own string, or the development one where the statement is under that.
+    fn own_srs(&mut self, files: &Files, k: u32) -> Result<Srs, SessionError> {
+        if files.srs.is_none() {
+            let settings: Settings = read_json(&files.settings, Kind::Settings)?;
+            if settings.srs.s_g2 != g2_to_hex(&development_srs(1)?.s_g2()) {
+                let why = "they are under another one than the development string; give your own file of it";
+                return Err(SessionError::Mismatch { what: "reference string", why: why.to_owned() });
+            }
+        }
+        self.srs(files.srs.as_deref(), k)
     }
 
     /// Runs the model in integers.
@@ -736,22 +891,31 @@ impl Session {
         witness: &Witness,
     ) -> Result<Proof, SessionError> {
         self.step(Phase::Prove, |s| {
-            let (bytes, instances, report) =
-                circuit::prove(&s.engine, &keys.key, &prepared.plan, &witness.trace, s.opening.as_ref())?;
+            let statement = &keys.statement;
+            if let Some(file) = &s.opening_file
+                && !statement.disclosed(Vis::Committed).is_empty()
+            {
+                file.count_proof()?;
+            }
+            let binding = statement.binding(&s.context);
+            let (bytes, instances, report) = circuit::prove(
+                &s.engine,
+                &keys.key,
+                &prepared.plan,
+                &witness.trace,
+                s.opening.as_ref(),
+                binding,
+            )?;
             let mut outputs = real_outputs(prepared.quantised.program(), witness);
-            let hidden = |port: &Port| port.visibility != Vis::Public;
-            outputs
-                .iter_mut()
-                .zip(&keys.settings.outputs)
-                .filter(|(_, p)| hidden(p))
-                .for_each(|(v, _)| v.clear());
-            if keys.settings.outputs.iter().all(hidden) {
+            let shown = |vis: Vis| vis == Vis::Public;
+            let hidden = statement.outputs().iter().map(|p| !shown(p.visibility));
+            outputs.iter_mut().zip(hidden).filter(|(_, hidden)| *hidden).for_each(|(v, _)| v.clear());
+            if !statement.outputs().iter().any(|p| shown(p.visibility)) {
                 outputs.clear();
             }
             let file = ProofFile {
                 version: VERSION.to_owned(),
-                model_hash: prepared.quantised.imported.hash.clone(),
-                settings_hash: keys.settings.hash()?,
+                statement: statement.digest().to_owned(),
                 srs: keys.settings.srs.security,
                 proof: to_hex(&bytes),
                 instances: instances.iter().map(|c| c.iter().map(scalar_to_hex).collect()).collect(),
@@ -766,8 +930,30 @@ impl Session {
     /// # Errors
     /// [`SessionError::Rejected`], [`SessionError::Mismatch`].
     pub fn verify(&mut self, keys: &Keys, proof: &Proof) -> Result<Verdict, SessionError> {
-        self.step(Phase::Verify, |_| verify_with(&keys.settings, keys.vk(), &keys.vk, &proof.file))
+        self.step(Phase::Verify, |s| {
+            // Whoever made the keys knows what they are of.
+            let terms = Terms { pin: Pin::Files, context: s.context.clone(), ..Terms::default() };
+            verify_with(&keys.statement, &keys.settings, keys.vk(), &proof.file, &terms)
+        })
     }
+}
+
+/// A model in the integers of a calibration.
+fn calibrated(
+    imported: Imported,
+    given: &Calibration,
+    source: RangeSource,
+) -> Result<Quantised, SessionError> {
+    // A calibration for others names no model.
+    if !given.model_hash.is_empty() && given.model_hash != imported.hash {
+        return Err(SessionError::Mismatch {
+            what: "model",
+            why: format!("the calibration is of {}, this is {}", given.model_hash, imported.hash),
+        });
+    }
+    let public = given.published()?;
+    let model = public.quantise(&imported.model)?;
+    Quantised::new(imported, model, public, source)
 }
 
 fn same(what: &'static str, expected: &str, found: &str) -> Result<(), SessionError> {

@@ -18,11 +18,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::disk::{Access, Staged, read_limited, write_atomic};
+use super::disk::{Access, Staged, read_limited, write_atomic, write_with};
 use super::error::FileError;
 
 /// Version of the layout of artefacts; a reader takes its own only.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 const MAGIC: &[u8; 8] = b"PARHELIA";
 const HEADER: usize = 8 + 4 + 4 + 8;
@@ -47,10 +47,12 @@ pub enum Kind {
     Calibration,
     /// Shapes and constants of a model's inputs: [`crate::onnx::Binding`].
     Inputs,
+    /// What only the prover keeps: [`super::ProverNotes`].
+    Prover,
 }
 
 impl Kind {
-    const ALL: [Kind; 7] = [
+    const ALL: [Kind; 8] = [
         Kind::Model,
         Kind::Circuit,
         Kind::Settings,
@@ -58,6 +60,7 @@ impl Kind {
         Kind::Proof,
         Kind::Calibration,
         Kind::Inputs,
+        Kind::Prover,
     ];
 
     /// What people call it.
@@ -70,6 +73,7 @@ impl Kind {
             Kind::Proof => "proof",
             Kind::Calibration => "calibration",
             Kind::Inputs => "inputs",
+            Kind::Prover => "prover",
         }
     }
 
@@ -82,6 +86,7 @@ impl Kind {
             Kind::Proof => *b"PROF",
             Kind::Calibration => *b"CALB",
             Kind::Inputs => *b"INPT",
+            Kind::Prover => *b"PROV",
         }
     }
 }
@@ -278,6 +283,15 @@ pub(super) fn put_json<T: Serialize>(
 ) -> Result<(), FileError> {
     let text = seal_json(kind, value).map_err(|why| FileError::malformed(Path::new(name), why))?;
     files.put(name, access, &[text.as_bytes()])
+}
+
+/// [`write_json`] into a file that only its owner can read.
+///
+/// # Errors
+/// As [`write_json`].
+pub fn write_private<T: Serialize>(path: &Path, kind: Kind, value: &T) -> Result<(), FileError> {
+    let text = seal_json(kind, value).map_err(|why| FileError::malformed(path, why))?;
+    write_with(path, Access::Owner, |file| file.write_all(text.as_bytes()).map_err(FileError::io(path)))
 }
 
 /// Reads a JSON artefact and checks its seal.

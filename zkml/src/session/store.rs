@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::artefact::{ProofFile, Settings};
+use super::artefact::{ProofFile, ProverNotes, Settings};
 use super::circuit::Shape;
 use super::disk::{Access, Staged};
 use super::error::{FileError, SessionError};
-use super::pipeline::{Keys, Prepared, Proof, Session, Witness};
+use super::pipeline::{Keys, Prepared, Proof, Session};
 use super::seal::{Kind, digest_state, put_binary, put_json, read_binary, read_json, to_hex};
+use super::verify::read_shape;
 use crate::onnx::Binding;
-use crate::{exec, quant};
+use crate::quant::calibrate::Calibration;
 
 /// Name of the settings.
 pub const SETTINGS_JSON: &str = "settings.json";
@@ -26,10 +27,12 @@ pub const VK_BIN: &str = "vk.bin";
 pub const CIRCUIT_BIN: &str = "circuit.bin";
 /// Name of the proving key.
 pub const PK_BIN: &str = "pk.bin";
-/// Name of what a setup has decided about the model's inputs.
+/// Name of what was decided about the model's inputs.
 pub const INPUTS_JSON: &str = "inputs.json";
-/// Name of the quantised model.
-pub const MODEL_BIN: &str = "model.bin";
+/// Name of the options and ranges that make the circuit of the model.
+pub const CALIBRATION_JSON: &str = "calibration.json";
+/// Name of what only the prover keeps.
+pub const PROVER_JSON: &str = "prover.json";
 
 /// Most bytes of a verifying key: a quarter of a million columns.
 pub(super) const VK_LIMIT: u64 = 1 << 24;
@@ -39,10 +42,12 @@ pub(super) const VK_LIMIT: u64 = 1 << 24;
 pub struct Setup {
     /// The settings.
     pub settings: Settings,
-    /// The quantised model.
-    pub model: quant::Quantised,
-    /// The planner's numbers.
+    /// Options and ranges.
+    pub calibration: Calibration,
+    /// The circuit.
     pub shape: Shape,
+    /// What only the prover keeps.
+    pub notes: ProverNotes,
     /// The proving key's file, which is read as a stream.
     pub pk: PathBuf,
 }
@@ -51,16 +56,15 @@ impl Setup {
     /// Reads a directory.
     ///
     /// # Errors
-    /// [`SessionError::File`]; [`SessionError::Exec`] when the quantised model is not consistent.
+    /// [`SessionError::File`].
     pub fn read(dir: &Path) -> Result<Self, SessionError> {
         let settings = read_json(&dir.join(SETTINGS_JSON), Kind::Settings)?;
-        let path = dir.join(MODEL_BIN);
-        let model: quant::Quantised = decode(&path, &read_binary(&path, Kind::Model)?)?;
-        exec::check(&model.program).map_err(|e| FileError::malformed(&path, e))?;
+        let calibration = read_json(&dir.join(CALIBRATION_JSON), Kind::Calibration)?;
         let path = dir.join(CIRCUIT_BIN);
-        let shape: Shape = decode(&path, &read_binary(&path, Kind::Circuit)?)?;
+        let shape = read_shape(&path, &read_binary(&path, Kind::Circuit)?)?;
+        let notes = read_json(&dir.join(PROVER_JSON), Kind::Prover)?;
         let pk = dir.join(PK_BIN);
-        Ok(Setup { settings, model, shape, pk })
+        Ok(Setup { settings, calibration, shape, notes, pk })
     }
 }
 
@@ -96,16 +100,13 @@ pub(super) fn decode<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T
 }
 
 impl Session {
-    /// Writes settings, keys and quantised model into a directory.
+    /// Writes settings, circuit, calibration and keys into a directory, and what only the prover keeps.
     ///
     /// # Errors
     /// [`SessionError::File`].
     pub fn write_setup(&self, dir: &Path, prepared: &Prepared, keys: &Keys) -> Result<(), SessionError> {
-        let model = encode("quantised model", &*prepared.quantised.model)?;
         let mut files = Staged::new(dir)?;
-        put_binary(&mut files, MODEL_BIN, Kind::Model, &model)?;
-        let binding = &prepared.quantised.imported.model.binding;
-        put_json(&mut files, INPUTS_JSON, Kind::Inputs, Access::Default, binding)?;
+        put_json(&mut files, PROVER_JSON, Kind::Prover, Access::Owner, &prepared.quantised.notes())?;
         files.write(PK_BIN, Access::Default, |file| keys.write_pk(self.engine(), file))?;
         self.put_keys(&mut files, prepared, keys)?;
         self.drop_obsolete(&mut files, dir, keys);
@@ -113,9 +114,13 @@ impl Session {
     }
 
     fn put_keys(&self, files: &mut Staged, prepared: &Prepared, keys: &Keys) -> Result<(), SessionError> {
-        let shape = encode("circuit", &Shape::of(&prepared.plan))?;
+        let shape = encode("circuit", &prepared.shape())?;
         put_binary(files, CIRCUIT_BIN, Kind::Circuit, &shape)?;
         files.put(VK_BIN, Access::Default, &[keys.vk_bytes()])?;
+        let calibration = &*prepared.quantised.calibration;
+        put_json(files, CALIBRATION_JSON, Kind::Calibration, Access::Default, calibration)?;
+        let binding = &prepared.quantised.imported.model.binding;
+        put_json(files, INPUTS_JSON, Kind::Inputs, Access::Default, binding)?;
         put_json(files, SETTINGS_JSON, Kind::Settings, Access::Default, keys.settings())?;
         Ok(())
     }
@@ -124,14 +129,14 @@ impl Session {
     fn drop_obsolete(&self, files: &mut Staged, dir: &Path, keys: &Keys) {
         let path = dir.join(PROOF_JSON);
         let Ok(proof) = read_json::<ProofFile>(&path, Kind::Proof) else { return };
-        if keys.settings().hash().is_ok_and(|hash| hash != proof.settings_hash) {
+        if keys.statement().digest() != proof.statement {
             tracing::warn!("{}: of other keys than the new ones; removed", path.display());
             files.remove(PROOF_JSON);
             files.remove(WITNESS_JSON);
         }
     }
 
-    /// Writes what a verifier needs, and the witness, into a directory; the proof last.
+    /// Writes what a verifier needs into a directory; the proof last.
     ///
     /// # Errors
     /// [`SessionError::File`].
@@ -140,12 +145,9 @@ impl Session {
         dir: &Path,
         prepared: &Prepared,
         keys: &Keys,
-        witness: &Witness,
         proof: &Proof,
     ) -> Result<(), SessionError> {
         let mut files = Staged::new(dir)?;
-        let witness = prepared.quantised.witness_file(witness);
-        put_json(&mut files, WITNESS_JSON, Kind::Witness, Access::Owner, &witness)?;
         self.put_keys(&mut files, prepared, keys)?;
         put_json(&mut files, PROOF_JSON, Kind::Proof, Access::Default, &proof.file)?;
         Ok(files.commit()?)

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Goal, Metric};
 use crate::onnx::Model;
+use crate::quant::range::outwards;
 use crate::quant::{QuantError, QuantOptions, Quantised, Quantiser, ValueRange};
 
 /// Version of the layout; a reader takes its own only.
@@ -65,9 +66,9 @@ pub struct RangeEntry {
     pub value: u32,
     /// Its name.
     pub name: String,
-    /// Least.
+    /// Least: a power of two, after `>` where it is not reached.
     pub lo: String,
-    /// Greatest.
+    /// Greatest: a power of two, after `<` where it is not reached.
     pub hi: String,
     /// Whether minus infinity was among the values.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -79,6 +80,27 @@ pub struct RangeEntry {
 
 fn text(v: f64) -> String {
     format!("{v:?}")
+}
+
+/// An end of a range: `<16.0` and `>-16.0` are the numbers next to a power of two.
+fn end_text(v: f64) -> String {
+    let power = |v: f64| v.to_bits().trailing_zeros() >= 52;
+    match v {
+        v if v == 0.0 || power(v) => text(v),
+        v if v > 0.0 && power(v.next_up()) => format!("<{}", text(v.next_up())),
+        v if v < 0.0 && power(v.next_down()) => format!(">{}", text(v.next_down())),
+        v => text(v),
+    }
+}
+
+/// Reads [`end_text`], or any other number.
+fn end(text: &str) -> Option<f64> {
+    let number = |t: &str| t.parse::<f64>().ok();
+    match (text.strip_prefix('<'), text.strip_prefix('>')) {
+        (Some(t), _) => number(t).map(f64::next_down),
+        (_, Some(t)) => number(t).map(f64::next_up),
+        _ => number(text),
+    }
 }
 
 impl Calibration {
@@ -113,13 +135,31 @@ impl Calibration {
                 .map(|r| RangeEntry {
                     value: r.value,
                     name: r.name,
-                    lo: text(r.lo),
-                    hi: text(r.hi),
+                    lo: end_text(r.lo),
+                    hi: end_text(r.hi),
                     below: r.below,
                     above: r.above,
                 })
                 .collect(),
         }
+    }
+
+    /// Options and ranges without anything about samples: a file that others may have. It names no model.
+    pub fn public(options: &QuantOptions, ranges: Vec<ValueRange>) -> Self {
+        Calibration::new(&Goal::new(Metric::MaxAbs, 0.0), options, ranges, 0, 0.0)
+    }
+
+    /// The same without what it tells of samples and model, its ranges widened to powers of two.
+    ///
+    /// # Errors
+    ///
+    /// [`QuantError::Ranges`] for an end of a range that is no number, [`QuantError::Option`] as [`Calibration::options`].
+    pub fn published(&self) -> Result<Self, QuantError> {
+        let mut ranges = self.value_ranges()?;
+        for r in &mut ranges {
+            (r.lo, r.hi) = (-outwards(-r.lo), outwards(r.hi));
+        }
+        Ok(Calibration::public(&self.options()?, ranges))
     }
 
     /// The options.
@@ -164,21 +204,21 @@ impl Calibration {
     ///
     /// [`QuantError`]; settings of another model are [`QuantError::Ranges`] if not noticed before by their digest.
     pub fn quantise(&self, model: &Model) -> Result<Quantised, QuantError> {
-        let ranges = self
-            .ranges
-            .iter()
-            .map(|r| {
-                let number = |s: &str| s.parse().map_err(|_| QuantError::Ranges { name: r.name.clone() });
-                Ok(ValueRange {
-                    value: r.value,
-                    name: r.name.clone(),
-                    lo: number(&r.lo)?,
-                    hi: number(&r.hi)?,
-                    below: r.below,
-                    above: r.above,
-                })
+        Quantiser::with_ranges(model, &self.value_ranges()?)?.quantise(&self.options()?)
+    }
+
+    fn value_ranges(&self) -> Result<Vec<ValueRange>, QuantError> {
+        let one = |r: &RangeEntry| {
+            let number = |s: &str| end(s).ok_or_else(|| QuantError::Ranges { name: r.name.clone() });
+            Ok(ValueRange {
+                value: r.value,
+                name: r.name.clone(),
+                lo: number(&r.lo)?,
+                hi: number(&r.hi)?,
+                below: r.below,
+                above: r.above,
             })
-            .collect::<Result<Vec<_>, QuantError>>()?;
-        Quantiser::with_ranges(model, &ranges)?.quantise(&self.options()?)
+        };
+        self.ranges.iter().map(one).collect()
     }
 }
