@@ -220,7 +220,7 @@ fn roundings_agree_beside_whole_numbers() {
     }
     // 0.7 · 10 is 7 in single precision, although 0.7 is less than seven tenths.
     let tenths = decimals();
-    for c in [10.0, 5.0] {
+    for c in [10.0, 100.0, 5.0, 0.1, 3.0] {
         for (op, f) in [("Floor", f32::floor as fn(f32) -> f32), ("Ceil", f32::ceil)] {
             let want: Vec<f64> = tenths.iter().map(|&v| f64::from(f(v * c)) + 0.0).collect();
             let (integers, _) = answers(&rounding(op, tenths.len(), c), &[floats(&tenths)]);

@@ -156,11 +156,20 @@ impl<'m> Clusters<'m> {
         TABLED.contains(&n.op.as_str()) || n.op == "Pow"
     }
 
+    /// The first value of the chain that a value ends, whether it needs a table or not; the value itself where it ends none.
+    pub(super) fn start(&self, v: ValueId) -> ValueId {
+        self.root[v.index()].unwrap_or(v)
+    }
+
     /// The function of a value at points of its root.
     pub(super) fn sample(&self, root: ValueId, v: ValueId, points: &[f64]) -> Vec<f64> {
+        self.sample_as(DType::F64, root, v, points)
+    }
+
+    /// [`Clusters::sample`], rounded to a type after every operator.
+    pub(super) fn sample_as(&self, dtype: DType, root: ValueId, v: ValueId, points: &[f64]) -> Vec<f64> {
         let mut known: HashMap<ValueId, TensorF> = HashMap::new();
-        let make =
-            |data: Vec<f64>, shape: Vec<usize>| TensorF { shape, dtype: DType::F64, data: Data::F(data) };
+        let make = |data: Vec<f64>, shape: Vec<usize>| TensorF { shape, dtype, data: Data::F(data) };
         known.insert(root, make(points.to_vec(), vec![points.len()]));
         // Depth first, without recursion: a chain may be long.
         let mut stack = vec![v];

@@ -3,6 +3,9 @@
 //! An input is rounded to a scale, and a threshold with it: what is equal stays equal. A number within half a unit of a threshold would become equal to
 //! it as well, and so take the other side. Where an element of an input is compared with constants, or rounded to whole numbers, it is
 //! therefore encoded as the nearest integer **on its own side** of each of them, at most one unit away.
+//!
+//! The same is done for decisions on a multiple of an input, or on its sum with a constant: a [`Cut`] is where the decision changes in single precision,
+//! with the integer at which it changes in the circuit.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,6 +19,18 @@ use super::builder::exp2;
 /// Greatest scale that thresholds close to each other ask for.
 const MAX_SCALE: i32 = 30;
 
+/// Units that an element is moved at most for the side of a cut.
+const MAX_MOVE: f64 = 4.0;
+
+/// Values from `at` on are encoded as `element` or more, those below as less.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Cut {
+    /// The least value of the upper side.
+    pub at: f64,
+    /// The least integer of the upper side.
+    pub element: i64,
+}
+
 /// What the elements of an input are compared with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Edges {
@@ -27,6 +42,10 @@ pub struct Edges {
     whole: bool,
     /// Whether elements are rounded to the nearest whole number.
     halves: bool,
+    /// Cuts by flat index, in order.
+    cuts: BTreeMap<u32, Vec<Cut>>,
+    /// Cuts of all elements, in order.
+    all_cuts: Vec<Cut>,
 }
 
 impl Edges {
@@ -44,11 +63,13 @@ impl Edges {
         }
         near.retain(|t| unit(*t) == nearest);
         let (below, above) = (near.iter().any(|t| *t < x), near.iter().any(|t| *t > x));
-        match (near.contains(&x), below, above) {
+        let moved = match (near.contains(&x), below, above) {
             (false, true, false) => nearest + 1.0,
             (false, false, true) => nearest - 1.0,
             _ => nearest,
-        }
+        };
+        let own = u32::try_from(i).ok().and_then(|i| self.cuts.get(&i));
+        own.into_iter().chain([&self.all_cuts]).fold(moved, |v, cuts| beside(cuts, x, v))
     }
 
     /// The least scale, from a given one on, at which there is an integer between every two thresholds of an element.
@@ -67,15 +88,42 @@ impl Edges {
     }
 }
 
+/// `v`, or the nearest integer on the side of `x` where that is not far.
+fn beside(cuts: &[Cut], x: f64, v: f64) -> f64 {
+    let next = cuts.partition_point(|c| c.at <= x);
+    let least = next.checked_sub(1).and_then(|k| cuts.get(k)).map_or(f64::NEG_INFINITY, |c| c.element as f64);
+    let most = cuts.get(next).map_or(f64::INFINITY, |c| c.element as f64 - 1.0);
+    if least > most {
+        return v;
+    }
+    let moved = v.clamp(least, most);
+    if (moved - v).abs() <= MAX_MOVE { moved } else { v }
+}
+
+/// Cuts of a tensor: for all elements alike, or for the elements of a constant that it is broadcast with, of this shape.
+#[derive(Debug)]
+pub(super) struct CutsOf {
+    pub tensor: TensorId,
+    pub shape: Vec<usize>,
+    pub by: Vec<usize>,
+    pub cuts: Vec<Vec<Cut>>,
+}
+
 /// Comparisons of tensors of a program with constants.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     thresholds: Vec<(TensorId, Vec<usize>, TensorF)>,
     whole: Vec<TensorId>,
     halves: Vec<TensorId>,
+    cuts: Vec<CutsOf>,
 }
 
 impl Found {
+    /// Notes where decisions on what is computed from a tensor change.
+    pub(super) fn cuts(&mut self, cuts: CutsOf) {
+        self.cuts.push(cuts);
+    }
+
     /// Notes that a tensor of shape `shape` is compared with a constant.
     pub(super) fn thresholds(&mut self, id: TensorId, shape: &[usize], c: &TensorF) {
         self.thresholds.push((id, shape.to_vec(), c.clone()));
@@ -99,9 +147,8 @@ impl Found {
     /// The edges of each input: of tensors that are inputs, or elements of inputs in another order.
     pub(super) fn of_inputs(&self, p: &Program) -> Vec<Edges> {
         let mut edges = vec![Edges::default(); p.inputs.len()];
-        let asked = self.thresholds.iter().map(|t| t.0).chain(self.whole.iter().chain(&self.halves).copied());
-        let asked: Vec<TensorId> = asked.collect();
-        if asked.is_empty() {
+        let asked = self.thresholds.len() + self.whole.len() + self.halves.len() + self.cuts.len();
+        if asked == 0 {
             return edges;
         }
         let sources = Sources::new(p);
@@ -119,6 +166,21 @@ impl Found {
                 edges[input].thresholds.entry(element).or_default().push(c.at(at(&mc, i)));
             }
         }
+        for c in &self.cuts {
+            let Some(elements) = sources.of(p, c.tensor) else { continue };
+            if let ([one], Some(input)) = (&c.cuts[..], whole_input(p, c.tensor)) {
+                edges[input].all_cuts.extend(one);
+                continue;
+            }
+            let Ok(out) = broadcast(&c.shape, &c.by) else { continue };
+            let (mx, mc) = (broadcast_map(&c.shape, &out), broadcast_map(&c.by, &out));
+            let at = |m: &Option<Vec<usize>>, i: usize| m.as_ref().map_or(i, |m| m[i]);
+            for i in 0..out.iter().product() {
+                let Some(Some((input, element))) = elements.get(at(&mx, i)).copied() else { continue };
+                let Some(list) = c.cuts.get(at(&mc, i)) else { continue };
+                edges[input].cuts.entry(element).or_default().extend(list);
+            }
+        }
         for (list, halves) in [(&self.whole, false), (&self.halves, true)] {
             for id in list {
                 for (input, _) in sources.of(p, *id).into_iter().flatten().flatten() {
@@ -134,6 +196,10 @@ impl Found {
             for list in e.thresholds.values_mut().chain([&mut e.all]) {
                 list.retain(|v| v.is_finite());
                 list.sort_by(f64::total_cmp);
+                list.dedup();
+            }
+            for list in e.cuts.values_mut().chain([&mut e.all_cuts]) {
+                list.sort_by(|a, b| a.at.total_cmp(&b.at).then(a.element.cmp(&b.element)));
                 list.dedup();
             }
         }
@@ -212,6 +278,21 @@ mod tests {
         let round = Edges { halves: true, ..Edges::default() };
         assert_eq!(round.encode(0, f64::from(1.5f32.next_down()), 16), 1.5 * 65536.0 - 1.0);
         assert_eq!(round.encode(0, 1.5, 16), 1.5 * 65536.0);
+    }
+
+    #[test]
+    fn cuts_move_an_element_to_its_side() {
+        let cut = |at, element| Cut { at, element };
+        let e = Edges { all_cuts: vec![cut(1.0, 100), cut(2.0, 198)], ..Edges::default() };
+        let at = |x: f64| e.encode(0, x * 100.0 / 65536.0, 16);
+        let same = Edges { all_cuts: vec![cut(1.0, 65537), cut(2.0, 131_070)], ..Edges::default() };
+        assert_eq!(same.encode(0, 1.0, 16), 65537.0);
+        assert_eq!(same.encode(0, 1.0 - 1e-9, 16), 65536.0);
+        assert_eq!(same.encode(0, 2.0 - 1e-9, 16), 131_069.0);
+        // What is far from its side stays: other numbers are another question.
+        assert_eq!(at(1.0), 100.0);
+        let far = Edges { all_cuts: vec![cut(1.0, 70_000)], ..Edges::default() };
+        assert_eq!(far.encode(0, 1.0, 16), 65536.0);
     }
 
     #[test]

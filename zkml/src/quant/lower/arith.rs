@@ -4,6 +4,7 @@ use crate::onnx::{DType, Node, ValueId};
 use crate::qir::{OpKind, TensorId};
 
 use super::super::builder::{Acc, Rounding, exp2};
+use super::decide::Whole;
 use super::{Lower, Outcome, Refusal};
 
 /// Significant bits of a real factor.
@@ -107,12 +108,12 @@ impl Lower<'_> {
             "Sign" => self.sign(a)?,
             "Floor" => {
                 let x = self.acc(a)?;
-                self.whole_edges(&x);
+                self.whole_edges(a, &x, Whole::Floor);
                 self.floor(&x)?
             }
             "Ceil" => {
                 let x = self.acc(a)?;
-                self.whole_edges(&x);
+                self.whole_edges(a, &x, Whole::Ceil);
                 let f = self.floor(&self.b.neg(&x)?)?;
                 self.b.neg(&f)?
             }

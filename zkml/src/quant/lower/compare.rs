@@ -4,6 +4,8 @@ use crate::onnx::{DType, Data, Node, TensorF, ValueId};
 use crate::qir::{Role, Term};
 
 use super::super::builder::{Acc, exp2};
+use super::cuts::Turn;
+use super::decide::Whole;
 use super::{Lower, Outcome, Refusal};
 
 /// A comparison of the first operand with the second.
@@ -123,6 +125,20 @@ impl Lower<'_> {
         let within = |v: i128| v.clamp(min.saturating_sub(1), max.saturating_add(1));
         let least: Vec<i128> = ends.iter().map(|e| within(e.0)).collect();
         let most: Vec<i128> = ends.iter().map(|e| within(e.1)).collect();
+        if !exact && !plain {
+            let turn = |at: f64, i: usize| {
+                let equal = Turn { at, strict: false, element: least[i] };
+                match order {
+                    Order::Less | Order::GreaterOrEqual => vec![equal],
+                    Order::LessOrEqual | Order::Greater => {
+                        vec![Turn { strict: true, element: most[i] + 1, ..equal }]
+                    }
+                    Order::Equal => vec![equal, Turn { strict: true, element: most[i] + 1, ..equal }],
+                }
+            };
+            let turns: Vec<Vec<Turn>> = (0..c.len()).map(|i| turn(c.at(i), i)).collect();
+            self.cut(v, &x, &c.shape, &turns);
+        }
         let shape = crate::onnx::broadcast(&x.shape, &c.shape).map_err(|e| e.to_string())?;
         let above = |s: &mut Self, at: &[i128], x: &Acc| -> Outcome<Acc> {
             let t = s.threshold(at, c, x.scale)?;
@@ -299,7 +315,7 @@ impl Lower<'_> {
             let is_zero = self.against(Order::Equal, a, &zero)?;
             self.b.offset(&self.b.neg(&is_zero)?, 1.0, 0)?
         } else if from.is_float() {
-            self.whole_edges(&x);
+            self.whole_edges(a, &x, Whole::Truncate);
             let whole = self.truncate(&x)?;
             // Numbers past int32 have no result in ONNX; narrower types take the low bits.
             match (to, self.b.bounds(&whole)) {

@@ -3,8 +3,17 @@
 use crate::onnx::ValueId;
 
 use super::super::builder::{Acc, Rounding, exp2};
+use super::cuts::Turn;
 use super::slack::Spread;
 use super::{Lower, Outcome};
+
+/// How a real number becomes a whole one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whole {
+    Floor,
+    Ceil,
+    Truncate,
+}
 
 /// Greatest distance from a whole number that is taken for none, as a part of one.
 const MAX_NEAR: f64 = 0.25;
@@ -65,11 +74,23 @@ impl Lower<'_> {
         Ok(self.b.add(&self.b.acc(positive), &self.b.neg(&self.b.acc(negative))?)?)
     }
 
-    /// Notes that an accumulator that is an input, or elements of one, is rounded to whole numbers.
-    pub(super) fn whole_edges(&mut self, x: &Acc) {
-        if let Some(id) = x.as_tensor().filter(|_| x.scale > 0) {
-            self.edges.whole(id);
+    /// Notes that an accumulator, which is value `v`, is made a whole number.
+    pub(super) fn whole_edges(&mut self, v: ValueId, x: &Acc, how: Whole) {
+        if x.scale <= 0 {
+            return;
         }
+        if let Some(id) = x.as_tensor() {
+            return self.edges.whole(id);
+        }
+        let near = i128::from(self.near_whole(x));
+        let scale = exp2(x.scale);
+        // Upwards from zero, truncation is Floor; below, Ceil.
+        let turns = self.whole_turns(x, |n| {
+            let strict = how == Whole::Ceil || (how == Whole::Truncate && n < 0.0);
+            let at = (n * scale) as i128;
+            Turn { at: n, strict, element: if strict { at + near + 1 } else { at - near } }
+        });
+        self.cut(v, x, &[], &[turns]);
     }
 
     /// The same for numbers that are rounded to the nearest whole ones.

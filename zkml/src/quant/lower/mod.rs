@@ -6,6 +6,7 @@
 mod arith;
 mod compare;
 mod contract;
+mod cuts;
 mod decide;
 mod function;
 mod index;
