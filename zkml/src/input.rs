@@ -381,7 +381,7 @@ fn elements(flat: &[&Json], dtype: DType, shape: &[usize]) -> Result<TensorF, (u
     let element = |(index, e): (usize, &&Json)| number(e, dtype).map_err(|reason| (index, reason));
     let values = flat.iter().enumerate().map(element).collect::<Result<Vec<_>, _>>()?;
     let data = if dtype.is_float() {
-        Data::F(values.into_iter().map(|n| dtype.round(n.as_f64())).collect())
+        Data::F(values.into_iter().map(|n| dtype.nearest(n.as_f64())).collect())
     } else {
         Data::I(values.into_iter().map(Number::as_i64).collect())
     };
@@ -448,13 +448,20 @@ fn number(j: &Json, dtype: DType) -> Result<Number, String> {
         other => return Err(format!("{other} is not a number")),
     };
     let Some((lo, hi)) = dtype.int_bounds() else {
-        let v = dtype.round(n.as_f64());
+        let v = dtype.nearest(n.as_f64());
         return if v.is_finite() { Ok(n) } else { Err(format!("{v} is past {dtype}")) };
     };
     match n {
+        // The parser has made a real number of an integer that it does not hold.
+        Number::Real(_) if j.as_u64().is_some() && dtype == DType::U64 => {
+            Err(format!("{j} is past {hi}, the greatest {dtype} that fits 63 bits"))
+        }
         Number::Real(v) if v.fract() != 0.0 => Err(format!("{v} is not an integer, the input is {dtype}")),
         Number::Real(v) if v < lo as f64 || v > hi as f64 => Err(format!("{v} is past {dtype}")),
         Number::Int(v) if v < lo || v > hi => Err(format!("{v} is past {dtype}")),
+        Number::Real(v) if v.abs() > 9_007_199_254_740_992.0 => Err(format!(
+            "{v:?} is written as a real number, of which not every integer past 2^53 is one: write it without a point or exponent"
+        )),
         n => Ok(n),
     }
 }

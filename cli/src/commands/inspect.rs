@@ -6,7 +6,7 @@ use parhelion_dispatch::Engine;
 use parhelion_zkml::input::Surplus;
 use parhelion_zkml::machine::{Exposure, Vis};
 use parhelion_zkml::qir::{Activation, OpKind, TensorId, Term};
-use parhelion_zkml::session::{Cache, Port};
+use parhelion_zkml::session::{Accuracy, Cache, Port};
 use serde_json::{Value, json};
 
 use super::common;
@@ -39,6 +39,7 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
     };
     let parameters = imported.model.parameter_count();
     let prepared = session.prepare(imported, &samples, &options)?;
+    let accuracy = session.accuracy(&prepared.quantised, &samples)?;
     let report = prepared.plan.report();
     let program = prepared.quantised.program();
     let exposure = Exposure::of(program, &prepared.visibility)?;
@@ -101,6 +102,7 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
                 "stored_weights": report.stored_weights, "instance": report.instance,
                 "inputs": ports(&program.inputs, &exposure.inputs),
                 "outputs": ports(&program.outputs, &exposure.outputs),
+                "accuracy": (!samples.is_empty()).then_some(&accuracy),
                 "layers": layers, "predicted_ms": report.cost, "predicted": report.predicted,
                 "predicted_memory_bytes": {"keys": memory.keygen, "proof": memory.prove, "peak": memory.peak()},
                 "proof_bytes": report.counts.proof_bytes(), "degree": report.counts.degree,
@@ -172,9 +174,34 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
     let memory =
         process::peak_rss_mb().map_or(String::new(), |mb| format!(", {mb:.0} MiB of memory at most"));
     ui::out(format!("all of this took {took:.1} s{memory}"));
+    errors(&accuracy);
     interface("input", &Port::of(program, &program.inputs));
     interface("output", &Port::of(program, &program.outputs));
     Ok(())
+}
+
+/// How far each layer is from the float model, over the input that was given.
+fn errors(accuracy: &Accuracy) {
+    if accuracy.layers.is_empty() {
+        return;
+    }
+    ui::out("");
+    let mut table =
+        ui::Table::new(["layer", "value", "scale", "rounding", "saturated", "error", "of the largest value"]);
+    for l in &accuracy.layers {
+        table.row([
+            l.layer.clone(),
+            l.value.clone(),
+            l.scale.to_string(),
+            format!("{:.1e}", l.rounding),
+            l.saturated.to_string(),
+            format!("{:.1e}", l.difference.max_abs_error),
+            format!("{:.4} %", 100.0 * l.difference.share),
+        ]);
+    }
+    table.print();
+    ui::out("");
+    ui::out(common::difference(accuracy));
 }
 
 fn interface(what: &str, ports: &[Port]) {

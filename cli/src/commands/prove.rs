@@ -40,8 +40,11 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
     };
     let witness = session.witness(&prepared.quantised, &input)?;
     let accuracy = prepared.quantised.accuracy(&witness, &input)?;
-    accuracy.check(options.accept_error)?;
-    keys.accept_error(options.accept_error.map(|part| part.to_string()));
+    // What the setup accepted is accepted here.
+    let accepted =
+        options.accept_error.map(|part| part.to_string()).or(keys.settings().accepted_error.clone());
+    accuracy.check(accepted.as_deref().and_then(|part| part.parse().ok()))?;
+    keys.accept_error(accepted);
     let proof = session.prove(&prepared, &keys, &witness)?;
     let verdict = session.verify(&keys, &proof)?;
     if let Some(dir) = &args.out {

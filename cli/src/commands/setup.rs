@@ -35,6 +35,7 @@ pub(super) fn run(args: &Setup, engine: &Engine<G1Affine>, cache: Cache) -> Resu
             "pk_bytes": keys.pk_len(), "vk_bytes": keys.vk_bytes().len(),
             "srs": settings.srs.security, "out": common::shown(&args.out),
             "max_abs_error": (!samples.is_empty()).then(|| accuracy.max_abs_error()), "accuracy": accuracy,
+            "accepted_error": settings.accepted_error,
         }));
         return Ok(());
     }

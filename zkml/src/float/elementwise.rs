@@ -213,10 +213,10 @@ fn logical(c: &Call<'_>, f: impl Fn(i64, i64) -> i64) -> Result<TensorF, OpError
 
 pub(super) fn cast(x: &TensorF, to: DType) -> Result<TensorF, OpError> {
     let data = match (&x.data, to.is_float()) {
-        (Data::F(v), true) => Data::F(v.iter().map(|&v| to.round(v)).collect()),
+        (Data::F(v), true) => Data::F(v.iter().map(|&v| to.nearest(v)).collect()),
         (Data::F(v), false) if to == DType::Bool => Data::I(v.iter().map(|&v| i64::from(v != 0.0)).collect()),
         (Data::F(v), false) => Data::I(v.iter().map(|&v| to.truncate(v)).collect()),
-        (Data::I(v), true) => Data::F(v.iter().map(|&v| to.round(x.dtype.real(v))).collect()),
+        (Data::I(v), true) => Data::F(v.iter().map(|&v| to.nearest(x.dtype.real(v))).collect()),
         (Data::I(v), false) => Data::I(v.iter().map(|&v| to.wrap(v)).collect()),
     };
     Ok(TensorF::new(x.shape.clone(), to, data)?)

@@ -121,6 +121,23 @@ impl DType {
         if self == DType::F32 { f64::from(v as f32) } else { v }
     }
 
+    /// The number of this float type that is nearest to `v`, ties to even: what a file or a cast gives it. Results of operators of half precision keep
+    /// more than it, as runtimes compute them in single precision; see [`DType::round`].
+    pub fn nearest(self, v: f64) -> f64 {
+        let (bits, least, most) = match self {
+            DType::F16 => (10, -14, 65504.0),
+            DType::Bf16 => (7, -126, f64::from(f32::from_bits(0x7f7f_0000))),
+            _ => return self.round(v),
+        };
+        if v == 0.0 || !v.is_finite() {
+            return v;
+        }
+        let exponent = (v.abs().log2().floor() as i32).max(least);
+        let unit = f64::from(exponent - bits).exp2();
+        let nearest = (v / unit).round_ties_even() * unit;
+        if nearest.abs() > most { f64::INFINITY.copysign(v) } else { nearest }
+    }
+
     /// Number of bits of a mantissa, the leading one included; 64 for integers.
     pub fn mantissa_bits(self) -> i32 {
         match self {
@@ -519,6 +536,16 @@ mod tests {
         assert_eq!([3e9, -1.5].map(|v| DType::U32.truncate(v)), [3_000_000_000, 4_294_967_295]);
         assert_eq!(DType::I64.truncate(f64::INFINITY), i64::MIN);
         assert_eq!(DType::U64.truncate(1.5e19) as u64, 15_000_000_000_000_000_000);
+    }
+
+    #[test]
+    fn half_precision_is_nearest() {
+        assert_eq!(DType::F16.nearest(0.1), 0.099_975_585_937_5);
+        assert_eq!(DType::F16.nearest(65_519.0), 65_504.0);
+        assert_eq!(DType::F16.nearest(-65_520.0), f64::NEG_INFINITY);
+        assert_eq!(DType::F16.nearest(2f64.powi(-25) * 1.5), 2f64.powi(-24));
+        assert_eq!(DType::Bf16.nearest(1.0 + 1.0 / 256.0), 1.0);
+        assert_eq!(DType::F32.nearest(0.1), f64::from(0.1f32));
     }
 
     #[test]
