@@ -133,7 +133,7 @@ impl fmt::Display for Taken {
             None => write!(f, "axis {axis} of input `{input}`, which has no name, was taken as {length}")?,
         }
         match (self.origin, &self.symbol) {
-            (Origin::Option, _) => f.write_str(" by option"),
+            (Origin::Option, _) => f.write_str(" by option or setup"),
             (Origin::List, _) => f.write_str(", from the lists of the input"),
             (Origin::Assumed, Some(symbol)) => {
                 write!(f, ", which nothing says: nest the list, or --variable {symbol}=N")
@@ -405,8 +405,11 @@ impl<'a> Solver<'a> {
                     }
                     Axis::Open(u) => match self.unknowns[*u].value {
                         Some((known, origin)) if known != length => {
-                            let why =
-                                if origin == Origin::Option { "an option says" } else { "other lists say" };
+                            let why = if origin == Origin::Option {
+                                "options or the setup say"
+                            } else {
+                                "other lists say"
+                            };
                             let called = self.called(*u);
                             let reason = format!(
                                 "axis {axis} is {length} long in the list, {why} {called} is {known}"
@@ -463,7 +466,7 @@ impl<'a> Solver<'a> {
             let Axis::Open(u) = a else { continue };
             if let Some((length, origin)) = self.unknowns[*u].value.filter(|_| seen.insert(*u)) {
                 let why = match origin {
-                    Origin::Option => " by option",
+                    Origin::Option => " by option or setup",
                     Origin::Assumed => ", which is assumed",
                     _ => " by other lists",
                 };
