@@ -10,7 +10,7 @@ const MAX_EDITS: usize = 32;
 const DEEP: usize = 100;
 
 /// Strings of the files that are edited.
-pub const WORDS: [&str; 28] = [
+pub const WORDS: [&str; 29] = [
     "public",
     "private",
     "fixed",
@@ -21,7 +21,8 @@ pub const WORDS: [&str; 28] = [
     "params",
     "insecure",
     "ceremony",
-    "unrecorded",
+    "claimed",
+    "own",
     "*",
     "?",
     "",

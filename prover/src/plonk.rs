@@ -10,6 +10,8 @@
 //! What differs from upstream:
 //!
 //! - What upstream panics on (an unknown witness, a lookup input that is not in its table, too many rows) is an [`Error`].
+//! - A cell that is assigned in a blinding row is [`Error::BoundsFailure`] when a proof is made. Upstream's
+//!   release builds put a random value over it.
 //! - Several circuits with instances in one proof: upstream absorbs instances in another order than its verifier, so
 //!   such proofs never verify; here they do.
 //! - Circuits with three phases, on which upstream's prover panics, work.

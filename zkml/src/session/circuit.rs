@@ -138,6 +138,7 @@ impl Shape {
     /// # Errors
     /// [`SessionError::Plan`]; [`SessionError::Memory`].
     pub fn plan(self) -> Result<Plan, SessionError> {
+        usual_degree()?;
         self.bounded()?;
         let options = PlanOptions { choice: Some(self.choice), ..PlanOptions::default() };
         Ok(machine::plan_shared(Arc::new(self.program), &self.visibility, &options)?)
@@ -149,6 +150,14 @@ impl Shape {
     /// [`SessionError::Plan`]; [`SessionError::Memory`].
     pub fn params(self) -> Result<MachineParams, SessionError> {
         Ok(params(&self.plan()?))
+    }
+}
+
+/// halo2 cuts the degree of every circuit down to `MAX_DEGREE`, so keys, provers and verifiers that have set it differently disagree.
+pub(super) fn usual_degree() -> Result<(), SessionError> {
+    match std::env::var_os("MAX_DEGREE") {
+        Some(set) if set != "5" => Err(SessionError::Environment("MAX_DEGREE")),
+        _ => Ok(()),
     }
 }
 

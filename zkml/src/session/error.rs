@@ -178,6 +178,9 @@ pub enum SessionError {
     /// The proof is not valid.
     #[error("the proof does not verify: {0}")]
     Rejected(String),
+    /// A variable of the environment that changes what a circuit is.
+    #[error("the environment sets {0}, which changes the degree of circuits: unset it")]
+    Environment(&'static str),
     /// The circuit takes more memory than there is.
     #[error(
         "a circuit of 2^{k} rows takes about {} for {what}, and {} are left of {of}: a circuit with fewer rows needs less \

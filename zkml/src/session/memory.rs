@@ -1,9 +1,9 @@
 //! How much memory keys and proofs of a circuit take, and how much there is.
 //!
-//! Almost all of it is columns of 2^k scalars. Key generation holds the reference string and every fixed column and column of the permutation
-//! by value and by coefficients. A proof holds the string, the key by coefficients, all advice columns, running products and pieces of the quotient,
-//! and a workspace; the assigned cells of the witness come before, while nothing else is there yet. The factors that [`Need::of`] puts to these
-//! are fitted to the peaks of proofs of the example models (docs/cost-model.md).
+//! Almost all of it is columns of 2^k scalars. Whoever makes or reads keys has every fixed column and column of the permutation by value and by
+//! coefficients, and once more while the key is cut down to its coefficients. A proof holds the key, all advice columns twice (as the witness
+//! and as the prover's), running products, the pieces of the quotient, and a workspace. The numbers below are fitted to the peaks of keys and
+//! proofs of example models, which they meet within a fifth.
 //!
 //! What there is: the system's own estimate (Linux), within the limits of the control group and of the process's address space.
 
@@ -30,12 +30,12 @@ impl Need {
         let (advice, running) = ((c.first + c.late) as f64, c.running_products() as f64);
         let cosets = (c.degree.max(2) - 1) as f64;
         let key = fixed + equality;
-        let keygen = STRING + TWIDDLES * cosets + 2.0 * key + CYCLES * equality + 3.0;
-        let held = STRING + TWIDDLES * cosets + key + 3.0 + advice + running + cosets + 1.0;
-        let workspace = WORKSPACE * (advice + key + running);
-        let cells = CELL * (c.narrow_cells + c.full_cells) as f64;
+        let keys = STRING + 3.0 * key + 6.0;
+        let held = STRING + key + 3.0 + 2.0 * advice + running + cosets + 1.0;
+        let proof = (held + WORKSPACE * (advice + key)).max(keys);
         let bytes = |columns: f64| (columns * column) as u64 + CONSTANT;
-        Need { keygen: bytes(keygen), prove: bytes(held + workspace) + cells as u64 }
+        let cells = CELL * (c.narrow_cells + c.full_cells) as u64;
+        Need { keygen: bytes(keys), prove: bytes(proof) + cells }
     }
 
     /// The greater of both.
@@ -44,18 +44,14 @@ impl Need {
     }
 }
 
-/// Both bases, and what the backend makes of them, in columns.
-const STRING: f64 = 10.0;
-/// Twiddle factors per coset, in columns.
-const TWIDDLES: f64 = 4.0;
-/// Columns per column of the permutation while its cycles are joined.
-const CYCLES: f64 = 0.5;
-/// Part of the columns that the largest stage has twice.
-const WORKSPACE: f64 = 0.5;
+/// Both bases, what the backend makes of them, and commitments under way, in columns.
+const STRING: f64 = 22.0;
+/// Part of the columns that the quotient has on a coset at once.
+const WORKSPACE: f64 = 0.25;
 /// Bytes per assigned cell, beside its place in a column.
-const CELL: f64 = 48.0;
+const CELL: u64 = 8;
 /// Whatever the circuit.
-const CONSTANT: u64 = 16 << 20;
+const CONSTANT: u64 = 4 << 20;
 
 /// Memory that the process may still take.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -632,6 +632,7 @@ impl Session {
     /// [`SessionError::Prover`], [`SessionError::Machine`].
     pub fn keys(&mut self, prepared: &Prepared, srs: &Srs) -> Result<Keys, SessionError> {
         self.step(Phase::Keygen, |s| {
+            circuit::usual_degree()?;
             s.make_sure_of_memory(prepared, false)?;
             let mark = srs_mark(srs)?;
             let shape = prepared.shape();
@@ -753,6 +754,7 @@ impl Session {
             return Err(SessionError::Mismatch { what: "model", why });
         }
         let keys = self.step(Phase::Keygen, |s| {
+            circuit::usual_degree()?;
             s.make_sure_of_memory(&prepared, true)?;
             let (file, _) = open_limited(&pk_file, PK_LIMIT)?;
             let pk = circuit::read_pk(file, &prepared.plan)
