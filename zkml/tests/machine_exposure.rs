@@ -158,12 +158,13 @@ fn nobody_proves_for_the_digest_of_other_values() {
 #[test]
 fn carries_between_packed_elements_are_rejected() {
     for (vis, expected) in [
-        ("input=hashed,output=private", Some("lookup sum")),
+        ("params=hashed,output=private", Some("lookup sum")),
         ("output=hashed", Some("lookup sum")),
         ("output=private", None),
     ] {
         let mut b = Build::default();
-        let x = b.input(&[4], -100, 100);
+        let x = b.data(&[4], Role::Param, vec![5, 6, 7, 8]);
+        (b.p.tensors[x.0 as usize].lo, b.p.tensors[x.0 as usize].hi) = (-100, 100);
         let y = b.op(OpKind::View { sources: vec![x], picks: picks(4) }, &[4], -100, 100);
         let p = b.output(y);
         let visibility: Visibility = vis.parse().unwrap();
@@ -172,7 +173,7 @@ fn carries_between_packed_elements_are_rejected() {
         let choice = Choice { limb: 12, units: 1, ranges: 1, plain: 1, k: 7, ..found };
         let options = PlanOptions { choice: Some(choice), ..PlanOptions::default() };
         let plan = plan(&p, &visibility, &options).unwrap();
-        let t = trace(&p, &[vec![5, 6, 7, 8]]);
+        let t = trace(&p, &[]);
         let bench = Bench::new(&plan, &t).unwrap();
         let cells: Vec<_> = (0..2).map(|i| bench.class(bench.element(x.0, i).unwrap())).collect();
         // 5 + 256 and 6 − 1 have the digest of 5 and 6.

@@ -3,7 +3,7 @@
 //! All gates of the constraint system are evaluated on every usable row, with challenges that a verifier could have drawn, and every copy is
 //! compared. What fails is named by the layer and element that the cell belongs to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ff::{Field, PrimeField};
@@ -71,15 +71,17 @@ pub struct Violation {
 /// A change is made as a cheating prover would: multiplicities are counted again and all later phases are computed from the changed cells.
 pub struct Bench {
     circuit: ModelCircuit,
-    layout: Arc<Layout>,
+    pub(super) layout: Arc<Layout>,
     cs: ConstraintSystem<Fr>,
     columns: Vec<Option<Col>>,
     fixed: Vec<Vec<Fr>>,
-    challenges: ChallengeValues,
-    first: Columns,
-    honest: Columns,
+    pub(super) challenges: ChallengeValues,
+    pub(super) first: Columns,
+    pub(super) honest: Columns,
     table: HashMap<Key, (u16, u32)>,
     near: HashMap<Cell, Vec<Cell>>,
+    /// Entries by cells of the circuit: key, value and count.
+    entries: Vec<(u64, [Cell; 3])>,
 }
 
 type Key = (u64, [u8; 32], [u8; 32], [u8; 32]);
@@ -128,7 +130,8 @@ impl Bench {
             near.entry(x).or_default().push(y);
             near.entry(y).or_default().push(x);
         }
-        Ok(Bench { near, honest, circuit, layout, cs, columns, fixed, challenges, first, table })
+        let entries = provided(&layout);
+        Ok(Bench { near, honest, circuit, layout, cs, columns, fixed, challenges, first, table, entries })
     }
 
     /// Cells of the first phase that the witness assigns, each with the layer that it belongs to.
@@ -268,7 +271,7 @@ impl Bench {
     pub fn sum_cells(&self) -> Vec<Cell> {
         let rows = self.layout.usable() as u32;
         let phis = (0..self.layout.phis() as u16).map(|i| (Col::Phi(i), 0));
-        let sweeps = [Col::Bulk, Col::Lane(0), Col::Lane(1)].into_iter().map(|col| (col, 1));
+        let sweeps = [Col::Bulk, Col::Lane(0), Col::Lane(1), Col::Acc].into_iter().map(|col| (col, 1));
         phis.chain(sweeps)
             .filter(|&(col, _)| !self.honest.column(col).is_empty())
             .flat_map(|(col, first)| (first..rows).map(move |row| Cell { col, row }))
@@ -298,7 +301,10 @@ impl Bench {
             columns.set(cell, value);
         }
         self.recount(&mut columns);
-        for &(cell, value) in changes.iter().filter(|(c, _)| matches!(c.col, Col::Multiplicity(_))) {
+        let counts = |cell: &Cell| {
+            matches!(cell.col, Col::Multiplicity(_)) || self.entries.iter().any(|(_, c)| c[2] == *cell)
+        };
+        for &(cell, value) in changes.iter().filter(|(c, _)| counts(c)) {
             columns.set(cell, value);
         }
         columns
@@ -309,8 +315,8 @@ impl Bench {
         self.violation(changes).is_none()
     }
 
-    /// A constraint that changed cells violate.
-    pub fn violation(&self, changes: &[(Cell, Fr)]) -> Option<Violation> {
+    /// All columns with changed cells.
+    pub(super) fn late(&self, changes: &[(Cell, Fr)]) -> Columns {
         let mut columns = self.changed(changes);
         let late = |columns: &mut Columns| {
             for &(cell, value) in changes.iter().filter(|(c, _)| !c.col.is_first()) {
@@ -321,6 +327,12 @@ impl Bench {
         late(&mut columns);
         self.circuit.third(&mut columns, &self.challenges);
         late(&mut columns);
+        columns
+    }
+
+    /// A constraint that changed cells violate.
+    pub fn violation(&self, changes: &[(Cell, Fr)]) -> Option<Violation> {
+        let columns = self.late(changes);
         for &(x, y) in &self.layout.copies {
             if columns.get(x) != columns.get(y) {
                 let cell = if matches!(x.col, Col::Unit(_)) { x } else { y };
@@ -370,8 +382,14 @@ impl Bench {
         None
     }
 
+    /// Keys and values of the entries that cells of the circuit provide.
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> Vec<(Fr, Fr)> {
+        self.entries.iter().map(|(_, [x, y, _])| (self.first.get(*x), self.first.get(*y))).collect()
+    }
+
     /// Every use of a lookup: its cell and tuple.
-    fn uses(&self, columns: &Columns, mut each: impl FnMut(Cell, Key)) {
+    fn uses(&self, columns: &Columns, mut each: impl FnMut(Cell, Key, bool)) {
         let l = &self.layout;
         let tables = &l.sized.tables;
         let cells = l.sized.shape.cells();
@@ -383,7 +401,7 @@ impl Bench {
                     let tag = tables.tag(if column % limbs == limbs - 1 { high } else { low });
                     for row in 0..l.usable() - 1 {
                         let cell = Cell { col: Col::Store(column), row: row as u32 };
-                        each(cell, key(tag, columns.get(cell), Fr::ZERO, Fr::ZERO));
+                        each(cell, key(tag, columns.get(cell), Fr::ZERO, Fr::ZERO), false);
                     }
                 }
                 LookupLane::Table { .. } | LookupLane::Folded => {}
@@ -396,14 +414,16 @@ impl Bench {
                             LookupLane::Range { index, .. } => {
                                 if let Some(section) = code.ranges[index as usize] {
                                     let c = cell(l.sized.shape.range_at() + index);
-                                    each(c, key(tables.tag(section), columns.get(c), Fr::ZERO, Fr::ZERO));
+                                    let tuple = key(tables.tag(section), columns.get(c), Fr::ZERO, Fr::ZERO);
+                                    each(c, tuple, false);
                                 }
                             }
                             _ => {
                                 let Some(lane) = code.function else { continue };
-                                if lane.provides || matches!(lane.section, Section::Dynamic { .. }) {
+                                if lane.provides {
                                     continue;
                                 }
+                                let dynamic = matches!(lane.section, Section::Dynamic { .. });
                                 let second = if l.sized.shape.second {
                                     columns.get(cell(UnitShape::SECOND))
                                 } else {
@@ -411,7 +431,8 @@ impl Bench {
                                 };
                                 let (x, y) =
                                     (columns.get(cell(UnitShape::KEY)), columns.get(cell(UnitShape::VALUE)));
-                                each(cell(UnitShape::KEY), key(tables.tag(lane.section), x, y, second));
+                                let tuple = key(tables.tag(lane.section), x, y, second);
+                                each(cell(UnitShape::KEY), tuple, dynamic);
                             }
                         }
                     }
@@ -422,11 +443,17 @@ impl Bench {
 
     fn recount(&self, columns: &mut Columns) {
         let mut counts: HashMap<(u16, u32), u64> = HashMap::new();
-        self.uses(columns, |_, tuple| {
-            if let Some(&at) = self.table.get(&tuple) {
-                *counts.entry(at).or_default() += 1;
-            }
+        let mut reads: HashMap<Key, u64> = HashMap::new();
+        self.uses(columns, |_, tuple, dynamic| match (dynamic, self.table.get(&tuple)) {
+            (true, _) => *reads.entry(tuple).or_default() += 1,
+            (false, Some(&at)) => *counts.entry(at).or_default() += 1,
+            (false, None) => {}
         });
+        for &(tag, [x, y, count]) in &self.entries {
+            // The first of equal entries takes all reads.
+            let reads = reads.remove(&key(tag, columns.get(x), columns.get(y), Fr::ZERO));
+            columns.set(count, Fr::from(reads.unwrap_or(0)));
+        }
         for column in Arc::make_mut(&mut columns.multiplicity) {
             column.iter_mut().for_each(|m| *m = Fr::ZERO);
         }
@@ -438,8 +465,11 @@ impl Bench {
 
     fn bad_lookup(&self, columns: &Columns) -> Option<Cell> {
         let mut found = None;
-        self.uses(columns, |cell, tuple| {
-            if found.is_none() && !self.table.contains_key(&tuple) {
+        let entry = |&(tag, [x, y, _]): &(u64, [Cell; 3])| key(tag, columns.get(x), columns.get(y), Fr::ZERO);
+        let entries: HashSet<Key> = self.entries.iter().map(entry).collect();
+        self.uses(columns, |cell, tuple, dynamic| {
+            let known = if dynamic { entries.contains(&tuple) } else { self.table.contains_key(&tuple) };
+            if found.is_none() && !known {
                 found = Some(cell);
             }
         });
@@ -484,6 +514,23 @@ impl Bench {
             col => (format!("{col:?}"), cell.row as usize),
         }
     }
+}
+
+/// Tag, and cells of key, value and count, of every entry that units provide.
+fn provided(l: &Layout) -> Vec<(u64, [Cell; 3])> {
+    let shape = l.sized.shape;
+    let mut out = Vec::new();
+    for (row, &kind) in l.row_kinds.iter().enumerate() {
+        let Some(kind) = l.kinds.get(kind as usize) else { continue };
+        let code = &l.sized.placed[kind.spec as usize].packed.codes[kind.unit as usize];
+        let Some(lane) = code.function.filter(|lane| lane.provides) else { continue };
+        for unit in 0..l.units() as u16 {
+            let cell = |p: u16| Cell { col: Col::Unit(unit * shape.cells() + p), row: row as u32 };
+            let cells = [UnitShape::KEY, UnitShape::VALUE, shape.count_at()].map(cell);
+            out.push((l.sized.tables.tag(lane.section), cells));
+        }
+    }
+    out
 }
 
 fn all_advice(l: &Layout) -> Vec<Col> {

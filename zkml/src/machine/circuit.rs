@@ -16,6 +16,7 @@ use super::late::{self, ChallengeValues};
 use super::layout::{Cell, Col, Layout};
 use super::num::fr;
 use super::plan::{Plan, ProveError};
+use super::sites::{Site, on};
 use super::witness::{self, Columns};
 
 /// Parameters of the circuit's configuration: the layout.
@@ -182,8 +183,11 @@ impl ModelCircuit {
         }
         let last = layout.usable() - 1;
         (0..last).for_each(|row| put(config.active, row, Fr::ONE));
-        put(config.edge, 0, Fr::ONE);
-        put(config.edge, last, Fr::ONE);
+        for (row, site) in [(0, Site::LookupFirst), (last, Site::LookupLast)] {
+            if on(site) {
+                put(config.edge, row, Fr::ONE);
+            }
+        }
         if layout.lowered.store_fixed {
             for (column, values) in config.store.iter().zip(witness::fixed_store(&self.program, layout)) {
                 if let StoreColumn::Fixed(column) = column {

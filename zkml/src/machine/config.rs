@@ -24,6 +24,7 @@ use super::layout::{BulkSlot, Col, Layout, LookupLane, Mono, ScalarSlot, UnitSlo
 use super::lowered::Base;
 use super::pack::UnitShape;
 use super::poseidon::gadget::COLUMNS as HASH_COLUMNS;
+use super::sites::{Site, on};
 
 /// Challenges, in the order in which they are declared.
 #[derive(Clone, Debug)]
@@ -256,7 +257,8 @@ impl MachineConfig {
                     UnitSlot::Eq(e, mono) if *e == eq => Some(*mono),
                     _ => None,
                 };
-                if !layout.unit_field.slots.keys().any(|slot| chosen(slot).is_some()) {
+                let none = !layout.unit_field.slots.keys().any(|slot| chosen(slot).is_some());
+                if none || !on(Site::UnitEquation) {
                     continue;
                 }
                 let slots: Vec<(&UnitSlot, Mono)> =
@@ -330,7 +332,7 @@ impl MachineConfig {
     fn sweep_gates(&self, meta: &mut ConstraintSystem<Fr>, layout: &Layout) {
         let cells = layout.sized.shape.cells();
         for lane in 0..2u8 {
-            let Some(column) = self.lanes[lane as usize] else { continue };
+            let Some(column) = self.lanes[lane as usize].filter(|_| on(Site::SweepGate)) else { continue };
             meta.create_gate("sweep", |meta| {
                 let q = meta.query_fixed(self.active, Rotation::cur());
                 let (cur, next) =
@@ -357,7 +359,7 @@ impl MachineConfig {
     }
 
     fn bulk_gate(&self, meta: &mut ConstraintSystem<Fr>, layout: &Layout) {
-        let Some(column) = self.bulk else { return };
+        let Some(column) = self.bulk.filter(|_| on(Site::StoreGate)) else { return };
         meta.create_gate("store sweep", |meta| {
             let q = meta.query_fixed(self.active, Rotation::cur());
             let (cur, next) =
@@ -432,9 +434,9 @@ impl MachineConfig {
                     ScalarSlot::Zero => Some(next.clone()),
                     _ => None,
                 });
-            let mut gates = vec![q * (next - step.unwrap_or(constant(Fr::zero())))];
-            gates.extend(zero);
-            gates
+            let step = q * (next - step.unwrap_or(constant(Fr::zero())));
+            let parts = [(Site::ScalarGate, Some(step)), (Site::ScalarZero, zero)];
+            parts.into_iter().filter(|(site, _)| on(*site)).filter_map(|(_, part)| part).collect::<Vec<_>>()
         });
     }
 
@@ -442,7 +444,8 @@ impl MachineConfig {
         let Some(challenges) = &self.challenges else { return };
         let cells = layout.sized.shape.cells();
         let shape = layout.sized.shape;
-        for (group, lanes) in layout.lanes.chunks(layout.group()).enumerate() {
+        for (group, lanes) in layout.lanes.chunks(layout.group()).enumerate().filter(|_| on(Site::LookupGate))
+        {
             meta.create_gate("lookup", |meta| {
                 let q = meta.query_fixed(self.active, Rotation::cur());
                 let (cur, next) = (

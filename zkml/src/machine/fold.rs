@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::lowered::{Base, Bulk, Elements, Folded, Home, Mul, Operand, Ref, ScalarRow, Src, Strip, Sweep};
 use super::plan::PlanError;
+use super::sites::{Site, on};
 use super::template::Spec;
 
 /// Exponents of τ and ρ.
@@ -164,10 +165,10 @@ impl Folder {
         Ref::Row(self.scalars.len() as u32 - 1)
     }
 
-    /// Ends a chain whose result is zero.
-    pub(crate) fn emit_zero(&mut self, mut chain: Chain) {
+    /// Ends a chain whose result is zero: an identity of the statement.
+    pub(crate) fn emit_zero(&mut self, at: Site, mut chain: Chain) {
         if let Some(last) = chain.0.last_mut() {
-            last.zero = true;
+            last.zero = on(at);
             self.scalars.extend(chain.0);
         }
     }
@@ -175,7 +176,7 @@ impl Folder {
     /// Ends a chain whose result is an entry or a use of a table of rows; its scalar row.
     pub(crate) fn emit_folded(&mut self, mut chain: Chain, folded: Folded) -> u32 {
         if let Some(last) = chain.0.last_mut() {
-            last.folded = Some(folded);
+            last.folded = (folded.entry || on(Site::RowUse)).then_some(folded);
         }
         self.scalars.extend(chain.0);
         self.scalars.len() as u32 - 1

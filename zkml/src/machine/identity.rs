@@ -10,6 +10,7 @@ use super::fold::{Chain, Exps, Folder, consecutive};
 use super::lower::{Lowerer, Task, broadcast, sum_targets};
 use super::lowered::{Base, Elements, Junk, Mul, Ref, Src};
 use super::plan::PlanError;
+use super::sites::Site;
 
 /// A polynomial that a task needs, over elements of an operand.
 pub(super) struct Wanted<'w> {
@@ -225,7 +226,7 @@ impl<'a> Lowerer<'a> {
                         chain.add(Mul::One, factor, product, sort.op);
                     }
                 }
-                f.emit_zero(chain);
+                f.emit_zero(Site::SortIdentity, chain);
             }
         }
         Ok(())
@@ -340,7 +341,7 @@ impl<'a> Lowerer<'a> {
             for (factor, x, y) in products {
                 chain.add_product(factor, x, y, task.op);
             }
-            f.emit_zero(chain);
+            f.emit_zero(Site::EinsumIdentity, chain);
         }
         Ok(())
     }
@@ -465,7 +466,7 @@ impl<'a> Lowerer<'a> {
                 });
                 chain.add(Mul::One, -1, Ref::Junk(junks.len() as u32 - 1), op);
             }
-            f.emit_zero(chain);
+            f.emit_zero(Site::ConvolutionIdentity, chain);
         }
         Ok(())
     }

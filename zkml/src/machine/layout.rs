@@ -15,6 +15,7 @@ use super::pack::{Packed, UnitShape};
 use super::place::Figures;
 use super::plan::PlanError;
 use super::poseidon::gadget::{COLUMNS as HASH_COLUMNS, HashLayout, HashSize, Tied};
+use super::sites::{Site, on};
 use super::table::{Section, Tables};
 use super::template::{Def, Quad, Template};
 
@@ -74,7 +75,7 @@ pub enum Col {
 
 impl Col {
     /// Whether a column belongs to the first phase.
-    pub(crate) fn is_first(self) -> bool {
+    pub fn is_first(self) -> bool {
         matches!(self, Col::Unit(_) | Col::Store(_) | Col::Multiplicity(_) | Col::Hash(_) | Col::Committed(_))
     }
 }
@@ -240,7 +241,7 @@ impl Sized {
                 (0..self.shape.ranges).filter(|&i| used(i)).map(|index| LookupLane::Range { unit, index }),
             );
         }
-        if !l.store_fixed {
+        if !l.store_fixed && on(Site::StoreLane) {
             lanes.extend((0..self.choice.store as u16).map(|column| LookupLane::Store { column }));
         }
         lanes.extend((0..self.table_sets as u16).map(|set| LookupLane::Table { set }));
@@ -457,8 +458,30 @@ impl Layout {
     }
 }
 
+/// Whether the numbers of columns and rows are within the widths of [`Col`] and [`Cell`].
+fn counted(l: &Lowered, s: &Sized) -> Result<(), PlanError> {
+    let units = s.choice.units as usize * usize::from(s.shape.cells());
+    let codes = s.placed.iter().map(|p| p.packed.codes.len()).max().unwrap_or(0);
+    for (what, count, most) in [
+        ("columns of units", units, u16::MAX.into()),
+        ("store columns", s.choice.store as usize, u16::MAX.into()),
+        ("sets of tables", s.table_sets, u16::MAX.into()),
+        ("columns of digests", s.hash.lanes * HASH_COLUMNS, u16::MAX.into()),
+        ("columns of committed tensors", s.committed_columns(l), u16::MAX.into()),
+        ("rows of one element", codes, u16::MAX.into()),
+        ("rows", s.unit_rows.max(s.bulk_rows).max(l.scalars.len()), u32::MAX as usize),
+        ("public values", l.public.len() + l.hashes.len(), u32::MAX as usize),
+    ] {
+        if count > most {
+            return Err(PlanError::Unsupported(format!("{count} {what}; at most {most}")));
+        }
+    }
+    Ok(())
+}
+
 /// Lays a candidate out.
 pub(crate) fn lay_out(lowered: Lowered, sized: Sized) -> Result<Layout, PlanError> {
+    counted(&lowered, &sized)?;
     let mut layout = outline(lowered, sized);
     copies(&mut layout)?;
     Ok(layout)
@@ -626,13 +649,14 @@ fn bulk_rows(layout: &mut Layout) {
     for bulk in &layout.lowered.bulks {
         let (count, left) = (bulk.elements.len().div_ceil(per_row), bulk.elements.len() % per_row);
         let counts = bulk.exact && !layout.lowered.store_fixed;
-        let first = if counts && left > 0 { (whole + left) as u16 } else { 0 };
+        let first = if counts && left > 0 && on(Site::StorePart) { (whole + left) as u16 } else { 0 };
         rows.extend((0..count).map(|r| if r > 0 { 1 } else { first }));
     }
     for junk in &layout.lowered.junks {
         for position in (0..junk.positions as usize).rev() {
             let first = position + 1 == junk.positions as usize;
-            rows.push(match (junk.wanted[position], first) {
+            let wanted = junk.wanted[position] && on(Site::JunkPlaces);
+            rows.push(match (wanted, first) {
                 (false, true) => 2,
                 (false, false) => 3,
                 (true, true) => 4,
@@ -713,33 +737,40 @@ fn copies(layout: &mut Layout) -> Result<(), PlanError> {
         }
         let source =
             |w: u16, element: u32| s.operands.get(w as usize).map_or(Src::Const(0), |o| o.at(element));
-        let mut connect = |slot: u32, element: Option<u32>| -> Result<(), PlanError> {
+        let mut connect = |slot: u32, element: Option<u32>, idle: bool| -> Result<(), PlanError> {
             for &(unit, position, wire, home) in &plan {
                 let cell = layout.slot_cell(strip, slot, unit, position);
-                let other = match (wire, home, element) {
+                let (other, site) = match (wire, home, element) {
                     (Some(w), _, Some(e)) => match source(w, e) {
-                        Src::Const(c) => constant(c),
-                        Src::Cell { tensor, index } => layout.home(tensor, index).ok_or_else(|| {
-                            PlanError::Internal(format!("no cell for an operand of {}", s.name))
-                        })?,
+                        Src::Const(c) => (constant(c), Site::OperandConstant),
+                        Src::Cell { tensor, index } => {
+                            let home = layout.home(tensor, index).ok_or_else(|| {
+                                PlanError::Internal(format!("no cell for an operand of {}", s.name))
+                            })?;
+                            (home, Site::OperandCell)
+                        }
                     },
-                    (None, Some((unit, position)), _) => layout.slot_cell(strip, slot, unit, position),
+                    (None, Some((unit, position)), _) => {
+                        (layout.slot_cell(strip, slot, unit, position), Site::SharedVariable)
+                    }
                     _ => continue,
                 };
-                copies.push((cell, other));
+                if on(site) && (!idle || on(Site::IdleOperand)) {
+                    copies.push((cell, other));
+                }
             }
             Ok(())
         };
         for (element, &slot) in s.slots.iter().enumerate() {
-            connect(slot, Some(element as u32))?;
+            connect(slot, Some(element as u32), false)?;
         }
         for &slot in &layout.idle[strip] {
             // Idle units of a folded strip have an accumulator of zero and no operands; others repeat the first element.
-            connect(slot, if s.accumulate.is_some() { None } else { Some(0) })?;
+            connect(slot, if s.accumulate.is_some() { None } else { Some(0) }, true)?;
         }
     }
     for (at, row) in layout.lowered.scalars.iter().enumerate() {
-        for (r, col) in [(row.a, Col::A), (row.b, Col::B)] {
+        for (r, col, site) in [(row.a, Col::A, Site::ScalarFirst), (row.b, Col::B, Site::ScalarSecond)] {
             let Some(r) = r else { continue };
             let other = match r {
                 Ref::Value(Src::Const(c)) => constant(c),
@@ -747,7 +778,9 @@ fn copies(layout: &mut Layout) -> Result<(), PlanError> {
                     .reference(r)
                     .ok_or_else(|| PlanError::Internal("a scalar without a cell".into()))?,
             };
-            copies.push((Cell { col, row: at as u32 }, other));
+            if on(site) {
+                copies.push((Cell { col, row: at as u32 }, other));
+            }
         }
     }
     for (at, &src) in layout.lowered.public.iter().enumerate() {
@@ -757,7 +790,9 @@ fn copies(layout: &mut Layout) -> Result<(), PlanError> {
                 .home(tensor, index)
                 .ok_or_else(|| PlanError::Internal("a public value without a cell".into()))?,
         };
-        copies.push((Cell { col: Col::Instance, row: at as u32 }, cell));
+        if on(Site::PublicTie) {
+            copies.push((Cell { col: Col::Instance, row: at as u32 }, cell));
+        }
     }
     let home = |src: Src, constant: &mut dyn FnMut(i64) -> Cell| match src {
         Src::Const(c) => Ok(constant(c)),
@@ -770,22 +805,29 @@ fn copies(layout: &mut Layout) -> Result<(), PlanError> {
             .ok_or_else(|| PlanError::Internal("an exposed value without a cell".into())),
     };
     for (cell, tied) in layout.hash.copies(&layout.lowered.hashes) {
-        let other = match tied {
-            Tied::Zero => constant(0),
-            Tied::Cell(cell) => cell,
-            Tied::Source(src) => home(src, &mut constant)?,
+        let (other, site) = match tied {
+            Tied::Zero => (constant(0), Site::DigestZero),
+            Tied::Cell(cell) => (cell, Site::DigestMessage),
+            Tied::Source(src) => (home(src, &mut constant)?, Site::DigestSource),
         };
-        copies.push((cell, other));
+        if on(site) {
+            copies.push((cell, other));
+        }
     }
     for at in 0..layout.lowered.hashes.len() {
         let row = (layout.lowered.public.len() + at) as u32;
         let digest = layout.hash.digest(at);
         let digest = digest.ok_or_else(|| PlanError::Internal("a digest without a cell".into()))?;
-        copies.push((Cell { col: Col::Instance, row }, digest));
+        if on(Site::DigestTie) {
+            copies.push((Cell { col: Col::Instance, row }, digest));
+        }
     }
     for at in 0..layout.lowered.committed.len() {
         for (cell, src) in layout.committed_cells(at) {
-            copies.push((cell, home(src, &mut constant)?));
+            let home = home(src, &mut constant)?;
+            if on(Site::CommittedTie) {
+                copies.push((cell, home));
+            }
         }
     }
     if constants.len() + 1 > layout.sized.usable() {

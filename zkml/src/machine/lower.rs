@@ -16,7 +16,7 @@ use super::poseidon::gadget::Hashed;
 use super::poseidon::width;
 use super::store::Stored;
 use super::table::Function;
-use super::template::{Affine, Spec};
+use super::template::{Admitted, Affine, Spec};
 use super::visibility::{Exposure, Vis};
 
 /// A Linear whose accumulators are folded.
@@ -58,6 +58,8 @@ pub(super) struct Lowerer<'a> {
     pub(super) sorts: Vec<Sorting>,
     /// Tables whose rows are looked up whole.
     pub(super) row_tables: Vec<Rows>,
+    /// Bits of the greatest table that is worth its rows for nothing but the range of an input.
+    input_table: u32,
 }
 
 /// Index into `x` of every element of `out`, by NumPy's broadcasting.
@@ -132,7 +134,15 @@ impl<'a> Lowerer<'a> {
     pub(super) fn import(&mut self, tensor: u32, vis: Vis) {
         let t = &self.p.tensors[tensor as usize];
         let name = t.name.clone();
-        let spec = Spec::Import { lo: t.lo, hi: t.hi, exact: vis == Vis::Hashed };
+        let admitted = match (t.role, vis) {
+            // The verifier compares public inputs with their bounds.
+            (Role::Input, Vis::Private | Vis::Hashed | Vis::Committed) => {
+                Admitted::Bounds { table: self.input_table }
+            }
+            (_, Vis::Hashed) => Admitted::Hull,
+            _ => Admitted::Limbs,
+        };
+        let spec = Spec::Import { lo: t.lo, hi: t.hi, admitted };
         let n = t.len();
         self.strip(None, &name, spec, vec![Operand::Own(tensor)], vec![tensor], n);
     }
@@ -664,6 +674,7 @@ pub(crate) fn lower(p: &Program, exposure: &Exposure, units: u32) -> Result<Lowe
         inlined: inlined(p),
         sorts: Vec::new(),
         row_tables: Vec::new(),
+        input_table: p.inputs.iter().map(|&id| p.tensor(id).len()).sum::<usize>().max(1).ilog2() + 1,
     };
     for (&input, &vis) in p.inputs.iter().zip(&exposure.inputs) {
         l.import(input.0, vis);

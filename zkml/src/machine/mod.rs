@@ -8,8 +8,8 @@
 //! # What a proof says
 //!
 //! For the program in exact integers (each operation as [`crate::qir`] defines it), there are values of the private tensors such that the
-//! public ones are those of the instance. Private inputs and weights are within a hull of their bounds (the next whole number of limbs);
-//! all other values follow.
+//! public ones are those of the instance. Inputs are within their bounds, private weights within a hull of theirs (the next whole number of
+//! limbs); all other values follow.
 //!
 //! # Soundness
 //!
@@ -24,6 +24,8 @@
 //! - padding of the store: its powers of τ are no output's, or else the gate of its row does not read it;
 //! - junk coefficients: each is what its position of the product is, and no output is at that position.
 
+#[cfg(test)]
+mod attack;
 mod check;
 mod circuit;
 pub mod commitment;
@@ -47,6 +49,7 @@ pub mod poseidon;
 mod prove;
 mod search;
 mod shortage;
+mod sites;
 mod store;
 mod table;
 mod template;

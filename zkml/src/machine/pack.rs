@@ -5,6 +5,7 @@
 //! used as a plain one where its lane is off. A unit checks two equations and offers at most one port; a template that needs more continues
 //! on further units, whose shared variables are copies.
 
+use super::sites::{Site, on};
 use super::table::Section;
 use super::template::{FnUse, Quad, Template, Var};
 
@@ -188,7 +189,8 @@ impl<'a> Packer<'a> {
         if busy || !self.shape.function || (second_needed && !self.shape.second) {
             return false;
         }
-        self.unit.code.function = Some(FnLane { section: f.section, provides: f.count.is_some() });
+        self.unit.code.function =
+            on(Site::FunctionLane).then_some(FnLane { section: f.section, provides: f.count.is_some() });
         let fresh = self.homes[f.key as usize].is_none();
         self.put(UnitShape::KEY, f.key, fresh);
         let fresh = self.homes[f.value as usize].is_none();
@@ -232,7 +234,7 @@ impl<'a> Packer<'a> {
             _ => self.any_free(),
         };
         let Some(position) = position else { return false };
-        if let (Some(section), true) = (range, home) {
+        if let (Some(section), true, true) = (range, home, on(Site::RangeLane)) {
             self.unit.code.ranges[(position - self.shape.range_at()) as usize] = Some(section);
         }
         self.put(position, v, home);
@@ -343,7 +345,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::table::{Function, Tables};
-    use super::super::template::{Affine, Def, Spec, build};
+    use super::super::template::{Admitted, Affine, Def, Spec, build};
     use super::*;
 
     fn specs() -> Vec<Spec> {
@@ -365,9 +367,14 @@ mod tests {
             {
                 out.push(linear(swept, shift, relu, reach));
             }
-            for exact in [false, true] {
-                out.push(Spec::Import { lo: -reach, hi: reach, exact });
-                out.push(Spec::Import { lo: 0, hi: reach, exact });
+            for admitted in [
+                Admitted::Limbs,
+                Admitted::Hull,
+                Admitted::Bounds { table: 0 },
+                Admitted::Bounds { table: 20 },
+            ] {
+                out.push(Spec::Import { lo: -reach, hi: reach, admitted });
+                out.push(Spec::Import { lo: 0, hi: reach, admitted });
             }
             out.push(Spec::Bound { lo: 0, hi: reach });
             out.push(Spec::Step { x: Affine::cell(), lo: -reach, hi: reach });

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::sites::{Site, on};
+
 /// A set of tuples under one tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Section {
@@ -49,13 +51,24 @@ impl Tables {
         self.needed.insert(section);
     }
 
+    /// In the order of their rows: those with second outputs, those with outputs, the rest, so that as few sets as can be have such columns.
     pub(crate) fn sections(&self) -> impl Iterator<Item = Section> + '_ {
-        self.needed.iter().copied()
+        let columns = |s: &Section| match *s {
+            Section::Range { .. } | Section::Dynamic { .. } | Section::Folded { .. } => 0,
+            s => 1 + usize::from(self.second(s)),
+        };
+        [2, 1, 0].into_iter().flat_map(move |n| self.needed.iter().copied().filter(move |s| columns(s) == n))
+    }
+
+    fn second(&self, section: Section) -> bool {
+        matches!(section, Section::Function { table }
+            if self.functions.get(table as usize).is_some_and(|f| f.second.is_some()))
     }
 
     /// Tag of a needed section; 0 belongs to no section.
     pub(crate) fn tag(&self, section: Section) -> u64 {
-        self.needed.iter().position(|&s| s == section).map_or(0, |at| at as u64 + 1)
+        let at = self.needed.iter().position(|&s| s == section);
+        at.filter(|_| on(Site::LookupTag)).map_or(0, |at| at as u64 + 1)
     }
 
     /// Number of fixed rows of a section.
@@ -73,8 +86,7 @@ impl Tables {
         let mut at = 0;
         for section in self.sections() {
             let rows = self.rows(section);
-            let second = matches!(section, Section::Function { table }
-                if self.functions.get(table as usize).is_some_and(|f| f.second.is_some()));
+            let second = self.second(section);
             if rows > 0 && !matches!(section, Section::Range { .. }) {
                 for set in out.iter_mut().take((at + rows - 1) / per_set + 1).skip(at / per_set) {
                     *set = (true, set.1 || second);
@@ -118,12 +130,7 @@ impl Tables {
 
     /// Whether any section has a second output.
     pub(crate) fn has_second(&self) -> bool {
-        self.needed.iter().any(|s| match s {
-            Section::Function { table } => {
-                self.functions.get(*table as usize).is_some_and(|f| f.second.is_some())
-            }
-            _ => false,
-        })
+        self.needed.iter().any(|s| self.second(*s))
     }
 
     /// Whether any section has an output.

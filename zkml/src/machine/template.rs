@@ -6,9 +6,11 @@
 //!
 //! Integers that are wider than the table are limbs: the low ones unsigned of `limb` bits, the top one signed when the value can be
 //! negative. A top limb may admit more than the tensor's bounds: the circuit proves exact integer semantics, for which every range only has
-//! to be far smaller than the field. Remainders are exact: `r` in `[0, 2^s)` is checked with a table of just that size.
+//! to be far smaller than the field. Remainders are exact: `r` in `[0, 2^s)` is checked with a table of just that size. So are the model's
+//! inputs, which no equation holds to their type.
 
 use super::num::{hull, isqrt};
+use super::sites::{Site, on};
 use super::table::{Section, Tables};
 
 /// A variable of a template.
@@ -156,11 +158,22 @@ impl Affine {
     }
 }
 
+/// What a range check of `[lo, hi]` lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Admitted {
+    /// A whole number of limbs.
+    Limbs,
+    /// The least power of two, signed where `lo < 0`.
+    Hull,
+    /// Nothing else, whatever the limb; with tables of so many bits at most for the purpose.
+    Bounds { table: u32 },
+}
+
 /// What an element computes; a template for each limb width follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Spec {
-    /// A value given by the prover, within a hull of limbs, or within the least hull of `[lo, hi]`.
-    Import { lo: i64, hi: i64, exact: bool },
+    /// A value given by the prover, within what `admitted` says of `[lo, hi]`.
+    Import { lo: i64, hi: i64, admitted: Admitted },
     /// A value from elsewhere, within the least hull of `[lo, hi]`.
     Bound { lo: i64, hi: i64 },
     /// A copy.
@@ -197,6 +210,33 @@ pub(crate) enum Spec {
     /// `value` with `(index·width + column, value)` in a dynamic table.
     Read { dynamic: u32, width: i64 },
 }
+
+/// Sites of the limbs of a value.
+#[derive(Clone, Copy)]
+struct Limbs {
+    low: Site,
+    top: Site,
+}
+
+/// Sites of a value that is checked where it stands.
+#[derive(Clone, Copy)]
+struct Checked {
+    whole: Site,
+    limbs: Limbs,
+    sum: Site,
+}
+
+const INPUT: Checked = Checked {
+    whole: Site::InputWhole,
+    limbs: Limbs { low: Site::InputLow, top: Site::InputTop },
+    sum: Site::InputSum,
+};
+
+const BOUND: Checked = Checked {
+    whole: Site::BoundWhole,
+    limbs: Limbs { low: Site::BoundLow, top: Site::BoundTop },
+    sum: Site::BoundSum,
+};
 
 struct Builder<'a> {
     t: Template,
@@ -245,34 +285,40 @@ impl Builder<'_> {
     fn cell(&mut self, x: &Affine) -> Var {
         let (sum, v) = self.affine(x);
         if sum != Quad::var(v) {
-            self.zero(sum.add(-1, v));
+            self.zero(Site::OperandSum, sum.add(-1, v));
         }
         v
     }
 
-    fn zero(&mut self, q: Quad) {
-        self.t.eqs.push(q);
+    fn zero(&mut self, at: Site, q: Quad) {
+        if on(at) {
+            self.t.eqs.push(q);
+        }
     }
 
-    fn range(&mut self, v: Var, signed: bool, bits: u32) {
+    fn range(&mut self, at: Site, v: Var, signed: bool, bits: u32) {
         let section = Section::Range { signed, bits };
         self.tables.need(section);
-        self.t.ranges.push((v, section));
+        if on(at) {
+            self.t.ranges.push((v, section));
+        }
     }
 
-    fn function(&mut self, section: Section, key: Var, value: Var, second: Option<Var>) {
+    fn function(&mut self, at: Site, section: Section, key: Var, value: Var, second: Option<Var>) {
         self.tables.need(section);
-        self.t.fns.push(FnUse { section, key, value, second, count: None });
+        if on(at) {
+            self.t.fns.push(FnUse { section, key, value, second, count: None });
+        }
     }
 
     /// Limbs of a value that is exactly `bits` wide and not negative.
-    fn exact(&mut self, x: Var, bits: u32) -> Quad {
+    fn exact(&mut self, site: Site, x: Var, bits: u32) -> Quad {
         let mut sum = Quad::default();
         let mut at = 0;
         while at < bits {
             let width = self.limb.min(bits - at);
             let v = self.def(Def::Limb(x, at, if at + width == bits { 0 } else { width }));
-            self.range(v, false, width);
+            self.range(site, v, false, width);
             sum = sum.add(1 << at, v);
             at += width;
         }
@@ -280,13 +326,13 @@ impl Builder<'_> {
     }
 
     /// Limbs of a value within `[lo, hi]`, with the top limb separate.
-    fn split(&mut self, x: Var, lo: i128, hi: i128) -> (Quad, Var, bool) {
+    fn split(&mut self, low: Site, x: Var, lo: i128, hi: i128) -> (Quad, Var, bool) {
         let (signed, bits) = hull(lo, hi);
         let count = bits.div_ceil(self.limb);
         let mut sum = Quad::default();
         for i in 0..count - 1 {
             let v = self.def(Def::Limb(x, i * self.limb, self.limb));
-            self.range(v, false, self.limb);
+            self.range(low, v, false, self.limb);
             sum = sum.add(1 << (i * self.limb), v);
         }
         let top = self.def(Def::Limb(x, (count - 1) * self.limb, 0));
@@ -294,25 +340,17 @@ impl Builder<'_> {
     }
 
     /// Limbs of a value within a hull of `[lo, hi]`.
-    fn ranged(&mut self, x: Var, lo: i128, hi: i128) -> Quad {
-        let (sum, top, signed) = self.split(x, lo, hi);
-        self.range(top, signed, self.limb);
-        sum
-    }
-
-    /// Limbs of a value within the least hull of `[lo, hi]`.
-    fn hull(&mut self, x: Var, lo: i128, hi: i128) -> Quad {
-        let (sum, top, signed) = self.split(x, lo, hi);
-        let bits = hull(lo, hi).1;
-        self.range(top, signed, bits - (bits.div_ceil(self.limb) - 1) * self.limb);
+    fn ranged(&mut self, at: Limbs, x: Var, lo: i128, hi: i128) -> Quad {
+        let (sum, top, signed) = self.split(at.low, x, lo, hi);
+        self.range(at.top, top, signed, self.limb);
         sum
     }
 
     /// The same with the sign bit `1 where x ≥ 0`.
-    fn signed(&mut self, x: Var, lo: i128, hi: i128) -> (Quad, Var) {
-        let (sum, top, _) = self.split(x, lo.min(-1), hi);
+    fn signed(&mut self, at: Limbs, x: Var, lo: i128, hi: i128) -> (Quad, Var) {
+        let (sum, top, _) = self.split(at.low, x, lo.min(-1), hi);
         let bit = self.def(Def::Positive(x));
-        self.function(Section::Sign { bits: self.limb }, top, bit, None);
+        self.function(at.top, Section::Sign { bits: self.limb }, top, bit, None);
         (sum, bit)
     }
 
@@ -332,7 +370,7 @@ impl Builder<'_> {
                 }
             }
             let t = self.quad(part.clone());
-            self.zero(part.add(-1, t));
+            self.zero(Site::PartialSum, part.add(-1, t));
             q = q.add(1, t);
         }
         q
@@ -352,14 +390,18 @@ fn single(lo: i128, hi: i128, limb: u32) -> bool {
 pub(crate) fn build(spec: &Spec, limb: u32, room: usize, tables: &mut Tables) -> Template {
     let mut b = Builder { t: Template::default(), limb, tables };
     match *spec {
-        Spec::Import { lo, hi, exact } => {
+        Spec::Import { lo, hi, admitted } => {
             let x = b.given();
-            import(&mut b, x, lo.into(), hi.into(), exact);
+            match admitted {
+                Admitted::Limbs => import(&mut b, INPUT, x, lo.into(), hi.into(), None),
+                Admitted::Hull => import(&mut b, INPUT, x, lo.into(), hi.into(), Some(limb)),
+                Admitted::Bounds { table } => within(&mut b, x, lo.into(), hi.into(), table),
+            }
             b.out(x);
         }
         Spec::Bound { lo, hi } => {
             let x = b.wire();
-            import(&mut b, x, lo.into(), hi.into(), true);
+            import(&mut b, BOUND, x, lo.into(), hi.into(), Some(limb));
         }
         Spec::Copy => {
             let x = b.wire();
@@ -381,7 +423,7 @@ pub(crate) fn build(spec: &Spec, limb: u32, room: usize, tables: &mut Tables) ->
             let x = b.cell(x);
             let section = Section::Function { table };
             let y = b.def(Def::Table(section, x, 0));
-            b.function(section, x, y, None);
+            b.function(Site::TableUse, section, x, y, None);
             b.out(y);
         }
         Spec::Interpolate { ref x, table, step, guard, lo, hi } => {
@@ -390,10 +432,10 @@ pub(crate) fn build(spec: &Spec, limb: u32, room: usize, tables: &mut Tables) ->
             let section = Section::Function { table };
             let value = b.def(Def::Table(section, key, 0));
             let slope = b.def(Def::Table(section, key, 1));
-            b.function(section, key, value, Some(slope));
+            b.function(Site::PieceUse, section, key, value, Some(slope));
             let rem = b.quad(Quad::var(x).add(-(1 << step), key));
-            let rem_limbs = b.exact(rem, step);
-            b.zero(rem_limbs.clone().add(1 << step, key).plus(-1, &sum));
+            let rem_limbs = b.exact(Site::PieceRemainder, rem, step);
+            b.zero(Site::PieceSplit, rem_limbs.clone().add(1 << step, key).plus(-1, &sum));
             let blend = Quad::default().add(1 << step, value).plus(1, &rem_limbs.times(1, slope));
             linear(&mut b, false, blend, step + guard, lo.into(), hi.into(), false, room);
         }
@@ -401,42 +443,49 @@ pub(crate) fn build(spec: &Spec, limb: u32, room: usize, tables: &mut Tables) ->
             if single(lo.min(-1).into(), hi.into(), limb) {
                 let x = b.cell(x);
                 let y = b.def(Def::Positive(x));
-                b.function(Section::Sign { bits: limb }, x, y, None);
+                b.function(Site::StepWhole, Section::Sign { bits: limb }, x, y, None);
                 b.out(y);
             } else {
                 let (sum, x) = b.affine(x);
-                let (limbs, bit) = b.signed(x, lo.into(), hi.into());
-                b.zero(limbs.plus(-1, &sum));
+                let at = Limbs { low: Site::StepLow, top: Site::StepSign };
+                let (limbs, bit) = b.signed(at, x, lo.into(), hi.into());
+                b.zero(Site::StepSum, limbs.plus(-1, &sum));
                 b.out(bit);
             }
         }
         Spec::Div { q_lo, q_hi, den_hi } => {
             let (num, den) = (b.wire(), b.wire());
             let q = b.def(Def::DivFloor(num, den));
-            let limbs = b.ranged(q, q_lo.into(), q_hi.into());
+            let at = Limbs { low: Site::DivQuotientLow, top: Site::DivQuotientTop };
+            let limbs = b.ranged(at, q, q_lo.into(), q_hi.into());
             let rem = b.quad(Quad::var(num).mul(-1, q, den));
-            let rem_limbs = b.ranged(rem, 0, i128::from(den_hi) - 1);
+            let at = Limbs { low: Site::DivRemainderLow, top: Site::DivRemainderTop };
+            let rem_limbs = b.ranged(at, rem, 0, i128::from(den_hi) - 1);
             let gap = b.quad(Quad::var(den).add(-1, rem).offset(-1));
-            let gap_limbs = b.ranged(gap, 0, i128::from(den_hi) - 1);
-            b.zero(limbs.add(-1, q));
-            b.zero(rem_limbs.add(-1, rem));
-            b.zero(Quad::var(num).mul(-1, q, den).add(-1, rem));
-            b.zero(gap_limbs.add(1, rem).add(-1, den).offset(1));
+            let at = Limbs { low: Site::DivGapLow, top: Site::DivGapTop };
+            let gap_limbs = b.ranged(at, gap, 0, i128::from(den_hi) - 1);
+            b.zero(Site::DivQuotientSum, limbs.add(-1, q));
+            b.zero(Site::DivRemainderSum, rem_limbs.add(-1, rem));
+            b.zero(Site::DivEquation, Quad::var(num).mul(-1, q, den).add(-1, rem));
+            b.zero(Site::DivStrict, gap_limbs.add(1, rem).add(-1, den).offset(1));
             b.out(q);
         }
         Spec::Sqrt { hi } => {
             let x = b.wire();
             let y = b.def(Def::Sqrt(x));
             let top = isqrt(hi.into());
-            let limbs = b.ranged(y, 0, top);
+            let at = Limbs { low: Site::RootLow, top: Site::RootTop };
+            let limbs = b.ranged(at, y, 0, top);
             let rem = b.quad(Quad::var(x).mul(-1, y, y));
-            let rem_limbs = b.ranged(rem, 0, 2 * top);
+            let at = Limbs { low: Site::RootRemainderLow, top: Site::RootRemainderTop };
+            let rem_limbs = b.ranged(at, rem, 0, 2 * top);
             let gap = b.quad(Quad::default().add(2, y).add(-1, rem));
-            let gap_limbs = b.ranged(gap, 0, 2 * top);
-            b.zero(limbs.add(-1, y));
-            b.zero(rem_limbs.add(-1, rem));
-            b.zero(Quad::default().mul(1, y, y).add(1, rem).add(-1, x));
-            b.zero(gap_limbs.add(1, rem).add(-2, y));
+            let at = Limbs { low: Site::RootGapLow, top: Site::RootGapTop };
+            let gap_limbs = b.ranged(at, gap, 0, 2 * top);
+            b.zero(Site::RootSum, limbs.add(-1, y));
+            b.zero(Site::RootRemainderSum, rem_limbs.add(-1, rem));
+            b.zero(Site::RootEquation, Quad::default().mul(1, y, y).add(1, rem).add(-1, x));
+            b.zero(Site::RootGap, gap_limbs.add(1, rem).add(-2, y));
             b.out(y);
         }
         Spec::Max { spread, index, last } => {
@@ -446,22 +495,23 @@ pub(crate) fn build(spec: &Spec, limb: u32, room: usize, tables: &mut Tables) ->
             let spread = i128::from(spread);
             if !index && single(-spread, spread, limb) {
                 let gain = b.def(Def::Relu(gap));
-                b.function(Section::Relu { bits: limb }, gap, gain, None);
-                b.zero(Quad::var(x).add(-1, m).add(-1, gap));
+                b.function(Site::MaxGain, Section::Relu { bits: limb }, gap, gain, None);
+                b.zero(Site::MaxDifference, Quad::var(x).add(-1, m).add(-1, gap));
                 let best = b.quad(Quad::var(m).add(1, gain));
-                b.zero(Quad::var(m).add(1, gain).add(-1, best));
+                b.zero(Site::MaxAdd, Quad::var(m).add(1, gain).add(-1, best));
                 b.out(best);
                 return b.t;
             }
-            let (limbs, bit) = b.signed(gap, -spread - 1, spread);
-            b.zero(limbs.plus(-1, &Quad::var(x).add(-1, m).offset(-strict)));
+            let sites = Limbs { low: Site::MaxLow, top: Site::MaxSign };
+            let (limbs, bit) = b.signed(sites, gap, -spread - 1, spread);
+            b.zero(Site::MaxSum, limbs.plus(-1, &Quad::var(x).add(-1, m).offset(-strict)));
             let best = b.quad(Quad::var(m).mul(1, bit, x).mul(-1, bit, m));
-            b.zero(Quad::var(m).mul(1, bit, x).mul(-1, bit, m).add(-1, best));
+            b.zero(Site::MaxChoice, Quad::var(m).mul(1, bit, x).mul(-1, bit, m).add(-1, best));
             b.out(best);
             if index {
                 let (i, j) = (b.wire(), b.wire());
                 let at = b.quad(Quad::var(i).mul(1, bit, j).mul(-1, bit, i));
-                b.zero(Quad::var(i).mul(1, bit, j).mul(-1, bit, i).add(-1, at));
+                b.zero(Site::MaxIndex, Quad::var(i).mul(1, bit, j).mul(-1, bit, i).add(-1, at));
                 b.out(at);
             }
         }
@@ -487,28 +537,62 @@ pub(crate) fn build(spec: &Spec, limb: u32, room: usize, tables: &mut Tables) ->
         Spec::Read { dynamic, width } => {
             let (index, column, value) = (b.wire(), b.wire(), b.given());
             let key = b.quad(Quad::default().add(width.into(), index).add(1, column));
-            b.zero(Quad::default().add(width.into(), index).add(1, column).add(-1, key));
-            b.t.fns.push(FnUse {
-                section: Section::Dynamic { id: dynamic },
-                key,
-                value,
-                second: None,
-                count: None,
-            });
+            b.zero(Site::GatherKey, Quad::default().add(width.into(), index).add(1, column).add(-1, key));
+            b.function(Site::GatherUse, Section::Dynamic { id: dynamic }, key, value, None);
             b.out(value);
         }
     }
     b.t
 }
 
-/// A value that is checked here: its own limbs, or itself where one limb holds it.
-fn import(b: &mut Builder<'_>, x: Var, lo: i128, hi: i128, exact: bool) {
+/// A value that is checked here: its own limbs, or itself where one limb holds it. An exact range has a table of the size of its top limb, if that is
+/// of `exact` bits at most; else the top limb and the same shifted to the width of a limb are both checked to be limbs.
+fn import(b: &mut Builder<'_>, at: Checked, x: Var, lo: i128, hi: i128, exact: Option<u32>) {
     let (signed, bits) = hull(lo, hi);
-    if bits <= b.limb {
-        b.range(x, signed, if exact { bits } else { b.limb });
+    let (top, site) = if bits <= b.limb {
+        (x, at.whole)
     } else {
-        let limbs = if exact { b.hull(x, lo, hi) } else { b.ranged(x, lo, hi) };
-        b.zero(limbs.add(-1, x));
+        let (limbs, top, _) = b.split(at.limbs.low, x, lo, hi);
+        b.zero(at.sum, limbs.add(-1, x));
+        (top, at.limbs.top)
+    };
+    let width = bits - (bits.div_ceil(b.limb) - 1) * b.limb;
+    match exact {
+        Some(table) if width <= table => b.range(site, top, signed, width),
+        Some(_) if width < b.limb => {
+            b.range(site, top, signed, b.limb);
+            let factor = 1 << (b.limb - width);
+            let shifted = b.quad(Quad::default().add(factor, top));
+            b.range(Site::InputShifted, shifted, signed, b.limb);
+            b.zero(Site::InputShift, Quad::default().add(factor, top).add(-1, shifted));
+        }
+        _ => b.range(site, top, signed, b.limb),
+    }
+}
+
+/// A value that is within `[lo, hi]` exactly. A range that is no power of two is two differences that are not negative, whose sum is its width.
+fn within(b: &mut Builder<'_>, x: Var, lo: i128, hi: i128, table: u32) {
+    let (signed, bits) = hull(lo, hi);
+    let least = if signed { -(1 << (bits - 1)) } else { 0 };
+    if lo == hi {
+        b.zero(Site::InputConstant, Quad::var(x).offset(-lo));
+    } else if (lo, hi) == (0, 1) {
+        b.zero(Site::InputBit, Quad::default().mul(1, x, x).add(-1, x));
+    } else if (lo, hi) == (least, least + (1 << bits) - 1) {
+        import(b, INPUT, x, lo, hi, Some(table));
+    } else {
+        if lo == 0 && single(lo, hi, b.limb) {
+            b.range(Site::InputAboveTop, x, false, b.limb);
+        } else {
+            let above = b.quad(Quad::var(x).offset(-lo));
+            let at = Limbs { low: Site::InputAboveLow, top: Site::InputAboveTop };
+            let limbs = b.ranged(at, above, 0, hi - lo);
+            b.zero(Site::InputAboveSum, limbs.add(-1, x).offset(lo));
+        }
+        let below = b.quad(Quad::constant(hi).add(-1, x));
+        let at = Limbs { low: Site::InputBelowLow, top: Site::InputBelowTop };
+        let limbs = b.ranged(at, below, 0, hi - lo);
+        b.zero(Site::InputBelowSum, limbs.add(1, x).offset(-hi));
     }
 }
 
@@ -538,7 +622,7 @@ fn linear(
         if swept {
             b.t.port = Some(rest)
         } else {
-            b.zero(rest)
+            b.zero(Site::LinearSum, rest)
         }
         b.out(y);
         return;
@@ -553,37 +637,39 @@ fn linear(
     let one_limb = single(lo, hi, b.limb);
     let (limbs, y) = match (relu, one_limb) {
         (false, true) => {
-            b.range(v, hull(lo, hi).0, b.limb);
+            b.range(Site::LinearWhole, v, hull(lo, hi).0, b.limb);
             (Quad::var(v), v)
         }
         (false, false) => {
-            let limbs = b.ranged(v, lo, hi);
-            b.zero(limbs.clone().add(-1, v));
+            let at = Limbs { low: Site::LinearLow, top: Site::LinearTop };
+            let limbs = b.ranged(at, v, lo, hi);
+            b.zero(Site::LinearLimbs, limbs.clone().add(-1, v));
             (limbs, v)
         }
         (true, true) if single(lo.min(-1), hi, b.limb) => {
             let y = b.def(Def::Relu(v));
-            b.function(Section::Relu { bits: b.limb }, v, y, None);
+            b.function(Site::LinearRelu, Section::Relu { bits: b.limb }, v, y, None);
             (Quad::var(v), y)
         }
         (true, _) => {
-            let (limbs, bit) = b.signed(v, lo, hi);
+            let at = Limbs { low: Site::LinearSignLow, top: Site::LinearSign };
+            let (limbs, bit) = b.signed(at, v, lo, hi);
             let y = b.def(Def::Relu(v));
-            b.zero(limbs.times(1, bit).add(-1, y));
+            b.zero(Site::LinearPositive, limbs.times(1, bit).add(-1, y));
             (limbs, y)
         }
     };
     let mut rest = Quad::default().plus(1 << shift, &limbs);
     if shift > 0 {
         let rem = b.quad(Quad::var(before).add(-(1 << shift), v));
-        let rem_limbs = b.exact(rem, shift);
+        let rem_limbs = b.exact(Site::LinearRemainder, rem, shift);
         rest = rest.plus(1, &rem_limbs);
     }
     let rest = rest.plus(-1, &sum).offset(-half);
     if swept {
         b.t.port = Some(rest)
     } else {
-        b.zero(rest)
+        b.zero(Site::LinearShift, rest)
     }
     b.out(y);
 }
@@ -593,15 +679,17 @@ fn sorted(b: &mut Builder<'_>, x: Var, i: Var, bits: u32, descending: bool, (lo,
     let sign = if descending { -1 } else { 1 };
     let key = Quad::default().add(sign << bits, x).add(1, i);
     let w = b.quad(key.clone());
-    b.zero(key.add(-1, w));
-    let value_limbs = b.ranged(x, lo, hi);
-    b.zero(value_limbs.add(-1, x));
-    let index_limbs = b.exact(i, bits);
-    b.zero(index_limbs.add(-1, i));
+    b.zero(Site::SortKey, key.add(-1, w));
+    let at = Limbs { low: Site::SortValueLow, top: Site::SortValueTop };
+    let value_limbs = b.ranged(at, x, lo, hi);
+    b.zero(Site::SortValueSum, value_limbs.add(-1, x));
+    let index_limbs = b.exact(Site::SortIndexLimbs, i, bits);
+    b.zero(Site::SortIndexSum, index_limbs.add(-1, i));
     let before = b.wire();
     let gap = b.quad(Quad::var(w).add(-1, before).offset(-1));
-    let limbs = b.ranged(gap, 0, (hi - lo + 1) << bits);
-    b.zero(limbs.plus(-1, &Quad::var(w).add(-1, before).offset(-1)));
+    let at = Limbs { low: Site::SortGapLow, top: Site::SortGapTop };
+    let limbs = b.ranged(at, gap, 0, (hi - lo + 1) << bits);
+    b.zero(Site::SortOrder, limbs.plus(-1, &Quad::var(w).add(-1, before).offset(-1)));
     b.out(x);
     b.out(i);
     b.out(w);

@@ -8,6 +8,9 @@ use super::plan::PlanError;
 /// Magnitudes that identities over the field may reach: log₂, far below the field's 254 bits.
 const MAX_BITS: f64 = 240.0;
 
+/// Terms of one sum: an element's variables, three of a term at most, are numbered by 16 bits.
+const MAX_TERMS: usize = 1 << 14;
+
 struct Checker<'a> {
     p: &'a Program,
     known: Vec<bool>,
@@ -224,6 +227,9 @@ impl Checker<'_> {
                 let mut total = log(*constant);
                 for term in terms {
                     total = add(total, self.term(name, term, &out.shape)?);
+                }
+                if terms.len() > MAX_TERMS {
+                    return invalid(name, format!("a sum of {} terms; at most {MAX_TERMS}", terms.len()));
                 }
                 if *shift > 62 || pre_lo > pre_hi {
                     return invalid(name, "shift or bounds out of range");

@@ -16,6 +16,7 @@ use super::layout::{Cell, Col, Layout, operand_source};
 use super::lowered::Src;
 use super::num::{fr, isqrt};
 use super::plan::ProveError;
+use super::sites::{Site, on};
 use super::table::Section;
 use super::template::{Def, Spec, Var};
 use super::values::Values;
@@ -283,7 +284,7 @@ pub(crate) fn row_counts(layout: &Layout, columns: &mut Columns) {
     let Some(col) = layout.folded_multiplicity() else { return };
     for table in &layout.lowered.row_tables {
         let mut counts: HashMap<[u8; 32], u64> = HashMap::new();
-        for &src in &table.reads {
+        for &src in table.reads.iter().filter(|_| on(Site::RowUse)) {
             *counts.entry(columns.source(layout, src).to_repr()).or_default() += 1;
         }
         for (number, &row) in table.entries.iter().enumerate() {

@@ -190,25 +190,34 @@ pub(crate) struct Outcome {
 
 /// Runs all mutants of every `every`-th cell of a case.
 pub(crate) fn mutate(case: &Case, every: usize) -> Outcome {
+    mutants_of(&case.bench, every)
+}
+
+/// The same of a bench: cells with all their copies, and alone.
+pub(crate) fn mutants_of(bench: &Bench, every: usize) -> Outcome {
     let mut random = rng(77);
     let mut out = Outcome { least: usize::MAX, ..Outcome::default() };
-    let mut cells = case.bench.cells();
-    cells.extend(case.bench.multiplicities().into_iter().step_by(7));
-    cells.extend(case.bench.junk_cells());
-    cells.extend(case.bench.scalar_cells());
-    cells.extend(case.bench.sum_cells());
+    let mut cells = bench.cells();
+    cells.extend(bench.exposed_cells());
+    cells.extend(bench.multiplicities().into_iter().step_by(7));
+    cells.extend(bench.junk_cells());
+    cells.extend(bench.scalar_cells());
+    cells.extend(bench.sum_cells());
     for cell in cells.into_iter().step_by(every) {
-        let values = values(&case.bench, cell, &mut random);
+        let values = values(bench, cell, &mut random);
         out.cells += 1;
         out.least = out.least.min(values.len());
         for value in values {
-            out.tried += 1;
-            let changes = match cell.col {
-                Col::Unit(_) | Col::Store(_) => change_class(&case.bench, cell, value),
-                _ => vec![(cell, value)],
-            };
-            if case.bench.accepts(&changes) {
-                out.survivors.push(format!("{cell:?} {:?} := {value:?}", case.bench.describe(cell)));
+            let mut mutants = vec![vec![(cell, value)]];
+            if cell.col.is_first() {
+                mutants.push(change_class(bench, cell, value));
+                mutants.dedup();
+            }
+            for changes in mutants {
+                out.tried += 1;
+                if bench.accepts(&changes) {
+                    out.survivors.push(format!("{cell:?} {:?} := {value:?}", bench.describe(cell)));
+                }
             }
         }
     }

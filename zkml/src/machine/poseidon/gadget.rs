@@ -28,10 +28,11 @@ use super::super::factor::{Factored, factor};
 use super::super::layout::{Cell, Col};
 use super::super::lowered::Src;
 use super::super::num::fr;
+use super::super::sites::{Site, on};
 use super::digest::offset;
 use super::{
     FULL, PARTIAL, PER_ROW, RATE, State, WIDTH, absorbed, add, constants, initial, packed_len, per_element,
-    pow5, times,
+    times,
 };
 
 /// Columns of a lane.
@@ -225,6 +226,13 @@ impl HashLayout {
         HashLayout { size, blocks, idle, field: factor(&vectors), kinds }
     }
 
+    /// Whether a row packs digits.
+    #[cfg(test)]
+    pub(crate) fn packs(&self, row: usize) -> bool {
+        let within = |b: &&Block| (b.row..b.row + b.shape.absorption()).contains(&row);
+        self.blocks.iter().flatten().any(|b| within(&b))
+    }
+
     /// The cell of a digest.
     pub(crate) fn digest(&self, hash: usize) -> Option<Cell> {
         let last = self.blocks.get(hash)?.last()?;
@@ -241,13 +249,14 @@ impl HashLayout {
         let mut out = Vec::new();
         for block in self.blocks.iter().flatten() {
             for (i, code) in block.shape.codes().into_iter().enumerate() {
+                // What the row before packs is in `s₀`; the first row of a block has none before.
+                let first = usize::from(i == 0);
                 let positions: Vec<usize> = match code {
                     Code::Pack { bits, row } => {
                         let used = (per_element(bits) - DIGITS * usize::from(row)).min(DIGITS);
-                        let first = usize::from(row == 0);
                         (first..=used).collect()
                     }
-                    Code::Absorb { .. } => (1..COLUMNS).collect(),
+                    Code::Absorb { .. } => (first..COLUMNS).collect(),
                     Code::Round(_) => (0..COLUMNS).collect(),
                     Code::Output => (0..WIDTH).collect(),
                 };
@@ -294,6 +303,43 @@ impl HashLayout {
             }
         }
         out
+    }
+
+    /// Cells of a digest with one of them changed and all after it as the gates ask for: rows of the `n`-th block of a hash, positions, and
+    /// the digest that comes out.
+    #[cfg(test)]
+    pub(crate) fn forged(
+        &self,
+        hashes: &[Hashed],
+        (hash, n): (usize, usize),
+        value: impl Fn(Src) -> i64,
+        write: impl Fn(usize, usize, Fr) -> Fr,
+    ) -> (Vec<(Cell, Fr)>, Fr) {
+        let (h, messages) = (&hashes[hash], messages(&hashes[hash]));
+        let (mut out, mut state) = (Vec::new(), [Fr::ZERO; WIDTH]);
+        for (at, block) in self.blocks[hash].iter().enumerate() {
+            let digits: [Vec<Fr>; RATE] = std::array::from_fn(|i| {
+                messages.get(at * RATE + i).map_or(Vec::new(), |&(bits, segment, number)| {
+                    let (per, values) = (per_element(bits), &h.segments[segment].1);
+                    let one = |d| values.get(number * per + d).map_or(Fr::ZERO, |&s| fr(value(s).into()));
+                    (0..per).map(one).collect()
+                })
+            });
+            let change = |row, position, x| if at == n { write(row, position, x) } else { x };
+            let rows = filled(&block.shape, &digits, &state, hashes, change);
+            for (i, cells) in rows.iter().enumerate() {
+                let own = cells.iter().enumerate();
+                out.extend(own.map(|(p, &x)| (lane_cell(block.lane, p, block.row + i), x)));
+            }
+            state.copy_from_slice(&rows[rows.len() - 1][..WIDTH]);
+        }
+        (out, state[1])
+    }
+
+    /// Rows and positions of the `n`-th block of a hash.
+    #[cfg(test)]
+    pub(crate) fn shape(&self, hash: usize) -> (usize, usize) {
+        (self.blocks[hash].len(), self.blocks[hash][0].shape.rows())
     }
 
     /// The columns of all lanes, from the elements' values.
@@ -399,6 +445,8 @@ fn vector(code: Code, hashes: &[Hashed]) -> BTreeMap<HashSlot, Fr> {
     let c = constants();
     let mut v = BTreeMap::new();
     match code {
+        Code::Pack { .. } if !on(Site::DigestPack) => {}
+        Code::Absorb { .. } if !on(Site::DigestAbsorb) => {}
         Code::Pack { bits, row } => {
             v.insert(HashSlot::Pack, one);
             let before = DIGITS * usize::from(row);
@@ -423,9 +471,12 @@ fn vector(code: Code, hashes: &[Hashed]) -> BTreeMap<HashSlot, Fr> {
         }
         Code::Round(r) => {
             let r = usize::from(r);
-            v.extend(into(&c.into[r + 1]));
             let half = FULL / 2;
-            match r.checked_sub(half).and_then(|p| c.inner.get(p)) {
+            let inner = r.checked_sub(half).and_then(|p| c.inner.get(p));
+            if on(if inner.is_some() { Site::DigestNextPartial } else { Site::DigestNextFull }) {
+                v.extend(into(&c.into[r + 1]));
+            }
+            match inner {
                 Some(inner) => {
                     v.insert(HashSlot::Partial, one);
                     v.extend(inner.iter().enumerate().map(|(i, &x)| (HashSlot::Inner(i as u8), x)));
@@ -442,20 +493,39 @@ fn vector(code: Code, hashes: &[Hashed]) -> BTreeMap<HashSlot, Fr> {
 
 /// The rows of a block.
 fn fill(shape: &Shape, digits: &[Vec<Fr>; RATE], before: &State, hashes: &[Hashed]) -> Vec<[Fr; COLUMNS]> {
+    filled(shape, digits, before, hashes, |_, _, x| x)
+}
+
+/// The same, with cells that `write` may change: it has the row, the position and the value that the gates ask for, and everything after is computed
+/// from what it gives.
+fn filled(
+    shape: &Shape,
+    digits: &[Vec<Fr>; RATE],
+    before: &State,
+    hashes: &[Hashed],
+    write: impl Fn(usize, usize, Fr) -> Fr,
+) -> Vec<[Fr; COLUMNS]> {
     let c = constants();
     let zero = [Fr::ZERO; COLUMNS];
     let mut rows: Vec<[Fr; COLUMNS]> = Vec::with_capacity(shape.rows());
     // What the packing row before leaves in s₀.
     let mut result = Fr::ZERO;
-    for (&bits, digits) in shape.widths.iter().zip(digits) {
+    let mut absorbed = [Fr::ZERO; WIDTH];
+    let mut open = None;
+    for (i, (&bits, digits)) in shape.widths.iter().zip(digits).enumerate() {
         let base = fr(1 << bits.min(MAX_SHIFT));
-        let mut sum = Fr::ZERO;
         for row in 0..packing_rows(bits) {
+            let at = rows.len();
             let mut cells = zero;
-            cells[0] = result;
+            cells[0] = write(at, 0, result);
+            if let Some(message) = open.take() {
+                absorbed[message] = cells[0];
+            }
+            let mut sum = if row == 0 { Fr::ZERO } else { cells[0] };
             let mut factor = base.pow([(DIGITS * row) as u64]);
             for digit in 0..DIGITS {
                 let x = digits.get(DIGITS * row + digit).copied().unwrap_or(Fr::ZERO);
+                let x = write(at, digit_position(digit), x);
                 cells[digit_position(digit)] = x;
                 sum += factor * x;
                 factor *= base;
@@ -463,34 +533,45 @@ fn fill(shape: &Shape, digits: &[Vec<Fr>; RATE], before: &State, hashes: &[Hashe
             result = if row + 1 == packing_rows(bits) { sum + offset(bits) } else { sum };
             rows.push(cells);
         }
+        if packing_rows(bits) > 0 {
+            open = Some(i + 1);
+        }
     }
-    let absorbed = absorption(shape, digits);
     let separator = shape.first.and_then(|h| hashes.get(h as usize)).map_or([Fr::ZERO; WIDTH], separator);
+    let at = rows.len();
     let mut cells = zero;
-    cells[0] = result;
+    cells[0] = write(at, 0, result);
+    if let Some(message) = open {
+        absorbed[message] = cells[0];
+    }
+    absorbed.iter_mut().enumerate().skip(1).for_each(|(i, x)| *x = write(at, i, *x));
+    let before: State = std::array::from_fn(|i| write(at, WIDTH + i, before[i]));
     cells[1..WIDTH].copy_from_slice(&absorbed[1..]);
-    cells[WIDTH..].copy_from_slice(before);
+    cells[WIDTH..].copy_from_slice(&before);
     rows.push(cells);
-    let mut s = add(&add(before, &absorbed), &add(&c.into[0], &separator));
+    let mut s = add(&add(&before, &absorbed), &add(&c.into[0], &separator));
     for r in 0..ROUND_ROWS {
+        let at = rows.len();
         let mut cells = zero;
+        s = std::array::from_fn(|i| write(at, i, s[i]));
         cells[..WIDTH].copy_from_slice(&s);
         let next = match r.checked_sub(FULL / 2).and_then(|p| c.inner.get(p)) {
             None => {
-                for i in 0..WIDTH {
-                    cells[WIDTH + i] = s[i].square();
-                }
-                times(&c.mds, &s.map(pow5))
+                let squares: State = std::array::from_fn(|i| write(at, WIDTH + i, s[i].square()));
+                cells[WIDTH..].copy_from_slice(&squares);
+                times(&c.mds, &std::array::from_fn(|i| squares[i].square() * s[i]))
             }
             Some(inner) => {
                 let mut form = [Fr::ZERO; PER_ROW + RATE];
                 form[PER_ROW..].copy_from_slice(&s[1..]);
                 let mut x = s[0];
                 for round in 0..PER_ROW {
-                    cells[WIDTH + 2 * round] = x.square();
-                    form[round] = pow5(x);
+                    let square = write(at, WIDTH + 2 * round, x.square());
+                    cells[WIDTH + 2 * round] = square;
+                    form[round] = square.square() * x;
                     if let Some((linear, constant)) = c.partial.inner.get(round).zip(inner.get(round)) {
                         x = linear.iter().zip(&form).map(|(a, b)| *a * b).sum::<Fr>() + constant;
+                        x = write(at, WIDTH + 2 * round + 1, x);
                         cells[WIDTH + 2 * round + 1] = x;
                     }
                 }
@@ -500,7 +581,9 @@ fn fill(shape: &Shape, digits: &[Vec<Fr>; RATE], before: &State, hashes: &[Hashe
         rows.push(cells);
         s = add(&next, &c.into[r + 1]);
     }
+    let at = rows.len();
     let mut cells = zero;
+    s = std::array::from_fn(|i| write(at, i, s[i]));
     cells[..WIDTH].copy_from_slice(&s);
     rows.push(cells);
     rows

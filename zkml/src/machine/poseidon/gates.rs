@@ -7,6 +7,7 @@ use halo2_axiom::poly::Rotation;
 
 use super::super::config::MachineConfig;
 use super::super::layout::Layout;
+use super::super::sites::{Site, on};
 use super::gadget::{COLUMNS, HashSlot, digit_position};
 use super::{PER_ROW, WIDTH, constants};
 
@@ -64,10 +65,16 @@ impl MachineConfig {
         let mut out: Vec<Ex> = Vec::new();
         for i in 0..WIDTH {
             let (round, even) = (i / 2, i % 2 == 0);
-            let mut parts = vec![times(HashSlot::Full, q[i].clone() - square(&s[i]))];
-            if even {
+            let mut parts = vec![];
+            if on(Site::DigestSquareFull) {
+                parts.push(times(HashSlot::Full, q[i].clone() - square(&s[i])));
+            }
+            if even && on(Site::DigestSquarePartial) {
                 parts.push(times(HashSlot::Partial, q[i].clone() - square(inputs(round))));
-            } else if let Some(coefficients) = c.partial.inner.get(round) {
+            } else if let Some(coefficients) = c.partial.inner.get(round)
+                && !even
+                && on(Site::DigestInner)
+            {
                 parts.push(times(HashSlot::Partial, q[i].clone() - partial(coefficients)));
                 parts.push(times(HashSlot::Inner(round as u8), -one()));
             }
@@ -77,11 +84,15 @@ impl MachineConfig {
             let absorbed = if i == 0 { q[0].clone() } else { q[i].clone() + s[i].clone() };
             let mixed = linear(c.mds[i].iter().copied().zip(&full));
             let mut parts = vec![
-                times(HashSlot::Full, next[i].clone() - mixed),
-                times(HashSlot::Partial, next[i].clone() - partial(&c.partial.next[i])),
                 times(HashSlot::Absorb, next[i].clone() - absorbed),
                 times(HashSlot::Into(i as u8), -one()),
             ];
+            if on(Site::DigestNextFull) {
+                parts.push(times(HashSlot::Full, next[i].clone() - mixed));
+            }
+            if on(Site::DigestNextPartial) {
+                parts.push(times(HashSlot::Partial, next[i].clone() - partial(&c.partial.next[i])));
+            }
             if i == 0 {
                 parts.push(times(HashSlot::Pack, next[0].clone()));
                 parts.push(times(HashSlot::Again, -s[0].clone()));
