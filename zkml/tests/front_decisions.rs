@@ -5,6 +5,7 @@
 mod front_common;
 
 use front_common::build::{A, Builder, FLOAT, INT64};
+use parhelion_zkml::machine::{self, PlanOptions, Visibility};
 use parhelion_zkml::onnx::{DType, Data, ImportOptions, TensorF, import};
 use parhelion_zkml::quant::{QuantOptions, quantise};
 use parhelion_zkml::{exec, float};
@@ -77,6 +78,25 @@ fn a_decimal_equals_itself_and_its_neighbours_do_not() {
         let want: Vec<f64> = k.iter().map(|&x| holds(op, x, 0.7)).collect();
         same(&comparison(op, &k, &[0.7], false), &[floats(&k)], &want);
     }
+}
+
+#[test]
+fn the_circuit_decides_alike() {
+    for (op, c) in [("Floor", 10.0), ("Ceil", 100.0), ("Round", 5.0)] {
+        proven(&rounding(op, 60, c), &[floats(&decimals())]);
+    }
+    for op in COMPARISONS {
+        proven(&comparison(op, &decimals(), &decimals(), false), &[floats(&decimals())]);
+    }
+}
+
+/// Checks every constraint of the circuit.
+fn proven(b: &Builder, inputs: &[TensorF]) {
+    let m = import(&b.bytes(), &ImportOptions::default()).unwrap();
+    let q = quantise(&m, &[inputs.to_vec()], &QuantOptions::default()).unwrap();
+    let trace = exec::run_checked(&q.program, &q.encode_inputs(inputs).unwrap()).unwrap();
+    let plan = machine::plan(&q.program, &Visibility::default(), &PlanOptions::default()).unwrap();
+    machine::mock(&plan, &trace.values).unwrap();
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod front_common;
 
 use front_common::build::{A, Builder, FLOAT, INT64};
 use parhelion_zkml::input::parse_inputs;
+use parhelion_zkml::machine::{self, PlanOptions, Visibility};
 use parhelion_zkml::onnx::{DType, Data, ImportOptions, TensorF, import};
 use parhelion_zkml::quant::{QuantOptions, quantise};
 use parhelion_zkml::{exec, float};
@@ -44,6 +45,8 @@ fn run(b: &Builder, inputs: &[TensorF]) -> Result<TensorF, String> {
     let out = q.decode_outputs(&trace).swap_remove(0);
     let float = float::run(&m, inputs).map_err(|e| e.to_string())?.swap_remove(0);
     assert_eq!(float.data, out.data, "the float model on the left");
+    let plan = machine::plan(&q.program, &Visibility::default(), &PlanOptions::default());
+    machine::mock(&plan.map_err(|e| e.to_string())?, &trace.values).unwrap();
     Ok(out)
 }
 

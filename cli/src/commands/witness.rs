@@ -16,8 +16,11 @@ pub(super) fn run(args: &Witness, engine: &Engine<G1Affine>, cache: Cache) -> Re
     let input = session.input(&imported, &args.input, common::surplus(&args.options))?;
     let prepared = session.quantise(imported, std::slice::from_ref(&input), &options)?;
     let witness = session.witness(&prepared, &input)?;
+    let accuracy = prepared.accuracy(&witness, &input)?;
+    accuracy.check(options.accept_error)?;
     session::write_private(&args.out, Kind::Witness, &prepared.witness_file(&witness))?;
     let time = common::milliseconds(session.timings(), Phase::Witness);
     ui::out(format!("{}: written in {}", args.out.display(), ui::ms(time)));
+    ui::out(common::difference(&accuracy));
     Ok(())
 }
