@@ -146,7 +146,7 @@ fn mutants() -> Result<usize, String> {
     for (name, p) in programs() {
         for visibility in visibilities() {
             let case = case_of(name, &p, visibility, &one_unit());
-            let done = mutants_of(&case.bench, 23);
+            let done = mutants_of(&case.bench, 41);
             if let Some(survivor) = done.survivors.first() {
                 return Err(format!("{}: {survivor}", case.name));
             }
