@@ -123,7 +123,7 @@ fn what_does_not_fit_is_said_with_figures() {
     let nearly = shortage(k - 1).unwrap();
     assert_eq!(nearly.k, Some(k), "{nearly}");
     assert!(nearly.to_string().contains(&format!("--max-k {k}")), "{nearly}");
-    assert!(nearly.columns > 0 && nearly.bytes >= (nearly.columns as u64) << k);
+    assert!(nearly.columns > 0 && nearly.bytes >= (nearly.columns as u64 * 32) << k);
     // By counts alone, before anything is laid out.
     let bound = model(200_000);
     let options = PlanOptions { max_k: 10, ..PlanOptions::default() };

@@ -228,6 +228,16 @@ fn a_table_costs_by_the_row() {
     assert!(cells < 2 * 4 * 64 + 300 && lookups < 2 * 4 * 64 + 2 * 300, "{cells} cells, {lookups} lookups");
 }
 
+/// The vocabulary of a language model fits: its rows are sums over weights of the store, and little else.
+#[test]
+fn a_large_vocabulary_has_a_plan() {
+    let (p, ..) = table(30_522, 384, 16);
+    let plan = plan(&p, &Visibility::default(), &PlanOptions::default()).unwrap();
+    let report = plan.report();
+    assert_eq!(report.stored_weights, 30_522 * 384);
+    assert!(report.scalar_rows < 3 * 30_522 && plan.k() <= 19, "{} {}", report.scalar_rows, plan.k());
+}
+
 /// Constants have a row each: where there are more than anything else, the planner counts them.
 #[test]
 fn more_constants_than_rows_of_anything_else() {

@@ -1,11 +1,13 @@
 //! `parhelion inspect`
 
+use std::collections::HashMap;
+
 use anyhow::Result;
 use halo2curves::bn256::G1Affine;
 use parhelion_dispatch::Engine;
 use parhelion_zkml::input::Surplus;
 use parhelion_zkml::machine::{Exposure, Vis};
-use parhelion_zkml::qir::{Activation, OpKind, TensorId, Term};
+use parhelion_zkml::qir::{Activation, Op, OpKind, Tensor, TensorId, Term};
 use parhelion_zkml::session::{Accuracy, Cache, Port};
 use serde_json::{Value, json};
 
@@ -23,6 +25,7 @@ struct Line {
     cells: usize,
     rows: usize,
     lookups: usize,
+    scalar_rows: usize,
     weights: usize,
     share: f64,
     predicted: f64,
@@ -57,15 +60,19 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
         }
         None => None,
     };
+    // The first of each name.
+    let ops: HashMap<&str, &Op> = program.ops.iter().rev().map(|op| (op.name.as_str(), op)).collect();
+    let tensors: HashMap<&str, &Tensor> =
+        program.tensors.iter().rev().map(|t| (t.name.as_str(), t)).collect();
     let lines: Vec<Line> = report
         .layers
         .iter()
         .enumerate()
         .map(|(at, layer)| {
-            let op = program.ops.iter().find(|op| op.name == layer.name);
+            let op = ops.get(layer.name.as_str()).copied();
             let tensor = match op.and_then(|op| op.outputs.first()) {
                 Some(&id) => Some(program.tensor(id)),
-                None => program.tensors.iter().find(|t| t.name == layer.name),
+                None => tensors.get(layer.name.as_str()).copied(),
             };
             Line {
                 name: layer.name.clone(),
@@ -76,6 +83,7 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
                 cells: layer.cells,
                 rows: layer.rows,
                 lookups: layer.lookups,
+                scalar_rows: layer.scalar_rows,
                 weights: layer.weights,
                 share: layer.share,
                 predicted: layer.share * report.cost,
@@ -89,7 +97,8 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
             .map(|l| {
                 json!({
                     "name": l.name, "op": l.op, "shape": l.shape, "scale": l.scale, "bounds": l.bounds,
-                    "cells": l.cells, "rows": l.rows, "lookups": l.lookups, "weights": l.weights,
+                    "cells": l.cells, "rows": l.rows, "lookups": l.lookups, "scalar_rows": l.scalar_rows,
+                    "weights": l.weights,
                     "share": l.share, "predicted_ms": l.predicted, "measured_ms": l.measured,
                 })
             })
@@ -97,7 +106,8 @@ pub(super) fn run(args: &Inspect, engine: &Engine<G1Affine>, cache: Cache) -> Re
         ui::out(
             json!({
                 "model": common::shown(&args.model), "parameters": parameters, "k": report.k,
-                "columns": {"advice": report.advice, "phase2": report.late, "fixed": report.fixed},
+                "columns": {"advice": report.advice, "phase2": report.late, "fixed": report.fixed,
+                    "permutation": report.equality},
                 "rows_used": prepared.rows_used(), "rows": 1u64 << report.k, "table_entries": report.table_entries,
                 "stored_weights": report.stored_weights, "instance": report.instance,
                 "inputs": ports(&program.inputs, &exposure.inputs),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use crate::qir::{OpKind, Program, Role};
+use crate::session::Need;
 
 use super::cost::Counts;
 use super::layout::{BLINDED, Sized};
@@ -25,7 +26,7 @@ pub struct Shortage {
     pub k: Option<u32>,
     /// Columns of that layout.
     pub columns: usize,
-    /// Bytes that its columns take, before any of them is transformed.
+    /// Bytes of memory that its keys and proofs take.
     pub bytes: u64,
     /// What takes the most rows, greatest first: names and rows.
     pub layers: Vec<(String, u64)>,
@@ -50,7 +51,11 @@ impl fmt::Display for Shortage {
                 return write!(f, "; 2^{k} rows would fit, and no circuit has more than 2^{MAX_K}");
             }
             let gigabytes = self.bytes.div_ceil(1 << 30);
-            write!(f, "; 2^{k} fit (--max-k {k}): {} columns, {gigabytes} GiB of cells", self.columns)?;
+            write!(
+                f,
+                "; 2^{k} fit (--max-k {k}): {} columns, about {gigabytes} GiB of memory",
+                self.columns
+            )?;
         }
         Ok(())
     }
@@ -112,7 +117,7 @@ impl Shortage {
             rows: (rows + 1 + BLINDED) as u64,
             k: Some(sized.choice.k),
             columns,
-            bytes: (columns as u64 * 32) << sized.choice.k,
+            bytes: Need::of(&counts).peak(),
             layers,
         }
     }

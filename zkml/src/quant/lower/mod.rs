@@ -65,6 +65,9 @@ impl From<String> for Refusal {
 
 type Outcome<T> = Result<T, Refusal>;
 
+/// Most summands of a sum that has no tensor of its own.
+const LONG: usize = 64;
+
 /// A value so far.
 #[derive(Clone, Debug)]
 enum Val {
@@ -342,6 +345,11 @@ impl<'m> Lower<'m> {
     }
 
     fn set_acc(&mut self, v: ValueId, acc: Acc) -> Outcome<()> {
+        // Sums of sums would list all summands at every one of them.
+        let acc = match acc.terms.len() {
+            n if n > LONG => self.exact(&acc).map(|id| self.b.acc(id)).unwrap_or(acc),
+            _ => acc,
+        };
         self.set(v, Val::Pending(acc));
         Ok(())
     }
