@@ -208,7 +208,12 @@ fn least(l: &Lowered, specs: &Specs) -> Option<Sized> {
                     for store_limb in store_limbs(l, limb) {
                         let choice =
                             Choice { k: 1, limb, units: l.units, ranges, plain, store, store_limb, lanes: 3 };
-                        let Some(sized) = size(l, specs, &templates, choice, GREATEST_K) else { continue };
+                        let at = |k| size(l, specs, &templates, Choice { k, ..choice }, GREATEST_K);
+                        let mut found = at(1);
+                        while let Some(more) = found.as_ref().filter(|s| s.table_sets > 8) {
+                            found = at(more.choice.k + 1);
+                        }
+                        let Some(sized) = found else { continue };
                         let rank = |s: &Sized| (s.choice.k, s.unit_rows.max(s.bulk_rows), s.shape.cells());
                         if best.as_ref().is_none_or(|b| rank(&sized) < rank(b)) {
                             best = Some(sized);

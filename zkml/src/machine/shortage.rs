@@ -11,6 +11,9 @@ use super::layout::{BLINDED, Sized};
 use super::lowered::{Lowered, Strip};
 use super::plan::{MAX_K, PlanError};
 
+/// Elements from which on a program is refused by their number alone, since lowering it takes long.
+const COUNTED: u64 = 1 << 22;
+
 /// Layers that are named.
 const NAMED: usize = 3;
 
@@ -147,7 +150,7 @@ impl Bound {
         let given = program.tensors.iter().filter(|t| t.role == Role::Input);
         let layers: Vec<(String, u64)> = own.chain(given.map(|t| (t.name.clone(), t.len() as u64))).collect();
         let elements = layers.iter().map(|(_, n)| n).sum();
-        let many = elements > 1u64 << max_k;
+        let many = elements > COUNTED;
         many.then(|| Bound {
             elements,
             shortage: Shortage { layers: greatest(layers), ..Shortage::unknown(max_k) },
