@@ -1,5 +1,5 @@
 //! Inputs whose shapes a file leaves open, inputs that are constants, and how input files say which list is whose.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod front_common;
 

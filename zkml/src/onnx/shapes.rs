@@ -584,7 +584,7 @@ impl Equation {
                 unknowns.push((u, times));
                 continue;
             }
-            let power = length.checked_pow(times).filter(|p| *p > 0 && product % p == 0)?;
+            let power = length.checked_pow(times).filter(|p| *p > 0 && product.is_multiple_of(*p))?;
             product /= power;
         }
         (!unknowns.is_empty() || product == 1).then_some(Equation { row: self.row, unknowns, product })
@@ -656,7 +656,7 @@ fn divisors(n: usize) -> Vec<usize> {
     let mut high = Vec::new();
     let mut d = 1;
     while d <= n / d {
-        if n % d == 0 {
+        if n.is_multiple_of(d) {
             low.push(d);
             if d != n / d {
                 high.push(n / d);
