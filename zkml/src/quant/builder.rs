@@ -11,9 +11,6 @@ use crate::qir::{Activation, Op, OpKind, Pick, Program, Role, Tensor, TensorId, 
 
 use super::error::QuantError;
 
-/// Greatest scale of an accumulator after a real factor.
-const MAX_SCALE: i32 = 56;
-
 /// Greatest magnitude that a tensor's bounds may have here; the executor's limit is 2^62.
 const MAX_BOUND: i128 = (1 << 61) - 1;
 
@@ -81,6 +78,8 @@ pub(super) struct Builder {
     /// Layers that inputs within their bounds can drive out of range.
     pub restricted: std::collections::BTreeSet<String>,
     used: std::collections::HashMap<String, usize>,
+    /// Inputs, and rearrangements of them.
+    given: std::collections::HashSet<TensorId>,
 }
 
 /// 2^n as a number.
@@ -105,6 +104,7 @@ impl Builder {
             cover,
             restricted: Default::default(),
             used: Default::default(),
+            given: Default::default(),
         }
     }
 
@@ -155,6 +155,7 @@ impl Builder {
         self.layer = name.to_owned();
         let id = self.push(shape.to_vec(), bounds, scale, Role::Input, None)?;
         self.program.inputs.push(id);
+        self.given.insert(id);
         Ok(id)
     }
 
@@ -185,6 +186,11 @@ impl Builder {
             return self.push(shape, (0, 0), scale, Role::Constant, Some(Arc::from([])));
         }
         let id = self.push(shape, bounds, scale, Role::Node, None)?;
+        if let OpKind::View { sources, .. } = &kind
+            && sources.iter().all(|s| self.given.contains(s))
+        {
+            self.given.insert(id);
+        }
         let name = self.program.tensor(id).name.clone();
         self.program.ops.push(Op { name, kind, outputs: vec![id] });
         Ok(id)
@@ -285,6 +291,9 @@ impl Builder {
     /// The accumulator at a scale that is no lower than its own.
     pub(super) fn rescale(&self, a: &Acc, scale: i32) -> Result<Acc, QuantError> {
         let by = scale - a.scale;
+        if a.terms.is_empty() && a.constant == 0 {
+            return Ok(Acc { scale, ..a.clone() });
+        }
         let factor = if (0..62).contains(&by) { a.factor(1 << by) } else { None };
         let mut out =
             factor.ok_or_else(|| self.fail(format!("scale 2^{} does not reach 2^{scale}", a.scale)))?;
@@ -324,27 +333,51 @@ impl Builder {
         a.factor(c).ok_or_else(|| self.fail("a factor is too large"))
     }
 
+    /// A real number as `q / 2^frac` to `bits` significant bits, with q odd; nothing for zero and what is not finite.
+    pub(super) fn factor(c: f64, bits: i32) -> Option<(i64, i32)> {
+        if !c.is_finite() || c == 0.0 {
+            return None;
+        }
+        let mut frac = bits - 1 - c.abs().log2().floor() as i32;
+        let mut q = (c * exp2(frac)).round();
+        while q % 2.0 == 0.0 && q != 0.0 {
+            q /= 2.0;
+            frac -= 1;
+        }
+        Some((q as i64, frac))
+    }
+
     /// `a` times a real number, to `bits` significant bits; powers of two are exact and only move the scale.
     pub(super) fn multiply(&self, a: &Acc, c: f64, bits: i32) -> Result<Acc, QuantError> {
         if !c.is_finite() {
             return Err(self.fail(format!("the factor {c} is not finite")));
         }
-        if c == 0.0 {
+        let Some((q, frac)) = Self::factor(c, bits) else {
             return Ok(Acc { terms: vec![], constant: 0, scale: 0, shape: a.shape.clone() });
-        }
-        // Precision past the widest scale that anything can be rounded from is not precision.
-        let mut frac = (bits - 1 - c.abs().log2().floor() as i32).min(MAX_SCALE - a.scale);
-        let mut q = (c * exp2(frac)).round();
-        if q == 0.0 {
-            return Err(self.fail(format!("the factor {c} is too small at scale 2^{}", a.scale)));
-        }
-        while q % 2.0 == 0.0 {
-            q /= 2.0;
-            frac -= 1;
-        }
-        let mut out = self.times(a, q as i64)?;
+        };
+        let mut out = self.times(a, q)?;
         out.scale += frac;
         Ok(out)
+    }
+
+    /// Bits of the greatest factor of an accumulator, and of its constant.
+    pub(super) fn factors(a: &Acc) -> i32 {
+        let coefficients = a.terms.iter().map(|t| match t {
+            Term::Einsum { coeff, .. }
+            | Term::Conv { coeff, .. }
+            | Term::SumPool { coeff, .. }
+            | Term::Sum { coeff, .. }
+            | Term::Scale { coeff, .. }
+            | Term::Product { coeff, .. } => *coeff,
+        });
+        let most = coefficients.chain([a.constant]).map(i64::unsigned_abs).max().unwrap_or(0);
+        64 - most.leading_zeros() as i32
+    }
+
+    /// Bits of the greatest magnitude that an accumulator may reach.
+    pub(super) fn width(&self, a: &Acc) -> i32 {
+        let (lo, hi) = self.bounds(a);
+        128 - lo.unsigned_abs().max(hi.unsigned_abs()).leading_zeros() as i32
     }
 
     /// `a` plus a real number, exact to half a unit of the scale, which is raised to `frac` for numbers that need it.
@@ -377,9 +410,10 @@ impl Builder {
         let implied = (rounded(lo), rounded(hi));
         let (low, high) = reachable_bounds(&self.program, &a.terms, a.constant);
         let reachable = (rounded(low), rounded(high));
+        let a_terms = &a.terms;
         let wanted = match r.range {
             Some(_) if self.cover => Some(hull(reachable.0, reachable.1)),
-            range => range.map(|(a, b)| real_hull(a, b, scale)),
+            range => range.map(|(a, b)| self.covered(a_terms, real_hull(a, b, scale), reachable)),
         };
         let free = shift == 0 && !r.relu;
         if free {
@@ -405,6 +439,20 @@ impl Builder {
         }
         self.restrict(reachable, pre);
         self.linear(a, shift as u32, pre, if r.relu { Activation::Relu } else { Activation::None })
+    }
+
+    /// A calibrated range, with all that the inputs within theirs can lead to where a layer reads nothing else and that is not much more.
+    fn covered(&self, terms: &[Term], wanted: (i128, i128), reachable: (i128, i128)) -> (i128, i128) {
+        /// Bits that the range check of such a layer may have more.
+        const MORE: i32 = 2;
+        let known = |id: &TensorId| self.given.contains(id) || self.program.tensor(*id).data.is_some();
+        let over_inputs = terms.iter().all(|t| match t {
+            Term::Einsum { a, b, .. } | Term::Product { a, b, .. } => known(a) && known(b),
+            Term::Conv { x, w, .. } => known(x) && known(w),
+            Term::SumPool { x, .. } | Term::Sum { x, .. } | Term::Scale { x, .. } => known(x),
+        });
+        let (lo, hi) = hull(reachable.0.min(wanted.0), reachable.1.max(wanted.1));
+        if over_inputs && lo >= wanted.0 << MORE && hi < (wanted.1 + 1) << MORE { (lo, hi) } else { wanted }
     }
 
     /// Notes that the current layer admits less than it may be given.

@@ -161,6 +161,46 @@ impl<'m> Clusters<'m> {
         self.root[v.index()].unwrap_or(v)
     }
 
+    /// The operator of a value that it computes from its root alone, in one step.
+    pub(super) fn function_of(&self, v: ValueId, root: ValueId) -> Option<&str> {
+        let n = &self.model.nodes[*self.producer.get(&v)?];
+        let own = n.inputs.iter().flatten().copied().eq([root]);
+        own.then_some(n.op.as_str())
+    }
+
+    /// What decides the function of a value over its root: equal for equal chains.
+    pub(super) fn signature(&self, root: ValueId, v: ValueId) -> String {
+        use std::fmt::Write;
+        let mut number: HashMap<ValueId, usize> = HashMap::from([(root, 0)]);
+        let mut text = String::new();
+        let mut stack = vec![v];
+        while let Some(&at) = stack.last() {
+            if number.contains_key(&at) {
+                stack.pop();
+                continue;
+            }
+            if let Some(c) = &self.model.value(at).constant {
+                let bits: Vec<u64> = c.to_f64().into_iter().map(f64::to_bits).collect();
+                let _ = write!(text, "{bits:x?};");
+            } else {
+                let Some(node) = self.producer.get(&at).map(|&i| &self.model.nodes[i]) else { break };
+                let waiting: Vec<ValueId> =
+                    node.inputs.iter().flatten().copied().filter(|i| !number.contains_key(i)).collect();
+                if !waiting.is_empty() {
+                    stack.extend(waiting);
+                    continue;
+                }
+                let operands: Vec<Option<usize>> =
+                    node.inputs.iter().map(|i| i.and_then(|i| number.get(&i).copied())).collect();
+                let _ = write!(text, "{}.{} {operands:?} {:?};", node.op, node.version, node.attrs);
+            }
+            number.insert(at, number.len());
+            stack.pop();
+        }
+        let _ = write!(text, "{:?}", number.get(&v));
+        text
+    }
+
     /// The function of a value at points of its root.
     pub(super) fn sample(&self, root: ValueId, v: ValueId, points: &[f64]) -> Vec<f64> {
         self.sample_as(DType::F64, root, v, points)

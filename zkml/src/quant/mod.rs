@@ -12,13 +12,16 @@
 mod builder;
 pub mod calibrate;
 mod cluster;
+mod demand;
 mod edges;
 mod error;
 mod fold;
 mod lower;
+mod mask;
 mod range;
 mod recurrent;
 mod rewrite;
+mod scale;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -28,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exec;
 use crate::onnx::{DType, Data, Model, TensorF, ValueId, unravel};
-use crate::qir::{Program, TensorId};
+use crate::qir::{OpKind, Program, TensorId};
 
 pub use edges::Edges;
 pub use error::{EncodeError, QuantError};
@@ -130,6 +133,10 @@ pub struct TensorReport {
     pub observed: Option<(f64, f64)>,
     /// Greatest deviation from the float model over the calibration data.
     pub max_abs_error: f64,
+    /// What the table that computes it may be off by over the whole range that it admits; 0 where there is none.
+    pub table_error: f64,
+    /// What its rounding may be off by: half a unit, or 0 for what is exact.
+    pub rounding: f64,
 }
 
 /// A quantised model.
@@ -254,6 +261,13 @@ impl Quantiser {
         let names: Vec<String> = self.interface.output_values().map(|v| v.name.clone()).collect();
         let lowered = lower::lower(&self.rewritten, &names, &self.ranges, options)?;
         exec::check(&lowered.program)?;
+        let rounds = |o: &&crate::qir::Op| match o.kind {
+            OpKind::Linear { shift, .. } => shift > 0,
+            OpKind::View { .. } | OpKind::Max { .. } | OpKind::Sort { .. } | OpKind::Gather { .. } => false,
+            _ => true,
+        };
+        let rounded: std::collections::HashSet<TensorId> =
+            lowered.program.ops.iter().filter(rounds).flat_map(|o| o.outputs.iter().copied()).collect();
         let report = lowered.values.iter().map(|&(value, tensor)| {
             let t = lowered.program.tensor(tensor);
             let m = t.lo.unsigned_abs().max(t.hi.unsigned_abs());
@@ -264,6 +278,8 @@ impl Quantiser {
                 bits: 64 - m.leading_zeros() + u32::from(t.lo < 0),
                 observed: self.exact.as_ref().unwrap_or(&self.ranges).exact(value),
                 max_abs_error: 0.0,
+                table_error: lowered.table_errors.get(&value).copied().unwrap_or(0.0),
+                rounding: if rounded.contains(&tensor) { 0.5 * exp2(-t.scale) } else { 0.0 },
             }
         });
         let quantised = Quantised {
@@ -298,7 +314,8 @@ impl Quantiser {
                 let unit = exp2(-q.program.tensor(*tensor).scale);
                 for (i, v) in trace.get(*tensor).iter().enumerate() {
                     let d = (f.at(i) - *v as f64 * unit).abs();
-                    if d.is_finite() && f.at(i).abs() < range::INFINITE {
+                    let mask = f.at(i).abs() >= mask::LARGE && self.ranges.masks().masked(*value);
+                    if d.is_finite() && !mask {
                         *e = e.max(d);
                     }
                 }

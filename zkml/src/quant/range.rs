@@ -6,13 +6,17 @@ use crate::float;
 use crate::onnx::{Data, Model, TensorF, ValueId};
 
 use super::error::QuantError;
+use super::mask::{LARGE, Masks};
 
 /// Least and greatest observed value of every tensor of a model.
 #[derive(Clone)]
 pub(super) struct Ranges {
     seen: Vec<Option<(f64, f64)>>,
+    /// Least magnitude that is not zero, down to the next power of two.
+    least: Vec<Option<f64>>,
     /// Whether a value took the place of minus or plus infinity.
     infinite: Vec<(bool, bool)>,
+    masks: Masks,
 }
 
 /// The range that calibration saw of one value.
@@ -26,101 +30,136 @@ pub struct ValueRange {
     pub lo: f64,
     /// Greatest.
     pub hi: f64,
+    /// Least magnitude that is not zero, down to the next power of two; nothing where all are zero.
+    pub least: Option<f64>,
     /// Whether minus infinity, or a mask's number in its place, was among the values.
     pub below: bool,
     /// The same for plus infinity.
     pub above: bool,
 }
 
-/// Magnitudes from which a value stands for infinity, as in masks.
-pub(super) const INFINITE: f64 = 1e9;
+/// What was seen of one value, before it is known whether masks made some of it.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    all: Option<(f64, f64)>,
+    /// Without the numbers that masks use.
+    small: Option<(f64, f64)>,
+    least: Option<f64>,
+    infinite: (bool, bool),
+    large: (bool, bool),
+}
 
-/// What stands in for infinity where a constant is infinite or a mask's large number.
-pub(super) const FILL: f64 = 65536.0;
+fn joined(a: Option<(f64, f64)>, b: Option<(f64, f64)>) -> Option<(f64, f64)> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+        (a, b) => a.or(b),
+    }
+}
+
+impl Seen {
+    fn add(&mut self, v: f64) {
+        if v.is_infinite() {
+            self.infinite = (self.infinite.0 || v < 0.0, self.infinite.1 || v > 0.0);
+        } else {
+            self.all = joined(self.all, Some((v, v)));
+        }
+        if v.abs() < LARGE {
+            self.small = joined(self.small, Some((v, v)));
+        } else {
+            self.large = (self.large.0 || v < 0.0, self.large.1 || v > 0.0);
+        }
+        if v != 0.0 && v.is_finite() {
+            self.least = Some(self.least.map_or(v.abs(), |l| l.min(v.abs())));
+        }
+    }
+
+    fn of(t: &TensorF) -> Seen {
+        let mut seen = Seen::default();
+        match &t.data {
+            Data::I(v) => v.iter().for_each(|&v| {
+                let v = t.dtype.real(v);
+                seen.all = joined(seen.all, Some((v, v)));
+            }),
+            Data::F(v) => v.iter().for_each(|&v| seen.add(v)),
+        }
+        seen
+    }
+
+    fn merge(self, b: Seen) -> Seen {
+        let or = |a: (bool, bool), b: (bool, bool)| (a.0 || b.0, a.1 || b.1);
+        Seen {
+            all: joined(self.all, b.all),
+            small: joined(self.small, b.small),
+            least: match (self.least, b.least) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            },
+            infinite: or(self.infinite, b.infinite),
+            large: or(self.large, b.large),
+        }
+    }
+}
 
 impl Ranges {
     /// Runs the float model on every sample.
     pub(super) fn measure(model: &Model, samples: &[Vec<TensorF>]) -> Result<Ranges, QuantError> {
         let parts = samples.par_iter().enumerate().map(|(sample, inputs)| {
-            let mut ranges = vec![None; model.values.len()];
-            let mut infinite = vec![(false, false); model.values.len()];
             let values =
                 float::run_all(model, inputs).map_err(|source| QuantError::Calibration { sample, source })?;
-            for (i, slot) in ranges.iter_mut().enumerate() {
-                let Some(t) = values.get(ValueId(i as u32)) else { continue };
-                let constant = model.values[i].constant.is_some();
-                let mut add = |v: f64| {
-                    let (lo, hi) = slot.unwrap_or((v, v));
-                    *slot = Some((lo.min(v), hi.max(v)));
-                };
-                match &t.data {
-                    Data::I(v) => v.iter().for_each(|&v| add(t.dtype.real(v))),
-                    Data::F(v) => {
-                        if let Some(bad) = v.iter().find(|v| v.is_nan())
-                            && !constant
-                        {
-                            return Err(QuantError::NotFinite {
-                                layer: model.values[i].name.clone(),
-                                value: bad.to_string(),
-                                sample,
-                            });
-                        }
-                        // Infinities and the large numbers that masks use in their place say nothing about precision.
-                        v.iter().filter(|v| v.abs() < INFINITE).for_each(|&v| add(v));
-                        infinite[i].0 |= v.iter().any(|v| *v <= -INFINITE);
-                        infinite[i].1 |= v.iter().any(|v| *v >= INFINITE);
+            (0..model.values.len())
+                .map(|i| {
+                    let Some(t) = values.get(ValueId(i as u32)) else { return Ok(Seen::default()) };
+                    if let Data::F(v) = &t.data
+                        && let Some(bad) = v.iter().find(|v| v.is_nan())
+                        && model.values[i].constant.is_none()
+                    {
+                        return Err(QuantError::NotFinite {
+                            layer: model.values[i].name.clone(),
+                            value: bad.to_string(),
+                            sample,
+                        });
                     }
-                }
-            }
-            Ok(Ranges { seen: ranges, infinite })
+                    Ok(Seen::of(t))
+                })
+                .collect::<Result<Vec<Seen>, QuantError>>()
         });
-        let nothing = || {
-            Ok(Ranges {
-                seen: vec![None; model.values.len()],
-                infinite: vec![(false, false); model.values.len()],
-            })
-        };
-        parts.reduce(nothing, |a, b| Ok(a?.merge(b?)))
+        let nothing = || Ok(vec![Seen::default(); model.values.len()]);
+        let seen =
+            parts.reduce(nothing, |a, b| Ok(a?.into_iter().zip(b?).map(|(a, b)| a.merge(b)).collect()))?;
+        let masks = Masks::find(model, &|v| seen[v.index()].all, &|v| seen[v.index()].small);
+        Ok(Self::resolve(seen, masks))
     }
 
-    fn merge(mut self, other: Ranges) -> Ranges {
-        for (a, b) in self.seen.iter_mut().zip(other.seen) {
-            *a = match (*a, b) {
-                (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
-                (a, b) => a.or(b),
-            };
+    /// Takes out of the ranges what masks have made.
+    fn resolve(seen: Vec<Seen>, masks: Masks) -> Ranges {
+        let masked: Vec<bool> = (0..seen.len()).map(|i| masks.masked(ValueId(i as u32))).collect();
+        let pairs = || seen.iter().zip(&masked);
+        Ranges {
+            seen: pairs().map(|(s, m)| if *m { s.small } else { s.all }).collect(),
+            least: seen.iter().map(|s| s.least.map(|l| l.log2().floor().exp2())).collect(),
+            infinite: pairs().map(|(s, m)| if *m { s.large } else { s.infinite }).collect(),
+            masks,
         }
-        for (a, b) in self.infinite.iter_mut().zip(other.infinite) {
-            *a = (a.0 || b.0, a.1 || b.1);
-        }
-        self
     }
 
     /// Ranges as they were measured before, of the same model.
     pub(super) fn restore(model: &Model, list: &[ValueRange]) -> Result<Ranges, QuantError> {
-        let mut ranges = Ranges {
-            seen: vec![None; model.values.len()],
-            infinite: vec![(false, false); model.values.len()],
-        };
+        // Constants speak for themselves.
+        let constant = |v: &crate::onnx::Value| v.constant.as_deref().map(Seen::of).unwrap_or_default();
+        let mut seen: Vec<Seen> = model.values.iter().map(constant).collect();
         for r in list {
             let at = r.value as usize;
             let same = model.values.get(at).is_some_and(|v| v.name == r.name && v.constant.is_none());
             let ordered = r.lo.is_finite() && r.hi.is_finite() && r.lo <= r.hi;
-            if !(same && ordered) {
+            let positive = r.least.is_none_or(|l| l.is_finite() && l > 0.0);
+            if !(same && ordered && positive) {
                 return Err(QuantError::Ranges { name: r.name.clone() });
             }
-            ranges.seen[at] = Some((r.lo, r.hi));
-            ranges.infinite[at] = (r.below, r.above);
+            let (range, flags) = (Some((r.lo, r.hi)), (r.below, r.above));
+            seen[at] = Seen { all: range, small: range, least: r.least, infinite: flags, large: flags };
         }
-        // Constants speak for themselves.
-        for (i, v) in model.values.iter().enumerate() {
-            let Some(c) = &v.constant else { continue };
-            let finite = (0..c.len()).map(|k| c.at(k)).filter(|v| v.abs() < INFINITE);
-            ranges.seen[i] = finite.map(|v| (v, v)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
-            ranges.infinite[i] =
-                ((0..c.len()).any(|k| c.at(k) <= -INFINITE), (0..c.len()).any(|k| c.at(k) >= INFINITE));
-        }
-        Ok(ranges)
+        let masks = Masks::find(model, &|v| seen[v.index()].all, &|v| seen[v.index()].small);
+        Ok(Self::resolve(seen, masks))
     }
 
     /// What [`Ranges::restore`] takes: powers of two.
@@ -128,7 +167,8 @@ impl Ranges {
         let range = |(i, v): (usize, &crate::onnx::Value)| {
             let (lo, hi) = self.observed(ValueId(i as u32)).filter(|_| v.constant.is_none())?;
             let (below, above) = self.infinite[i];
-            Some(ValueRange { value: i as u32, name: v.name.clone(), lo, hi, below, above })
+            let least = self.least[i];
+            Some(ValueRange { value: i as u32, name: v.name.clone(), lo, hi, least, below, above })
         };
         model.values.iter().enumerate().filter_map(range).collect()
     }
@@ -143,12 +183,28 @@ impl Ranges {
         self.seen.get(v.index()).copied().flatten()
     }
 
+    /// Greatest observed magnitude; nothing where a value was never anything but zero.
+    pub(super) fn magnitude(&self, v: ValueId) -> Option<f64> {
+        self.observed(v).map(|(lo, hi)| lo.abs().max(hi.abs())).filter(|m| *m > 0.0)
+    }
+
+    /// Least observed magnitude that is not zero, down to the next power of two.
+    pub(super) fn least(&self, v: ValueId) -> Option<f64> {
+        self.least.get(v.index()).copied().flatten()
+    }
+
+    /// What masks have made.
+    pub(super) fn masks(&self) -> &Masks {
+        &self.masks
+    }
+
     /// Range that is allowed for: the observed magnitude times the headroom, at least `floor`, to both sides.
     pub(super) fn allowed(&self, v: ValueId, headroom: f64, floor: f64) -> Option<(f64, f64)> {
         let (lo, hi) = self.observed(v)?;
         let m = (lo.abs().max(hi.abs()) * headroom).max(floor);
         let (below, above) = self.infinite[v.index()];
-        Some((if below { -m - FILL } else { -m }, if above { m + FILL } else { m }))
+        let fill = self.masks.fill();
+        Some((if below { -m - fill } else { -m }, if above { m + fill } else { m }))
     }
 }
 

@@ -70,6 +70,9 @@ pub struct RangeEntry {
     pub lo: String,
     /// Greatest: a power of two, after `<` where it is not reached.
     pub hi: String,
+    /// Least magnitude that is not zero, down to the next power of two; nothing where all are zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least: Option<String>,
     /// Whether minus infinity was among the values.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub below: bool,
@@ -137,6 +140,7 @@ impl Calibration {
                     name: r.name,
                     lo: end_text(r.lo),
                     hi: end_text(r.hi),
+                    least: r.least.map(text),
                     below: r.below,
                     above: r.above,
                 })
@@ -215,6 +219,7 @@ impl Calibration {
                 name: r.name.clone(),
                 lo: number(&r.lo)?,
                 hi: number(&r.hi)?,
+                least: r.least.as_deref().map(number).transpose()?,
                 below: r.below,
                 above: r.above,
             })

@@ -3,7 +3,8 @@
 use crate::onnx::{DType, Node, ValueId};
 use crate::qir::{OpKind, TensorId};
 
-use super::super::builder::{Acc, Rounding, exp2};
+use super::super::builder::{Acc, Rounding, exp2, real_hull};
+use super::super::scale;
 use super::decide::Whole;
 use super::{Lower, Outcome, Refusal};
 
@@ -62,7 +63,7 @@ impl Lower<'_> {
                 let r = self.b.acc(r);
                 let low = self.b.multiply(&x, alpha, FACTOR_BITS)?;
                 let high = self.b.multiply(&r, 1.0 - alpha, FACTOR_BITS)?;
-                self.b.add(&low, &high)?
+                self.aligned(low, high)?
             }
             "PRelu" => {
                 // max(x, 0) + slope·(x − max(x, 0))
@@ -93,7 +94,7 @@ impl Lower<'_> {
                 // b + max(a − b, 0) and a − max(a − b, 0)
                 let b = self.need(n, 1)?;
                 let difference = self.add_values(a, b, true)?;
-                let frac = self.act.max(0);
+                let frac = if self.is_float(out) { self.bits(out).max(self.act) } else { self.act };
                 let r = self.relu(&difference, frac, None)?;
                 let r = self.b.acc(r);
                 if n.op == "Max" {
@@ -175,7 +176,7 @@ impl Lower<'_> {
                 return if c_value.fract() == 0.0 && c_value.abs() < exp2(31) && c_value != 0.0 {
                     Ok(self.b.times(&acc, c_value as i64)?)
                 } else {
-                    Ok(self.b.multiply(&acc, c_value, FACTOR_BITS + 2)?)
+                    self.scaled_by(acc, Some(x), c_value, FACTOR_BITS + 2)
                 };
             }
         }
@@ -267,14 +268,14 @@ impl Lower<'_> {
         let hi = hi.filter(|&v| v < max as f64 * unit);
         let shifted = |r: Option<(f64, f64)>, by: f64| r.map(|(a, b)| (a - by.abs(), b + by.abs()));
         if let Some(lo) = lo {
-            let above = self.b.offset(&x, -lo, frac)?;
+            let above = self.offset_by(&x, -lo, frac)?;
             let r = self.relu(&above, frac, shifted(range, lo))?;
-            x = self.b.offset(&self.b.acc(r), lo, frac)?;
+            x = self.offset_by(&self.b.acc(r), lo, frac)?;
         }
         if let Some(hi) = hi {
-            let below = self.b.offset(&self.b.neg(&x)?, hi, frac)?;
+            let below = self.offset_by(&self.b.neg(&x)?, hi, frac)?;
             let r = self.relu(&below, frac, shifted(range, hi))?;
-            x = self.b.offset(&self.b.neg(&self.b.acc(r))?, hi, frac)?;
+            x = self.offset_by(&self.b.neg(&self.b.acc(r))?, hi, frac)?;
         }
         Ok(x)
     }
@@ -320,6 +321,7 @@ impl Lower<'_> {
         }
         let x = self.tensor(a)?;
         let m = self.range(a).map_or(1.0, |(lo, hi)| lo.abs().max(hi.abs()));
+        let seen = self.magnitude(a).unwrap_or(1.0);
         let mut power = x;
         let mut bits = (e as u32).leading_zeros() + 1;
         let mut done = 1;
@@ -334,8 +336,8 @@ impl Lower<'_> {
                 }
                 if acc.as_tensor() != Some(power) {
                     let r = m.powi(done);
-                    power =
-                        self.b.round(&acc, Rounding { frac: self.act, relu: false, range: Some((-r, r)) })?;
+                    let frac = scale::fitting(seen.powi(done), self.act);
+                    power = self.b.round(&acc, Rounding { frac, relu: false, range: Some((-r, r)) })?;
                 }
                 done = if times_x { done + 1 } else { done * 2 };
                 acc = self.product(power, if times_x { x } else { power })?;
@@ -357,13 +359,13 @@ impl Lower<'_> {
                 let x = self.acc(a)?;
                 let shape = self.shape(out).to_vec();
                 let x = if x.shape == shape { x } else { self.spread_to(x, &shape)? };
-                let acc = self.b.multiply(&x, 1.0 / d, FACTOR_BITS + 4)?;
+                let acc = self.scaled_by(x, Some(a), 1.0 / d, FACTOR_BITS + 4)?;
                 return self.set_acc(out, acc);
             }
             let inverse: Vec<f64> = c.to_f64().into_iter().map(|v| 1.0 / v).collect();
             let t = crate::onnx::TensorF::float(c.shape.clone(), DType::F64, inverse)
                 .map_err(|e| e.to_string())?;
-            let scale = self.weight_scale(&t);
+            let scale = self.weight_scale(&t.to_f64());
             let q = super::quantise(&t, scale, f64::round);
             let inverse = self.b.data(t.shape, q, scale, crate::qir::Role::Param)?;
             let x = self.tensor(a)?;
@@ -373,7 +375,7 @@ impl Lower<'_> {
         let num = self.acc(a)?;
         let shape = self.shape(out).to_vec();
         let num = if num.shape == shape { num } else { self.spread_to(num, &shape)? };
-        let q = self.shared_quotient(out, &num, b)?;
+        let q = self.shared_quotient(out, &num, self.bits(a), b)?;
         self.set_acc(out, q)
     }
 
@@ -384,7 +386,7 @@ impl Lower<'_> {
     }
 
     /// The quotient as an accumulator. Where a divisor serves several numerators, its reciprocal is cheaper than as many divisions.
-    fn shared_quotient(&mut self, out: ValueId, num: &Acc, den: ValueId) -> Outcome<Acc> {
+    fn shared_quotient(&mut self, out: ValueId, num: &Acc, keep: i32, den: ValueId) -> Outcome<Acc> {
         let count = |s: &[usize]| s.iter().product::<usize>();
         let (num, den_id) = self.positive_divisor(num, den)?;
         if count(&num.shape) < 2 * count(self.b.shape(den_id)) {
@@ -392,18 +394,18 @@ impl Lower<'_> {
             return Ok(self.b.acc(q));
         }
         // Eighteen significant bits of the least reciprocal that calibration saw, on top of the magnitude of the numerator.
-        let most = self.ranges.observed(den).map_or(1.0, |(lo, hi)| lo.abs().max(hi.abs()).max(1e-6));
-        let frac = (18 + most.log2().ceil() as i32).clamp(self.act, 34);
+        let most = self.ranges.observed(den).map_or(1.0, |(lo, hi)| lo.abs().max(hi.abs()));
+        let most = 18 + scale::exponent(most);
+        let frac = most.max(self.act.min(most + 6)).min(56 - self.b.scale(den_id));
         let inverse = self.reciprocal(den_id, frac)?;
-        if num.scale <= self.act + 4
+        if num.scale <= keep + 4
             && let Some(acc) = self.scaled_difference(&num, inverse)?
         {
             return Ok(acc);
         }
-        let x = self.b.round(
-            &num,
-            Rounding { frac: self.act.max(num.scale.min(self.act + 4)), relu: false, range: None },
-        )?;
+        let x = self
+            .b
+            .round(&num, Rounding { frac: keep.max(num.scale.min(keep + 4)), relu: false, range: None })?;
         let x = self.b.expand(x, &num.shape)?;
         self.product(x, inverse)
     }
@@ -437,7 +439,9 @@ impl Lower<'_> {
                 1.0
             }
         });
-        let frac = (16 - least.log2().floor() as i32).clamp(self.act, 30);
+        let most = self.magnitude(den).map_or(0, scale::exponent);
+        let frac =
+            (16 - least.log2().floor() as i32).max(self.bits(den)).min((38 - most).max(self.bits(den)));
         let den_id = self.tensor_at(den, Some(frac))?;
         let t = self.b.program.tensor(den_id);
         let (lo, hi, scale) = (t.lo, t.hi, t.scale);
@@ -634,14 +638,26 @@ impl Lower<'_> {
         Ok(self.b.acc(q))
     }
 
-    /// ⌊√x⌋ with two guard bits.
+    /// ⌊√x⌋ with guard bits, and with the significant bits that the least root needs.
     pub(super) fn sqrt(&mut self, a: ValueId) -> Outcome<TensorId> {
-        let root_frac = self.act + 3;
-        let want = 2 * root_frac;
+        /// Bits of a radicand.
+        const ROOM: i32 = 60;
         let mut x = self.acc(a)?;
+        let seen = self.magnitude(a).map_or(1.0, f64::sqrt);
+        let least = self.ranges.least(a).map_or(1.0, f64::sqrt);
+        let guarded = scale::fitting(seen, self.act + 3).max(11 - scale::exponent(least));
+        // What the operand may be: what arithmetic says, or what the range check will.
+        let implied = self.b.width(&x) - x.scale;
+        let range = self.range(a);
+        let allowed = range.map_or(implied, |(_, hi)| scale::exponent(hi) + 1);
+        let root_frac = guarded.min((ROOM - implied.min(allowed)).div_euclid(2));
+        let want = 2 * root_frac;
         if x.scale > want {
-            let range = self.range(a);
             let id = self.b.round(&x, Rounding { frac: want, relu: false, range })?;
+            x = self.b.acc(id);
+        } else if let Some((_, hi)) = range.filter(|_| implied + want > ROOM + 1) {
+            let (_, top) = real_hull(0.0, hi, x.scale);
+            let id = self.b.demand(&x, (0, top))?;
             x = self.b.acc(id);
         }
         if self.b.bounds(&x).0 < 0 {

@@ -270,7 +270,7 @@ impl Lower<'_> {
                 },
                 (None, Some(x)) => {
                     let zero = Acc { shape: vec![], terms: vec![], constant: 0, scale: 0 };
-                    let k = self.b.offset(&zero, x, self.act)?;
+                    let k = self.constant_at(&zero, x, self.bits(out).max(self.act))?;
                     Acc {
                         shape: shape.clone(),
                         terms: vec![Term::Scale { x: c, coeff: k.constant }],
@@ -286,18 +286,18 @@ impl Lower<'_> {
             let part = self.b.times(&part, sign)?;
             total = Some(match total {
                 None => part,
-                Some(t) => self.b.add(&t, &part)?,
+                Some(t) => self.aligned(t, part)?,
             });
         }
         let otherwise = match self.constant(b) {
-            Some(_) => self.constant_acc(b, self.act)?,
+            Some(_) => self.constant_acc(b, self.bits(out).max(self.act))?,
             None => {
                 let id = self.tensor(b)?;
                 self.b.acc(id)
             }
         };
         let total = total.ok_or_else(|| Refusal::Unsupported("no branches".into()))?;
-        let acc = self.b.add(&total, &otherwise)?;
+        let acc = self.aligned(total, otherwise)?;
         let acc = Acc { shape, ..acc };
         self.set_acc(out, acc)
     }

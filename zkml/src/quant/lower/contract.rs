@@ -7,6 +7,8 @@ use crate::qir::{Pick, TensorId, Term, Window};
 use super::super::builder::{Acc, Rounding};
 use super::{Lower, Outcome, Refusal};
 
+/// Significant bits of a factor of a whole matrix product.
+const FACTOR_BITS: i32 = 18;
 /// Significant bits of the reciprocal of a mean.
 const MEAN_BITS: i32 = 18;
 
@@ -138,7 +140,7 @@ impl Lower<'_> {
         let mut acc = self.contract(x, &la, y, &lb, &[0, 2])?;
         let alpha = n.attrs.float_or("alpha", 1.0)?;
         if alpha != 1.0 {
-            acc = self.b.multiply(&acc, alpha, 16)?;
+            acc = self.scaled_by(acc, None, f64::from(alpha), FACTOR_BITS)?;
         }
         let beta = n.attrs.float_or("beta", 1.0)?;
         if let Some(c) = n.input(2) {
@@ -146,7 +148,8 @@ impl Lower<'_> {
                 Some(_) => self.constant_acc(c, acc.scale)?,
                 None => self.acc(c)?,
             };
-            let bias = if beta == 1.0 { bias } else { self.b.multiply(&bias, beta, 16)? };
+            let bias =
+                if beta == 1.0 { bias } else { self.scaled_by(bias, Some(c), f64::from(beta), FACTOR_BITS)? };
             acc = self.sum(acc, n.output(0), bias, Some(c))?;
         }
         Ok(acc)
@@ -187,7 +190,8 @@ impl Lower<'_> {
             if last {
                 return Ok(acc);
             }
-            id = self.b.round(&acc, Rounding { frac: self.act, relu: false, range: None })?;
+            let frac = self.fitting(&acc);
+            id = self.b.round(&acc, Rounding { frac, relu: false, range: None })?;
             own = target;
         }
         Err("no operands".to_owned().into())
@@ -248,17 +252,18 @@ impl Lower<'_> {
         shape[1] = acc.shape[1];
         let b = match self.constant(v) {
             Some(c) if c.len() > 1 => {
-                let scale = self.bias_scale(c).min(acc.scale);
+                let scale = self.bias_scale(&self.scaled_numbers(v, c)).min(acc.scale);
                 self.constant_tensor(v, scale)?
             }
             Some(c) => {
                 let c = c.at(0);
-                return Ok(self.b.offset(&acc, c, self.act)?);
+                return self.offset_by(&acc, c, self.act);
             }
             None => self.tensor(v)?,
         };
         let b = self.b.reshape(b, shape)?;
-        Ok(self.b.add(&acc, &self.b.acc(b))?)
+        let bias = self.b.acc(b);
+        self.aligned(acc, bias)
     }
 
     /// A convolution of the operand with zeros between its elements, with the kernel turned around.
@@ -351,7 +356,7 @@ impl Lower<'_> {
         let scale = self.b.scale(x);
         let acc = Acc { shape, terms: vec![Term::SumPool { x, window, coeff: 1 }], constant: 0, scale };
         if !padded {
-            return Ok(self.b.multiply(&acc, 1.0 / size as f64, MEAN_BITS)?);
+            return self.scaled_by(acc, None, 1.0 / size as f64, MEAN_BITS);
         }
         // How much a mean of ones gives tells how many elements every window counts.
         let ones = TensorF::float(xs.clone(), crate::onnx::DType::F64, vec![1.0; xs.iter().product()]);
@@ -363,7 +368,7 @@ impl Lower<'_> {
         let positions: usize = g.output.iter().product();
         let inverse: Vec<f64> = (0..positions).map(|p| counted[p] / covered[p].max(1.0)).collect();
         if inverse.iter().all(|v| (v - inverse[0]).abs() < 1e-12) {
-            return Ok(self.b.multiply(&acc, inverse[0], MEAN_BITS)?);
+            return self.scaled_by(acc, None, inverse[0], MEAN_BITS);
         }
         let sums = self.exact(&acc)?;
         let mut dims = vec![1, 1];
@@ -447,7 +452,7 @@ impl Lower<'_> {
                 return Err("mean of integers".to_owned().into());
             }
             let bits = MEAN_BITS + (count as f64).log2().ceil() as i32;
-            acc = self.b.multiply(&acc, 1.0 / count as f64, bits.min(30))?;
+            acc = self.scaled_by(acc, None, 1.0 / count as f64, bits.min(30))?;
         }
         Ok(acc)
     }

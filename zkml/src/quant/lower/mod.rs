@@ -18,7 +18,8 @@ mod quantized;
 mod slack;
 mod softmax;
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::onnx::{DType, Data, Model, Node, TensorF, Unsupported, UnsupportedList, ValueId};
 use crate::qir::{Program, Role, TensorId, Term};
@@ -28,8 +29,9 @@ use super::builder::{Acc, Builder, Rounding, exp2, real_hull};
 use super::cluster::Clusters;
 use super::edges::{Edges, Found};
 use super::error::QuantError;
-use super::range::{FILL, INFINITE, Ranges};
-use super::tables::TableLimits;
+use super::range::Ranges;
+use super::scale::{self, Scales};
+use super::tables::{Table, TableLimits};
 
 use slack::Slack;
 
@@ -41,6 +43,8 @@ pub(super) struct Lowered {
     pub restricted: Vec<String>,
     /// What the elements of each input are compared with.
     pub edges: Vec<Edges>,
+    /// Bounds on the deviation of tables, by the value that they compute.
+    pub table_errors: BTreeMap<ValueId, f64>,
 }
 
 /// Why a node was not lowered.
@@ -86,12 +90,18 @@ enum Plan {
     Function(ValueId),
 }
 
+/// Magnitude up to which whole numbers are held exactly, whatever their type.
+const INTEGERS: f64 = 65536.0;
+/// Significant bits of single precision.
+const SINGLE_BITS: i32 = 24;
+
 /// Greatest number of elements of a weight tensor whose scale is rounded up.
 const FEW_WEIGHTS: usize = 64;
 
 struct Lower<'m> {
     model: &'m Model,
     ranges: &'m Ranges,
+    scales: Scales<'m>,
     options: &'m QuantOptions,
     clusters: Clusters<'m>,
     b: Builder,
@@ -106,7 +116,14 @@ struct Lower<'m> {
     edges: Found,
     /// Fraction bits that inputs have at least.
     finer: Vec<i32>,
+    /// Tables of functions that were asked for before.
+    tables: RefCell<HashMap<TableKey, Option<Table>>>,
+    /// Bounds on the deviation of tables, by the value that they compute.
+    table_errors: BTreeMap<ValueId, f64>,
 }
+
+/// A function, its range with both scales, its tolerance and its limits.
+type TableKey = (String, (i64, i64, i32, i32), (u64, u64), TableLimits);
 
 /// Lowers a rewritten model. Where an input is compared with numbers that its scale does not tell apart, once more with a finer one.
 ///
@@ -146,6 +163,7 @@ fn lower_once(
     let mut l = Lower {
         model,
         ranges,
+        scales: Scales::new(model, ranges, options),
         options,
         clusters: Clusters::new(model),
         b: Builder::new(options.cover),
@@ -158,10 +176,13 @@ fn lower_once(
         slack: Slack::default(),
         edges: Found::default(),
         finer: finer.to_vec(),
+        tables: RefCell::default(),
+        table_errors: BTreeMap::new(),
     };
     for &o in &model.outputs {
         l.is_output[o.index()] = true;
     }
+    l.refuse_infinite()?;
     let plan = l.plan();
     l.inputs()?;
     let mut refused = Vec::new();
@@ -222,7 +243,8 @@ fn lower_once(
         })
         .collect();
     let edges = l.edges.of_inputs(&l.b.program);
-    Ok(Lowered { program: l.b.program, values, restricted: l.b.restricted.into_iter().collect(), edges })
+    let restricted = l.b.restricted.into_iter().collect();
+    Ok(Lowered { program: l.b.program, values, restricted, edges, table_errors: l.table_errors })
 }
 
 impl<'m> Lower<'m> {
@@ -253,15 +275,29 @@ impl<'m> Lower<'m> {
         plan
     }
 
+    /// Refuses infinite weights by name. Bounds may be infinite, and masks.
+    fn refuse_infinite(&self) -> Result<(), QuantError> {
+        let bounded =
+            ["Clip", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Where"];
+        for n in self.model.nodes.iter().filter(|n| !bounded.contains(&n.op.as_str())) {
+            for &v in n.inputs.iter().flatten() {
+                let Some(c) = self.constant(v).filter(|c| c.dtype.is_float()) else { continue };
+                if !self.ranges.masks().masked(v) && (0..c.len()).any(|i| c.at(i).is_infinite()) {
+                    let reason = format!("a weight of {} `{}` is infinite", n.op, n.name);
+                    return Err(QuantError::Layer { layer: self.model.value(v).name.clone(), reason });
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn inputs(&mut self) -> Result<(), QuantError> {
         for (k, &v) in self.model.inputs.iter().enumerate() {
             let value = self.model.value(v);
             let (bounds, scale) = if value.dtype.is_float() {
-                let scale = self.finer.get(k).map_or(i32::MIN, |&s| s).max(self.options.input_bits as i32);
-                let (lo, hi) = self
-                    .ranges
-                    .allowed(v, self.options.headroom, self.options.min_range)
-                    .unwrap_or((-1.0, 1.0));
+                let own = self.scales.bits(v, self.options.input_bits as i32);
+                let scale = self.finer.get(k).map_or(own, |&s| s.max(own));
+                let (lo, hi) = self.range(v).unwrap_or((-1.0, 1.0));
                 (real_hull(lo, hi, scale), scale)
             } else if value.dtype == DType::Bool {
                 ((0, 1), 0)
@@ -290,7 +326,7 @@ impl<'m> Lower<'m> {
     /// The value of a constant of one element.
     fn single(&self, v: ValueId) -> Option<f64> {
         let c = self.constant(v)?;
-        c.single().map(|x| if c.dtype.is_float() { finite(x) } else { x })
+        c.single().map(|x| if c.dtype.is_float() { self.number(v, x) } else { x })
     }
 
     /// The value of an integer constant of one element.
@@ -315,17 +351,77 @@ impl<'m> Lower<'m> {
             .ok_or_else(|| Refusal::Unsupported("the first output is not wanted, but another is".into()))
     }
 
+    /// A number of a constant: a mask's, or an infinite one, is one that nothing else reaches.
+    fn number(&self, v: ValueId, c: f64) -> f64 {
+        let masks = self.ranges.masks();
+        if c.is_infinite() || masks.masked(v) { c.clamp(-masks.fill(), masks.fill()) } else { c }
+    }
+
     /// Range that is allowed for a value.
     fn range(&self, v: ValueId) -> Option<(f64, f64)> {
-        self.ranges.allowed(v, self.options.headroom, self.options.min_range)
+        self.scales.range(v)
+    }
+
+    /// Greatest magnitude that calibration saw of a value.
+    fn magnitude(&self, v: ValueId) -> Option<f64> {
+        self.scales.magnitude(v)
+    }
+
+    /// Fraction bits of a value, whether it is an output or not.
+    fn bits(&self, v: ValueId) -> i32 {
+        self.scales.bits(v, self.act)
     }
 
     /// Fraction bits that a value is rounded to where it has to be.
     fn frac(&self, v: ValueId) -> i32 {
-        if let Some(&bits) = self.options.scales.get(&self.model.value(v).name) {
-            return bits as i32;
+        let output = self.is_output[v.index()];
+        self.scales.bits(v, if output { self.act.max(self.options.output_bits as i32) } else { self.act })
+    }
+
+    /// Fraction bits of an accumulator that stands for no value of the model, by what it may reach.
+    fn fitting(&self, a: &Acc) -> i32 {
+        /// How much wider bounds are than what they bound.
+        const LOOSE: i32 = 13;
+        let width = self.b.width(a);
+        if width == 0 {
+            return self.act;
         }
-        if self.is_output[v.index()] { self.act.max(self.options.output_bits as i32) } else { self.act }
+        let e = width - a.scale;
+        let narrow = scale::fitting(exp2(e), self.act);
+        if narrow >= self.act { narrow } else { scale::fitting(exp2(e - LOOSE), self.act) }
+    }
+
+    /// Notes how far a table may be from its function, as a number.
+    fn note_table(&mut self, v: ValueId, error: f64) {
+        let slot = self.table_errors.entry(v).or_default();
+        *slot = slot.max(error);
+    }
+
+    /// `a` times a real number to some significant bits. What would leave no room for them is rounded first; `v` is what `a` stands for.
+    fn scaled_by(&mut self, a: Acc, v: Option<ValueId>, c: f64, bits: i32) -> Outcome<Acc> {
+        /// Bits of an accumulator that is rounded but once.
+        const ROOM: i32 = 74;
+        let wide = Builder::factor(c, bits).is_some_and(|(q, _)| self.b.width(&a) + exponent_of(q) > ROOM);
+        if !wide || a.as_tensor().is_some() {
+            return Ok(self.b.multiply(&a, c, bits)?);
+        }
+        let seen = v.and_then(|v| self.magnitude(v).map(|m| self.bits(v).max(bits - scale::exponent(m))));
+        let frac = seen.unwrap_or_else(|| self.fitting(&a).max(bits + a.scale - self.b.width(&a)));
+        let range = v.and_then(|v| self.range(v));
+        let id = self.b.round(&a, Rounding { frac, relu: false, range })?;
+        Ok(self.b.multiply(&self.b.acc(id), c, bits)?)
+    }
+
+    /// `a` plus a real number, at a scale that has room for it.
+    fn offset_by(&mut self, a: &Acc, c: f64, frac: i32) -> Outcome<Acc> {
+        const ROOM: i32 = 58;
+        let most = ROOM - scale::exponent(c.abs());
+        if c == 0.0 || a.scale <= most || a.terms.is_empty() {
+            return Ok(self.b.offset(a, c, frac.min(most.max(a.scale)))?);
+        }
+        let id = self.b.round(a, Rounding { frac: most, relu: false, range: None })?;
+        let a = self.b.acc(id);
+        Ok(self.b.offset(&a, c, most)?)
     }
 
     /// How a value is rounded. An output that nothing else reads keeps all its bits: exact, and cheaper than a rounding.
@@ -367,7 +463,7 @@ impl<'m> Lower<'m> {
     /// A value as a tensor of at least so many fraction bits, where it is not rounded yet.
     fn tensor_at(&mut self, v: ValueId, frac: Option<i32>) -> Outcome<TensorId> {
         if let Some(c) = self.constant(v) {
-            let scale = if c.dtype.is_float() { self.weight_scale(c) } else { 0 };
+            let scale = if c.dtype.is_float() { self.weight_scale(&self.scaled_numbers(v, c)) } else { 0 };
             return Ok(self.constant_tensor(v, scale.max(frac.unwrap_or(scale).min(scale)))?);
         }
         match self.vals[v.index()].clone() {
@@ -406,38 +502,51 @@ impl<'m> Lower<'m> {
             return Ok(Acc { shape, terms: vec![], constant: x, scale: 0 });
         }
         if let Some(x) = c.single() {
-            let x = finite(x);
+            let x = self.number(v, x);
             let zero = Acc { shape, terms: vec![], constant: 0, scale: 0 };
-            return Ok(self.b.offset(&zero, x, max_scale)?);
+            return self.constant_at(&zero, x, max_scale);
         }
-        let scale = if c.dtype.is_float() { self.bias_scale(c).min(max_scale) } else { 0 };
+        let scale =
+            if c.dtype.is_float() { self.bias_scale(&self.scaled_numbers(v, c)).min(max_scale) } else { 0 };
         let id = self.constant_tensor(v, scale)?;
         Ok(self.b.acc(id))
     }
 
+    /// A number at no more fraction bits than its own, and no more than fit.
+    fn constant_at(&mut self, zero: &Acc, x: f64, max_scale: i32) -> Outcome<Acc> {
+        let most = 44 - scale::exponent(x.abs());
+        if x != 0.0 && most < zero.scale {
+            let coarse = Acc { scale: most, ..zero.clone() };
+            return Ok(self.b.offset(&coarse, x, most)?);
+        }
+        Ok(self.b.offset(zero, x, max_scale.min(most))?)
+    }
+
     /// Fraction bits of a tensor that is added: more than of a weight, for there are few of them and nothing averages their errors.
-    fn bias_scale(&self, c: &TensorF) -> i32 {
+    fn bias_scale(&self, c: &[f64]) -> i32 {
         match self.weight_scale(c) {
             0 => 0,
-            s => (s + 6).min(24),
+            s => (s + 6).min(24.max(s)),
         }
     }
 
     /// Fraction bits at which a weight tensor fits its bits; even, so that layers share shifts. Where there are few weights, that is one bit
     /// more rather than one less: they cost little, and their errors do not average out.
-    fn weight_scale(&self, c: &TensorF) -> i32 {
-        let values = c.to_f64();
+    fn weight_scale(&self, values: &[f64]) -> i32 {
         // Numbers that every scale holds exactly need no more bits than they have.
-        if values.iter().all(|v| v.fract() == 0.0 && v.abs() < FILL) {
+        if values.iter().all(|v| v.fract() == 0.0 && v.abs() < INTEGERS) {
             return 0;
         }
-        let m = values.iter().map(|v| finite(*v).abs()).fold(0.0, f64::max);
+        let m = values.iter().map(|v| v.abs()).fold(0.0, f64::max);
         if m == 0.0 {
             return 0;
         }
-        let s = self.options.weight_bits as i32 - 1 - (m * (1.0 + 1e-9)).log2().ceil() as i32;
+        let e = scale::exponent(m * (1.0 + 1e-9));
+        let s = self.options.weight_bits as i32 - 1 - e + scale::spread(values);
         let odd = s.rem_euclid(2);
-        (if c.len() <= FEW_WEIGHTS { s + odd } else { s - odd }).clamp(0, 24)
+        let s = if values.len() <= FEW_WEIGHTS { s + odd } else { s - odd };
+        // Single precision has no more bits than these.
+        s.max((SINGLE_BITS - e).min(0)).min((SINGLE_BITS - e).max(SINGLE_BITS))
     }
 
     /// A constant as a tensor at a scale: a parameter, unless it is integers.
@@ -449,7 +558,7 @@ impl<'m> Lower<'m> {
             return Ok(id);
         }
         let layer = std::mem::replace(&mut self.b.layer, value.name.clone());
-        let q = quantise(c, scale, f64::round);
+        let q = self.quantised(v, c, scale);
         let whole = scale == 0 && (!c.dtype.is_float() || c.len() == 1);
         let role = if whole || !c.dtype.is_float() || c.len() == 1 { Role::Constant } else { Role::Param };
         let id = self.b.data(c.shape.clone(), q, scale, role);
@@ -457,6 +566,27 @@ impl<'m> Lower<'m> {
         let id = id?;
         self.data.insert(key, id);
         Ok(id)
+    }
+
+    /// The integers of a constant at a scale.
+    fn quantised(&self, v: ValueId, c: &TensorF, scale: i32) -> Vec<i64> {
+        match &c.data {
+            Data::I(d) => d.iter().map(|&x| shifted(x, scale)).collect(),
+            Data::F(_) => self.numbers(v, c).into_iter().map(|x| (x * exp2(scale)).round() as i64).collect(),
+        }
+    }
+
+    /// The numbers of a constant that decide its scale: all but a mask's.
+    fn scaled_numbers(&self, v: ValueId, c: &TensorF) -> Vec<f64> {
+        let (masked, fill) = (self.ranges.masks().masked(v), self.ranges.masks().fill());
+        let mut numbers = self.numbers(v, c);
+        numbers.retain(|x| !masked || x.abs() < fill);
+        numbers
+    }
+
+    /// The numbers of a constant.
+    fn numbers(&self, v: ValueId, c: &TensorF) -> Vec<f64> {
+        c.to_f64().into_iter().map(|x| self.number(v, x)).collect()
     }
 
     /// Both operands of a sum, made to fit in one operation.
@@ -473,13 +603,39 @@ impl<'m> Lower<'m> {
         if round_b || (mixed && b.has_contraction()) {
             b = self.settle(b, vb)?;
         }
-        Ok(self.b.add(&a, &b)?)
+        self.aligned(a, b)
+    }
+
+    /// The sum of accumulators, the finer of which is rounded first where the coarser has no room for its scale.
+    fn aligned(&mut self, a: Acc, b: Acc) -> Outcome<Acc> {
+        /// Bits of a sum, and of the factor that brings the coarser operand to the scale of the finer.
+        const ROOM: i32 = 96;
+        const FACTOR: i32 = 60;
+        /// Fraction bits that the finer operand keeps beyond those of the coarser.
+        const MORE: i32 = 10;
+        let (fine, coarse) = if a.scale > b.scale { (&a, &b) } else { (&b, &a) };
+        let by = fine.scale - coarse.scale;
+        let wide = self.b.width(coarse) + by > ROOM || Builder::factors(coarse) + by > FACTOR;
+        if by <= 0 || !wide {
+            return Ok(self.b.add(&a, &b)?);
+        }
+        if Builder::factors(coarse) > FACTOR - MORE && !coarse.terms.is_empty() {
+            let coarse = self.settle(coarse.clone(), None)?;
+            return self.aligned(fine.clone(), coarse);
+        }
+        if by <= MORE || fine.terms.is_empty() {
+            return Ok(self.b.add(&a, &b)?);
+        }
+        let id = self.b.round(fine, Rounding { frac: coarse.scale + MORE, relu: false, range: None })?;
+        Ok(self.b.add(&self.b.acc(id), coarse)?)
     }
 
     /// An accumulator rounded to a tensor, as an accumulator.
     fn settle(&mut self, a: Acc, v: Option<ValueId>) -> Outcome<Acc> {
         let range = v.and_then(|v| self.range(v));
-        let id = self.b.round(&a, Rounding { frac: self.act, relu: false, range })?;
+        let frac =
+            v.filter(|v| self.magnitude(*v).is_some()).map_or_else(|| self.fitting(&a), |v| self.bits(v));
+        let id = self.b.round(&a, Rounding { frac, relu: false, range })?;
         Ok(self.b.acc(id))
     }
 
@@ -557,9 +713,14 @@ fn integer_hull(seen: (f64, f64), allowed: (f64, f64)) -> (i128, i128) {
     if fits(wide) { wide } else { of(seen) }
 }
 
-/// Infinities and mask fillers as a number that behaves like them.
+/// An infinite number as one that no ordinary number reaches.
 fn finite(v: f64) -> f64 {
-    if v.abs() >= INFINITE { FILL.copysign(v) } else { v }
+    if v.is_infinite() { exp2(40).copysign(v) } else { v }
+}
+
+/// Bits of a factor.
+fn exponent_of(q: i64) -> i32 {
+    64 - q.unsigned_abs().leading_zeros() as i32
 }
 
 /// The integers of a constant.

@@ -8,7 +8,7 @@ use crate::qir::{OpKind, Pick, Role, TensorId};
 
 use super::super::builder::{Rounding, exp2};
 use super::contract::geometry;
-use super::{Lower, Outcome, quantise};
+use super::{Lower, Outcome};
 
 /// Operands whose elements a node moves; the others say where to.
 fn movers(op: &str) -> &'static [usize] {
@@ -26,16 +26,18 @@ impl Lower<'_> {
             if n.op == "Concat" { (0..n.inputs.len()).collect() } else { movers(&n.op).to_vec() };
         let moved: Vec<usize> = moved.into_iter().filter(|&k| n.input(k).is_some()).collect();
         // All sources share one scale: the finest.
-        let mut scale = 0;
+        let mut finest: Option<i32> = None;
         let mut sources: Vec<(usize, TensorId)> = Vec::new();
         for &k in &moved {
             let Some(v) = n.input(k) else { continue };
             if self.constant(v).is_none() && !self.shape(v).contains(&0) {
                 let id = self.tensor(v)?;
-                scale = scale.max(self.b.scale(id));
+                let own = self.b.scale(id);
+                finest = Some(finest.map_or(own, |f| f.max(own)));
                 sources.push((k, id));
             }
         }
+        let scale = finest.unwrap_or(0);
         for (_, id) in &mut sources {
             if self.b.scale(*id) < scale {
                 let lifted = self.b.rescale(&self.b.acc(*id), scale)?;
@@ -58,11 +60,8 @@ impl Lower<'_> {
                 Some(c) if !(c.dtype.is_float() && c.len() > 1 && n.op == "Concat") => {
                     let start = fills.len() as i64;
                     let float = c.dtype.is_float();
-                    fills.extend(
-                        quantise(c, if float { scale.max(0) } else { 0 }, f64::round)
-                            .into_iter()
-                            .map(|q| if float { q } else { q << scale.max(0) }),
-                    );
+                    let own = self.quantised(v, c, if float { scale } else { 0 });
+                    fills.extend(own.into_iter().map(|q| if float { q } else { q << scale.max(0) }));
                     (0..len as i64).map(|i| -1 - start - i).collect()
                 }
                 _ => {

@@ -10,8 +10,8 @@ use crate::onnx::Node;
 use crate::qir::{OpKind, Pick, Role, TensorId, Term};
 
 use super::super::builder::{Acc, exp2};
-use super::super::tables::{self, Table, TableLimits};
-use super::{FILL, Lower, Outcome};
+use super::super::tables::{self, TableLimits, Tolerance};
+use super::{Lower, Outcome};
 
 /// Sides of the squares that share constants as a whole or not at all: sweeps along rows and columns then begin and end at multiples of
 /// it, whatever the shape of the mask.
@@ -88,7 +88,7 @@ impl Lower<'_> {
         let width: usize = if old { full[axis..].iter().product() } else { full[axis] };
         let rows = full.iter().product::<usize>() / width.max(1);
         let x = self.b.reshape(x, vec![rows, width])?;
-        let frac = self.frac(out).min(self.act + 1);
+        let frac = self.frac(out).min(self.bits(out).max(self.act) + 1);
         let p = self.softmax_rows(x, rows, width, frac)?;
         let p = self.b.reshape(p, moved)?;
         let p = self.permute(p, &back)?;
@@ -97,7 +97,7 @@ impl Lower<'_> {
 
     fn softmax_rows(&mut self, x: TensorId, rows: usize, width: usize, frac: i32) -> Outcome<TensorId> {
         let scale = self.b.scale(x);
-        let limit = (-FILL * exp2(scale)) as i64;
+        let limit = (-self.ranges.masks().fill() * exp2(scale)) as i64;
         let elements = Elements::new(&self.constants(x), limit, rows, width);
         let n = elements.of.len();
         let m = self.row_maxima(x, &elements, rows, width)?;
@@ -194,19 +194,12 @@ impl Lower<'_> {
             && let (Ok(low), Ok(high)) = (i64::try_from(low), i64::try_from(high))
         {
             let limits = TableLimits { knots: self.limits.knots.max(n as i64 / 2), ..self.limits };
-            let table = tables::build(&f, TensorId(0), (low, high), scale, e_frac, 0.5, limits);
-            let entries = |t: &Table| match &t.kind {
-                OpKind::Lookup { table, .. } => table.len(),
-                OpKind::Interpolate { values, .. } => values.len(),
-                _ => usize::MAX,
-            };
-            if let Some(mut table) = table.filter(|t| t.error <= 1.2 && entries(t) <= n / 2) {
+            let table =
+                tables::build(&f, TensorId(0), (low, high), scale, e_frac, Tolerance::units(0.5), limits);
+            if let Some(table) = table.filter(|t| t.error <= 1.2 && t.rows() <= n / 2) {
                 let whole = self.exact(&above)?;
-                match &mut table.kind {
-                    OpKind::Lookup { x, .. } | OpKind::Interpolate { x, .. } => *x = whole,
-                    _ => {}
-                }
-                return Ok(self.b.op(table.kind, vec![n], (table.lo, table.hi), e_frac)?);
+                let bounds = (table.lo, table.hi);
+                return Ok(self.b.op(table.of(whole), vec![n], bounds, e_frac)?);
             }
         }
         // x − max is never positive, which interval arithmetic cannot see; the range check says so.
@@ -215,7 +208,7 @@ impl Lower<'_> {
         let w = self.b.round_within(&above, w_frac, true, (low >> (scale - w_frac), top))?;
         let t = self.b.program.tensor(w);
         let limits = TableLimits { knots: self.limits.knots.max(1 << 10), ..self.limits };
-        let table = tables::build(&f, w, (t.lo, t.hi), t.scale, e_frac, 0.5, limits)
+        let table = tables::build(&f, w, (t.lo, t.hi), t.scale, e_frac, Tolerance::units(0.5), limits)
             .ok_or_else(|| "the exponential is not finite".to_owned())?;
         Ok(self.b.op(table.kind, vec![n], (table.lo, table.hi), e_frac)?)
     }
