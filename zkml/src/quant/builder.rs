@@ -11,6 +11,9 @@ use crate::qir::{Activation, Op, OpKind, Pick, Program, Role, Tensor, TensorId, 
 
 use super::error::QuantError;
 
+/// Elements of a layer over inputs whose range check admits more than calibration saw.
+const FEW: usize = 256;
+
 /// Greatest magnitude that a tensor's bounds may have here; the executor's limit is 2^62.
 const MAX_BOUND: i128 = (1 << 61) - 1;
 
@@ -410,10 +413,10 @@ impl Builder {
         let implied = (rounded(lo), rounded(hi));
         let (low, high) = reachable_bounds(&self.program, &a.terms, a.constant);
         let reachable = (rounded(low), rounded(high));
-        let a_terms = &a.terms;
+        let (a_terms, few) = (&a.terms, a.shape.iter().product::<usize>() <= FEW);
         let wanted = match r.range {
             Some(_) if self.cover => Some(hull(reachable.0, reachable.1)),
-            range => range.map(|(a, b)| self.covered(a_terms, real_hull(a, b, scale), reachable)),
+            range => range.map(|(a, b)| self.covered(a_terms, few, real_hull(a, b, scale), reachable)),
         };
         let free = shift == 0 && !r.relu;
         if free {
@@ -442,7 +445,13 @@ impl Builder {
     }
 
     /// A calibrated range, with all that the inputs within theirs can lead to where a layer reads nothing else and that is not much more.
-    fn covered(&self, terms: &[Term], wanted: (i128, i128), reachable: (i128, i128)) -> (i128, i128) {
+    fn covered(
+        &self,
+        terms: &[Term],
+        few: bool,
+        wanted: (i128, i128),
+        reachable: (i128, i128),
+    ) -> (i128, i128) {
         /// Bits that the range check of such a layer may have more.
         const MORE: i32 = 2;
         let known = |id: &TensorId| self.given.contains(id) || self.program.tensor(*id).data.is_some();
@@ -452,7 +461,23 @@ impl Builder {
             Term::SumPool { x, .. } | Term::Sum { x, .. } | Term::Scale { x, .. } => known(x),
         });
         let (lo, hi) = hull(reachable.0.min(wanted.0), reachable.1.max(wanted.1));
-        if over_inputs && lo >= wanted.0 << MORE && hi < (wanted.1 + 1) << MORE { (lo, hi) } else { wanted }
+        if over_inputs && few && lo >= wanted.0 << MORE && hi < (wanted.1 + 1) << MORE {
+            (lo, hi)
+        } else {
+            wanted
+        }
+    }
+
+    /// An accumulator, or a tensor, with at most so many fraction bits, over all that it may be.
+    pub(super) fn coarsen(&mut self, a: &Acc, frac: i32) -> Result<TensorId, QuantError> {
+        let shift = a.scale - frac;
+        if shift <= 0 {
+            return self.round(a, Rounding { frac, relu: false, range: None });
+        }
+        let (lo, hi) = self.bounds(a);
+        let shift = shift.min(60);
+        let rounded = |x: i128| x.saturating_add(1 << (shift - 1)) >> shift;
+        self.linear(a, shift as u32, hull(rounded(lo), rounded(hi)), Activation::None)
     }
 
     /// Notes that the current layer admits less than it may be given.

@@ -9,8 +9,10 @@ use super::range::Ranges;
 use super::{QuantOptions, builder::exp2, demand};
 
 /// log₂ of the magnitudes between which fraction bits stay the same.
-const SMALL: i32 = -5;
+const SMALL: i32 = -6;
 const LARGE: i32 = 11;
+/// log₂ of the magnitude that numbers below the window are brought to.
+const BROUGHT: i32 = -3;
 /// The same for values of which only the order counts: a softmax reads their differences, however large they are.
 const LARGE_ORDER: i32 = 24;
 /// Fraction bits that a demand has to add to be worth a scale of its own.
@@ -24,7 +26,12 @@ pub(super) fn exponent(m: f64) -> i32 {
 /// Fraction bits for numbers of a magnitude, where those of ordinary magnitude have `bits`.
 pub(super) fn fitting(m: f64, bits: i32) -> i32 {
     let e = exponent(m);
-    if m <= 0.0 { bits } else { bits + (SMALL - e).max(0) - (e - LARGE).max(0) }
+    if m <= 0.0 { bits } else { bits + raised(e) - (e - LARGE).max(0) }
+}
+
+/// Fraction bits that numbers of an exponent have more than those within the window.
+fn raised(e: i32) -> i32 {
+    if e < SMALL { BROUGHT - e } else { 0 }
 }
 
 /// Scales and ranges of a model's values.
@@ -55,7 +62,7 @@ impl<'m> Scales<'m> {
         let Some(m) = self.magnitude(v) else { return bits };
         let e = exponent(m);
         let fits = if self.ranges.masks().masked(v) {
-            bits + (SMALL - e).max(0) - (e - LARGE_ORDER).max(0)
+            bits + raised(e) - (e - LARGE_ORDER).max(0)
         } else {
             fitting(m, bits)
         };
@@ -69,31 +76,41 @@ impl<'m> Scales<'m> {
     pub(super) fn range(&self, v: ValueId) -> Option<(f64, f64)> {
         let m = self.magnitude(v);
         // A small range for small numbers: as many bits as others have.
-        let small = m.filter(|m| exponent(*m) < SMALL).map(|m| exp2(exponent(m) - SMALL));
+        let small = m.filter(|m| exponent(*m) < SMALL).map(|m| exp2(exponent(m) - BROUGHT));
         let floor = small.unwrap_or(1.0).min(1.0) * self.options.min_range;
         self.ranges.allowed(v, self.options.headroom, floor.max(self.level[v.index()]))
     }
 }
 
-/// How far the arguments of functions that level off are allowed for: where they are level to less than a unit.
+/// Arguments of functions from which on their tables are a small part of a circuit.
+const MANY: usize = 1 << 10;
+
+/// How far the arguments of functions that level off are allowed for: where they are level to less than a unit, or half as far where tables of that
+/// size would be most of the circuit.
 fn level(model: &Model) -> Vec<f64> {
     let mut out = vec![0f64; model.values.len()];
+    let size = |n: &crate::onnx::Node| n.input(0).map_or(0, |v| model.value(v).shape.iter().product());
+    let flat = |n: &&crate::onnx::Node| matches!(n.op.as_str(), "Sigmoid" | "Tanh" | "Erf");
+    let many = model.nodes.iter().filter(flat).map(size).sum::<usize>() >= MANY;
+    // The next power of two is a unit above.
+    let most = if many { 0.999 } else { 0.4995 };
     for n in &model.nodes {
         let bound = |i: usize, name: &str| {
             let c = n.input(i).and_then(|v| model.value(v).constant.as_deref()).and_then(TensorF::single);
             c.or(n.attrs.float(name).ok().flatten()).filter(|c| c.abs() <= 64.0)
         };
         let level = match n.op.as_str() {
-            "Sigmoid" => 16.0,
-            "Tanh" => 8.0,
-            "Erf" => 4.0,
+            "Sigmoid" => 16.0 * most,
+            "Tanh" => 8.0 * most,
+            "Erf" => 4.0 * most,
             "Clip" => match (bound(1, "min"), bound(2, "max")) {
-                (Some(lo), Some(hi)) => lo.abs().max(hi.abs()),
+                (Some(lo), Some(hi)) => lo.abs().max(hi.abs()) * 0.999,
                 _ => continue,
             },
             _ => continue,
         };
-        if let Some(v) = n.input(0) {
+        // Inputs have ranges of their own, which tables cover.
+        if let Some(v) = n.input(0).filter(|v| !model.inputs.contains(v)) {
             out[v.index()] = out[v.index()].max(level);
         }
     }

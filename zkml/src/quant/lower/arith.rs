@@ -481,7 +481,7 @@ impl Lower<'_> {
         // num·2^k / den has frac fraction bits for k = frac + scale(den) − scale(num).
         let want = frac + self.b.scale(den) + 1;
         let num = if num.scale > want {
-            let id = self.b.round(num, Rounding { frac: want, relu: false, range: None })?;
+            let id = self.b.coarsen(num, want)?;
             self.b.acc(id)
         } else {
             num.clone()
@@ -650,10 +650,18 @@ impl Lower<'_> {
         let implied = self.b.width(&x) - x.scale;
         let range = self.range(a);
         let allowed = range.map_or(implied, |(_, hi)| scale::exponent(hi) + 1);
-        let root_frac = guarded.min((ROOM - implied.min(allowed)).div_euclid(2));
+        let most = (ROOM - implied.min(allowed)).div_euclid(2);
+        // A radicand that is hardly finer stays as it is: that is exact, and cheaper than a rounding.
+        let own = (x.scale + 1).div_euclid(2);
+        let fine = own > guarded && own <= guarded + 2 && own <= (ROOM - implied).div_euclid(2);
+        let root_frac = if fine { own } else { guarded.min(most) };
         let want = 2 * root_frac;
         if x.scale > want {
-            let id = self.b.round(&x, Rounding { frac: want, relu: false, range })?;
+            let id = if x.as_tensor().is_some() {
+                self.b.coarsen(&x, want)?
+            } else {
+                self.b.round(&x, Rounding { frac: want, relu: false, range })?
+            };
             x = self.b.acc(id);
         } else if let Some((_, hi)) = range.filter(|_| implied + want > ROOM + 1) {
             let (_, top) = real_hull(0.0, hi, x.scale);

@@ -419,7 +419,7 @@ impl<'m> Lower<'m> {
         if c == 0.0 || a.scale <= most || a.terms.is_empty() {
             return Ok(self.b.offset(a, c, frac.min(most.max(a.scale)))?);
         }
-        let id = self.b.round(a, Rounding { frac: most, relu: false, range: None })?;
+        let id = self.b.coarsen(a, most)?;
         let a = self.b.acc(id);
         Ok(self.b.offset(&a, c, most)?)
     }
@@ -626,7 +626,7 @@ impl<'m> Lower<'m> {
         if by <= MORE || fine.terms.is_empty() {
             return Ok(self.b.add(&a, &b)?);
         }
-        let id = self.b.round(fine, Rounding { frac: coarse.scale + MORE, relu: false, range: None })?;
+        let id = self.b.coarsen(fine, coarse.scale + MORE)?;
         Ok(self.b.add(&self.b.acc(id), coarse)?)
     }
 
