@@ -453,7 +453,7 @@ impl Builder {
         reachable: (i128, i128),
     ) -> (i128, i128) {
         /// Bits that the range check of such a layer may have more.
-        const MORE: i32 = 2;
+        const MORE: i32 = 1;
         let known = |id: &TensorId| self.given.contains(id) || self.program.tensor(*id).data.is_some();
         let over_inputs = terms.iter().all(|t| match t {
             Term::Einsum { a, b, .. } | Term::Product { a, b, .. } => known(a) && known(b),

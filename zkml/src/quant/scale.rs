@@ -85,15 +85,15 @@ impl<'m> Scales<'m> {
 /// Arguments of functions from which on their tables are a small part of a circuit.
 const MANY: usize = 1 << 10;
 
-/// How far the arguments of functions that level off are allowed for: where they are level to less than a unit, or half as far where tables of that
-/// size would be most of the circuit.
+/// How far the arguments of functions that level off are allowed for: where they are level to less than a unit, or a quarter as far where tables of
+/// that size would be most of the circuit.
 fn level(model: &Model) -> Vec<f64> {
     let mut out = vec![0f64; model.values.len()];
     let size = |n: &crate::onnx::Node| n.input(0).map_or(0, |v| model.value(v).shape.iter().product());
     let flat = |n: &&crate::onnx::Node| matches!(n.op.as_str(), "Sigmoid" | "Tanh" | "Erf");
     let many = model.nodes.iter().filter(flat).map(size).sum::<usize>() >= MANY;
     // The next power of two is a unit above.
-    let most = if many { 0.999 } else { 0.4995 };
+    let most = if many { 0.999 } else { 0.2497 };
     for n in &model.nodes {
         let bound = |i: usize, name: &str| {
             let c = n.input(i).and_then(|v| model.value(v).constant.as_deref()).and_then(TensorF::single);

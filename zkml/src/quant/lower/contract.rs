@@ -140,7 +140,7 @@ impl Lower<'_> {
         let mut acc = self.contract(x, &la, y, &lb, &[0, 2])?;
         let alpha = n.attrs.float_or("alpha", 1.0)?;
         if alpha != 1.0 {
-            acc = self.scaled_by(acc, None, f64::from(alpha), FACTOR_BITS)?;
+            acc = self.scaled_by(acc, None, alpha, FACTOR_BITS)?;
         }
         let beta = n.attrs.float_or("beta", 1.0)?;
         if let Some(c) = n.input(2) {
@@ -148,8 +148,7 @@ impl Lower<'_> {
                 Some(_) => self.constant_acc(c, acc.scale)?,
                 None => self.acc(c)?,
             };
-            let bias =
-                if beta == 1.0 { bias } else { self.scaled_by(bias, Some(c), f64::from(beta), FACTOR_BITS)? };
+            let bias = if beta == 1.0 { bias } else { self.scaled_by(bias, Some(c), beta, FACTOR_BITS)? };
             acc = self.sum(acc, n.output(0), bias, Some(c))?;
         }
         Ok(acc)
