@@ -83,7 +83,7 @@ impl<'m> Scales<'m> {
 }
 
 /// Arguments of functions from which on their tables are a small part of a circuit.
-const MANY: usize = 1 << 10;
+const MANY: usize = 1 << 9;
 
 /// How far the arguments of functions that level off are allowed for: where they are level to less than a unit, or a quarter as far where tables of
 /// that size would be most of the circuit.
@@ -93,7 +93,7 @@ fn level(model: &Model) -> Vec<f64> {
     let flat = |n: &&crate::onnx::Node| matches!(n.op.as_str(), "Sigmoid" | "Tanh" | "Erf");
     let many = model.nodes.iter().filter(flat).map(size).sum::<usize>() >= MANY;
     // The next power of two is a unit above.
-    let most = if many { 0.999 } else { 0.2497 };
+    let most = if many { 0.999 } else { 0.0 };
     for n in &model.nodes {
         let bound = |i: usize, name: &str| {
             let c = n.input(i).and_then(|v| model.value(v).constant.as_deref()).and_then(TensorF::single);

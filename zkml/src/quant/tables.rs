@@ -98,7 +98,7 @@ impl Tolerance {
 }
 
 /// Domains of at most so many points are probed at every point.
-const EVERY: i64 = 1 << 16;
+const EVERY: i64 = 1 << 18;
 /// The same where only a straight line is looked for.
 const LINE: i64 = 1 << 12;
 /// log₂ of the number of aligned probes of the narrowest segment, where not every point is probed.
