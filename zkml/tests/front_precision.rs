@@ -410,13 +410,13 @@ fn small_powers_reach_their_logarithm() {
 #[test]
 fn gates_take_more_than_calibration_saw() {
     let mut n = Numbers(21);
-    let w = n.list(4 * 8 * 6, 0.9);
-    let r = n.list(4 * 8 * 8, 0.3);
+    let w = n.list(4 * 32 * 6, 0.9);
+    let r = n.list(4 * 32 * 32, 0.12);
     let b = Builder::new()
         .input("x", FLOAT, &[5, 1, 6])
-        .floats("w", &[1, 32, 6], &w)
-        .floats("r", &[1, 32, 8], &r)
-        .node("LSTM", &["x", "w", "r"], &["y", "h"], &[("hidden_size", A::Int(8))])
+        .floats("w", &[1, 128, 6], &w)
+        .floats("r", &[1, 128, 32], &r)
+        .node("LSTM", &["x", "w", "r"], &["y", "h"], &[("hidden_size", A::Int(32))])
         .output("h");
     let m = model(&b);
     let sample =

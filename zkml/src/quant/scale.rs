@@ -85,8 +85,8 @@ impl<'m> Scales<'m> {
 /// Arguments of functions from which on their tables are a small part of a circuit.
 const MANY: usize = 1 << 9;
 
-/// How far the arguments of functions that level off are allowed for: where they are level to less than a unit, or a quarter as far where tables of
-/// that size would be most of the circuit.
+/// How far the arguments of functions that level off are allowed for: where they are level to less than a unit, unless tables of that size would
+/// be most of the circuit.
 fn level(model: &Model) -> Vec<f64> {
     let mut out = vec![0f64; model.values.len()];
     let size = |n: &crate::onnx::Node| n.input(0).map_or(0, |v| model.value(v).shape.iter().product());

@@ -157,7 +157,7 @@ impl Lower<'_> {
         }
         let size = self.magnitude(v).unwrap_or(0.0) * exp2(frac);
         let refused = |error: f64| error > ALLOWED_UNITS && error > REFUSED_SHARE * size;
-        let cut = self.cut(v, root, d, frac + PART_BITS, tolerance)?;
+        let cut = self.divided(v, root, d, frac + PART_BITS, tolerance)?;
         let error = cut.iter().map(|(_, _, t)| t.error).sum::<f64>() * exp2(-PART_BITS);
         if refused(error) {
             // Far from what calibration saw, a share of the function's own magnitude is as good as any.
@@ -485,7 +485,7 @@ impl Lower<'_> {
 
     /// A range cut into pieces, each with a table of what the function changes on it, as a function of the distance from the piece's end: the
     /// worst is halved until all are near enough, or there are too many.
-    fn cut(
+    fn divided(
         &self,
         v: ValueId,
         root: ValueId,
