@@ -123,7 +123,7 @@ impl Sketch {
 
     fn model(self, opset: i64) -> ModelProto {
         let opset = OperatorSetIdProto { domain: String::new(), version: opset };
-        ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(self.0) }
+        ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(self.0), functions: vec![] }
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) use linalg::{Pooling, auto_pads, conv_transpose_geometry, einsum_labe
 pub(crate) use recurrent::activation_names;
 pub(crate) use reduce::{axes_of, normal_axis};
 pub(crate) use resize::{combinations, mix};
+pub(crate) use special::round as round_even;
 
 /// Why an operator was not evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]

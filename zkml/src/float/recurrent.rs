@@ -36,12 +36,30 @@ pub(crate) fn activation_names(op: &str, attrs: &Attrs, directions: usize) -> Re
         _ => &["Tanh"],
     };
     match attrs.strs("activations")? {
-        Some(v) if v.len() == default.len() * directions => Ok(v.to_vec()),
+        Some(v) if v.len() == default.len() * directions => Ok(v.iter().map(|n| canonical(n)).collect()),
         Some(v) => Err(format!("{} activations for {directions} direction(s)", v.len())),
         None => {
             Ok(default.iter().map(|s| (*s).to_owned()).cycle().take(default.len() * directions).collect())
         }
     }
+}
+
+/// The name of an activation as operators spell it: files do in any case.
+fn canonical(name: &str) -> String {
+    const NAMES: [&str; 11] = [
+        "Affine",
+        "Elu",
+        "HardSigmoid",
+        "LeakyRelu",
+        "Relu",
+        "ScaledTanh",
+        "Sigmoid",
+        "Softplus",
+        "Softsign",
+        "Tanh",
+        "ThresholdedRelu",
+    ];
+    NAMES.iter().find(|n| n.eq_ignore_ascii_case(name)).map_or(name, |n| n).to_owned()
 }
 
 pub(super) fn recurrent(c: &Call<'_>) -> Outputs {

@@ -16,7 +16,7 @@ pub(super) fn softplus(x: f64) -> f64 {
 }
 
 /// Round half to even.
-pub(super) fn round(x: f64) -> f64 {
+pub(crate) fn round(x: f64) -> f64 {
     x.round_ties_even()
 }
 

@@ -77,6 +77,9 @@ pub enum PlanError {
         /// What was asked for.
         visibility: Vis,
     },
+    /// A visibility for parameters of a model that has none.
+    #[error("the model has no parameters that could be {0}")]
+    NoParameters(Vis),
     /// A visibility that a tensor cannot have.
     #[error("{tensor} cannot be {visibility}")]
     TensorVisibility {

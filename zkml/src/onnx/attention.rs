@@ -22,12 +22,8 @@ fn heads(u: &mut Unroll<'_, '_, '_>, x: ValueId, count: &str) -> Result<(ValueId
 
 /// Softmax(q·kᵀ·scale + mask)·v, with the keys and values that come to be cached.
 pub(super) fn attention(u: &mut Unroll<'_, '_, '_>) -> Result<Vec<ValueId>, Stop> {
-    if u.node.output(3).is_some() {
-        return Err(Stop::Refused("its scores are an output".into()));
-    }
-    if u.node.input(6).is_some() {
-        return Err(Stop::Refused("with lengths of its keys; give a mask".into()));
-    }
+    let lengths = lengths(u)?;
+    let told = u.integer("qk_matmul_output_mode", 0)?;
     if u.integer("left_window_size", -1)? >= 0 || u.integer("right_window_size", -1)? >= 0 {
         return Err(Stop::Refused("with a window; give a mask".into()));
     }
@@ -57,6 +53,8 @@ pub(super) fn attention(u: &mut Unroll<'_, '_, '_>) -> Result<Vec<ValueId>, Stop
     let q = u.op("Mul", &[q, scale])?;
     let k = u.transpose(k, &[0, 1, 3, 2])?;
     let mut scores = u.op("MatMul", &[q, k])?;
+    // What the fourth output is: the products, after the cap, after the masks, after the softmax.
+    let mut shown = scores;
     let cap = u.float("softcap", 0.0)?;
     if cap > 0.0 {
         let cap = u.number(cap)?;
@@ -64,18 +62,30 @@ pub(super) fn attention(u: &mut Unroll<'_, '_, '_>) -> Result<Vec<ValueId>, Stop
         scores = u.op("Tanh", &[scores])?;
         scores = u.op("Mul", &[scores, cap])?;
     }
+    if told == 1 {
+        shown = scores;
+    }
     if let Some(mask) = u.node.input(3) {
         scores = masked(u, scores, mask, columns)?;
     }
     if u.integer("is_causal", 0)? != 0 {
-        let keep = (0..rows).flat_map(|i| (0..columns).map(move |j| i64::from(j <= i + past))).collect();
-        u.b.count(rows.saturating_mul(columns), &u.node.name.clone())?;
-        let keep =
-            TensorF::int(vec![rows, columns], DType::Bool, keep).map_err(|e| u.wrong(e.to_string()))?;
-        let keep = u.constant(keep);
-        scores = masked(u, scores, keep, columns)?;
+        // A query sees what comes before it and itself; the queries are the last of the keys.
+        let offsets: Vec<i64> = match &lengths {
+            Some(list) => list.iter().map(|n| n - rows as i64).collect(),
+            None => vec![past as i64],
+        };
+        scores = kept(u, scores, &offsets, rows, columns, |offset, i, j| j <= i + offset)?;
+    }
+    if let Some(list) = &lengths {
+        scores = kept(u, scores, list, 1, columns, |length, _, j| j < length)?;
+    }
+    if told == 2 {
+        shown = scores;
     }
     let weights = u.emit("Softmax", &[scores], &[("axis", Attr::Int(-1))], None)?;
+    if told == 3 {
+        shown = weights;
+    }
     let mut y = u.op("MatMul", &[weights, v])?;
     if flat {
         let width = four(u, y)?[3];
@@ -83,7 +93,39 @@ pub(super) fn attention(u: &mut Unroll<'_, '_, '_>) -> Result<Vec<ValueId>, Stop
         let width = n.checked_mul(width).ok_or_else(|| u.wrong("is too wide"))?;
         y = u.reshape(y, &[batch, rows, width])?;
     }
-    Ok(vec![y, present.0, present.1])
+    Ok(vec![y, present.0, present.1, shown])
+}
+
+/// How many keys of each sample count, where the node says so.
+fn lengths(u: &Unroll<'_, '_, '_>) -> Result<Option<Vec<i64>>, Stop> {
+    let Some(v) = u.node.input(6) else { return Ok(None) };
+    match u.known(v) {
+        Some(t) => Ok(Some(t.to_i64())),
+        None => Err(Stop::Refused("lengths of its keys depend on the inputs; give a mask".into())),
+    }
+}
+
+/// Scores where a rule on the sample's number, the row and the column holds, else −∞.
+fn kept(
+    u: &mut Unroll<'_, '_, '_>,
+    scores: ValueId,
+    samples: &[i64],
+    rows: usize,
+    columns: usize,
+    rule: impl Fn(i64, i64, i64) -> bool,
+) -> Result<ValueId, Stop> {
+    let n = samples.len().saturating_mul(rows).saturating_mul(columns);
+    u.b.count(n, &u.node.name.clone())?;
+    let mut keep = Vec::with_capacity(n);
+    for &sample in samples {
+        for i in 0..rows as i64 {
+            keep.extend((0..columns as i64).map(|j| i64::from(rule(sample, i, j))));
+        }
+    }
+    let keep = TensorF::int(vec![samples.len(), 1, rows, columns], DType::Bool, keep);
+    let keep = keep.map_err(|e| u.wrong(e.to_string()))?;
+    let keep = u.structure(keep);
+    masked(u, scores, keep, columns)
 }
 
 fn four(u: &Unroll<'_, '_, '_>, v: ValueId) -> Result<[usize; 4], Stop> {
@@ -115,7 +157,7 @@ fn masked(
             TensorF::int(rest, dtype, vec![0; n])
         };
         let rest = rest.map_err(|e| u.wrong(e.to_string()))?;
-        let rest = u.constant(rest);
+        let rest = u.structure(rest);
         mask = u.concat(&[mask, rest], -1)?;
     }
     if dtype == DType::Bool {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::error::ImportError;
 use super::expand;
 use super::import::{Builder, Known};
-use super::model::{Attr, Attrs, Node, ValueId};
+use super::model::{Attr, Attrs, Node, Provenance, ValueId};
 use super::proto::{GraphProto, NodeProto};
 use super::tensor::{DType, TensorF};
 
@@ -179,7 +179,14 @@ impl<'a> Unroll<'_, 'a, '_> {
         self.b.add_value(label, Known::Constant(Arc::new(t)), None)
     }
 
-    fn known(&self, v: ValueId) -> Option<&TensorF> {
+    /// A constant that the architecture alone says.
+    pub(super) fn structure(&mut self, t: TensorF) -> ValueId {
+        let id = self.constant(t);
+        self.b.origins.insert(id, Provenance { structural: true, integers: None });
+        id
+    }
+
+    pub(super) fn known(&self, v: ValueId) -> Option<&TensorF> {
         match &self.b.known[v.index()] {
             Known::Constant(t) => Some(t),
             _ => None,
@@ -225,6 +232,33 @@ impl<'a> Unroll<'_, 'a, '_> {
         let label = format!("{}/{op}{}", self.node.name, self.b.labels.len());
         let out = self.b.add_value(label, Known::Nothing, None);
         self.push(op, inputs, attrs, out)
+    }
+
+    /// An operator with several results.
+    pub(super) fn emit_all(
+        &mut self,
+        op: &str,
+        inputs: Vec<Option<ValueId>>,
+        attrs: Attrs,
+        count: usize,
+    ) -> Result<Vec<ValueId>, Stop> {
+        let label = |u: &Self| format!("{}/{op}{}", u.node.name, u.b.labels.len());
+        let mut outputs = Vec::with_capacity(count);
+        for _ in 0..count {
+            let label = label(self);
+            outputs.push(self.b.add_value(label, Known::Nothing, None));
+        }
+        let node = Node {
+            name: self.node.name.clone(),
+            op: op.to_owned(),
+            domain: String::new(),
+            version: VERSION,
+            inputs,
+            outputs: outputs.iter().copied().map(Some).collect(),
+            attrs,
+        };
+        self.b.emit(node, self.scope)?;
+        Ok(outputs)
     }
 
     fn push(

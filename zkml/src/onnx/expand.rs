@@ -1,6 +1,7 @@
 //! Nodes that other nodes take the place of when a file is imported, and what their expansions are written with.
 
 use super::attention;
+use super::composite;
 use super::control::{Stop, Unroll};
 use super::fused;
 use super::ml;
@@ -10,7 +11,7 @@ use super::tensor::{DType, TensorF};
 /// Whether an operator is replaced by others.
 pub(super) fn expands(domain: &str, op: &str) -> bool {
     match domain {
-        "" => matches!(op, "Attention" | "RotaryEmbedding"),
+        "" => matches!(op, "Attention" | "RotaryEmbedding") || composite::expands(op),
         ml::DOMAIN | fused::DOMAIN => true,
         _ => false,
     }
@@ -23,7 +24,7 @@ pub(super) fn expand(u: &mut Unroll<'_, '_, '_>) -> Result<Vec<ValueId>, Stop> {
         (fused::DOMAIN, _) => fused::expand(u),
         (_, "Attention") => attention::attention(u),
         (_, "RotaryEmbedding") => attention::rotary(u).map(|y| vec![y]),
-        (_, op) => Err(Stop::Refused(format!("{op} is not read"))),
+        _ => composite::expand(u),
     }
 }
 
@@ -39,7 +40,7 @@ impl Unroll<'_, '_, '_> {
     }
 
     pub(super) fn ints(&mut self, v: Vec<i64>) -> ValueId {
-        self.constant(TensorF::ints(v))
+        self.structure(TensorF::ints(v))
     }
 
     /// A constant of single-precision numbers, which has to be of a length that the limits allow.

@@ -3,6 +3,7 @@
 use super::control::{Stop, Unroll};
 use super::model::{Attr, Attrs, ValueId};
 use super::operators::{Form, Operator};
+use super::quantised;
 
 /// The domain.
 pub(super) const DOMAIN: &str = "com.microsoft";
@@ -15,18 +16,27 @@ const fn op(name: &'static str, form: Form, limits: &'static str) -> Operator {
 pub(super) const OPERATORS: &[Operator] = &[
     op("BiasGelu", Form::Table, ""),
     op("DequantizeLinear", Form::Linear, "as ONNX's"),
+    op(
+        "DynamicQuantizeLSTM",
+        Form::Unrolled,
+        "as LSTM of the dequantised weights: what the runtime rounds in between is not rounded",
+    ),
+    op("DynamicQuantizeMatMul", Form::Contraction, ""),
     op("FastGelu", Form::Table, ""),
     op("FusedConv", Form::Contraction, ""),
     op("FusedGemm", Form::Contraction, ""),
     op("FusedMatMul", Form::Contraction, "batches are not transposed"),
     op("Gelu", Form::Table, ""),
+    op("MatMulIntegerToFloat", Form::Contraction, ""),
     op("QGemm", Form::Contraction, "as QLinearMatMul"),
     op("QLinearAdd", Form::Linear, "as QLinearMatMul"),
     op("QLinearAveragePool", Form::Contraction, "channels first; as QLinearMatMul"),
+    op("QLinearConcat", Form::Wiring, "as QLinearMatMul"),
     op("QLinearGlobalAveragePool", Form::Linear, "channels first; as QLinearMatMul"),
     op("QLinearLeakyRelu", Form::Linear, "as QLinearMatMul"),
     op("QLinearMul", Form::Linear, "as QLinearMatMul"),
     op("QLinearSigmoid", Form::Table, "as QLinearMatMul"),
+    op("QLinearSoftmax", Form::Composite, "as QLinearMatMul"),
     op("QuantizeLinear", Form::Linear, "as ONNX's"),
     op("QuickGelu", Form::Table, ""),
     op("SkipLayerNormalization", Form::Composite, "without the statistics as outputs"),
@@ -47,6 +57,9 @@ pub(super) fn expand(u: &mut Unroll<'_, '_, '_>) -> Result<Vec<ValueId>, Stop> {
             let (op, inputs, attrs) = (u.node.op.clone(), u.node.inputs.clone(), u.node.attrs.clone());
             u.emit_with(&op, inputs, attrs).map(one)
         }
+        "DynamicQuantizeLSTM" => quantised::lstm(u),
+        "DynamicQuantizeMatMul" => quantised::dynamic_product(u).map(one),
+        "MatMulIntegerToFloat" => quantised::scaled_product(u).map(one),
         "FusedConv" => convolution(u).map(one),
         "FusedGemm" => {
             let (inputs, attrs) = (u.node.inputs.clone(), kept(u, &["alpha", "beta", "transA", "transB"]));
@@ -55,7 +68,9 @@ pub(super) fn expand(u: &mut Unroll<'_, '_, '_>) -> Result<Vec<ValueId>, Stop> {
             activate(u, y, Some(params)).map(one)
         }
         "FusedMatMul" => product(u).map(one),
-        "QGemm" => quantised_gemm(u).map(one),
+        "QGemm" => quantised::gemm(u).map(one),
+        "QLinearConcat" => quantised::concat(u).map(one),
+        "QLinearSoftmax" => quantised::softmax(u).map(one),
         "QLinearAdd" | "QLinearMul" => {
             let (a, b) = (real(u, 0)?, real(u, 3)?);
             let op = u.node.op.trim_start_matches("QLinear").to_owned();
@@ -87,7 +102,7 @@ pub(super) fn expand(u: &mut Unroll<'_, '_, '_>) -> Result<Vec<ValueId>, Stop> {
 }
 
 /// The attributes of these names.
-fn kept(u: &Unroll<'_, '_, '_>, names: &[&str]) -> Attrs {
+pub(super) fn kept(u: &Unroll<'_, '_, '_>, names: &[&str]) -> Attrs {
     let all = u.node.attrs.0.iter().filter(|(k, _)| names.contains(&k.as_str()));
     Attrs(all.map(|(k, v)| (k.clone(), v.clone())).collect())
 }
@@ -159,37 +174,14 @@ fn product(u: &mut Unroll<'_, '_, '_>) -> Result<ValueId, Stop> {
 }
 
 /// The numbers that a quantised operand stands for; its scale and zero point follow it.
-fn real(u: &mut Unroll<'_, '_, '_>, i: usize) -> Result<ValueId, Stop> {
+pub(super) fn real(u: &mut Unroll<'_, '_, '_>, i: usize) -> Result<ValueId, Stop> {
     let inputs = vec![Some(u.operand(i)?), Some(u.operand(i + 1)?), u.node.input(i + 2)];
     u.emit_with("DequantizeLinear", inputs, Attrs::default())
 }
 
-fn quantise(u: &mut Unroll<'_, '_, '_>, y: ValueId, i: usize) -> Result<ValueId, Stop> {
+pub(super) fn quantise(u: &mut Unroll<'_, '_, '_>, y: ValueId, i: usize) -> Result<ValueId, Stop> {
     let inputs = vec![Some(y), Some(u.operand(i)?), u.node.input(i + 1)];
     u.emit_with("QuantizeLinear", inputs, Attrs::default())
-}
-
-/// Gemm of quantised operands, with a bias in units of the product of their scales.
-fn quantised_gemm(u: &mut Unroll<'_, '_, '_>) -> Result<ValueId, Stop> {
-    let a = real(u, 0)?;
-    let transposed = u.integer("transB", 0)? != 0;
-    let mut axis = Attrs::default();
-    axis.set("axis", Attr::Int(i64::from(!transposed)));
-    let inputs = vec![Some(u.operand(3)?), Some(u.operand(4)?), u.node.input(5)];
-    let b = u.emit_with("DequantizeLinear", inputs, axis)?;
-    let mut inputs = vec![Some(a), Some(b)];
-    if let Some(c) = u.node.input(6) {
-        let (sa, sb) = (u.operand(1)?, u.operand(4)?);
-        let unit = u.op("Mul", &[sa, sb])?;
-        let c = u.emit("Cast", &[c], &[("to", Attr::Int(1))], None)?;
-        let alpha = u.float("alpha", 1.0)?;
-        let alpha = u.number(alpha)?;
-        let c = u.op("Mul", &[c, unit])?;
-        inputs.push(Some(u.op("Mul", &[c, alpha])?));
-    }
-    let attrs = kept(u, &["alpha", "transA", "transB"]);
-    let y = u.emit_with("Gemm", inputs, attrs)?;
-    if u.node.input(7).is_some() { quantise(u, y, 7) } else { Ok(y) }
 }
 
 /// The normalised sum of two tensors, and the sum itself as the fourth result.

@@ -15,7 +15,8 @@ use super::decode;
 use super::error::{ImportError, Unsupported, UnsupportedList};
 use super::expand;
 use super::external::External;
-use super::model::{Attrs, Model, Node, Value, ValueId};
+use super::inline;
+use super::model::{Attrs, Integers, Model, Node, Provenance, Value, ValueId};
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use super::shapes::{self, Binding, Declared, Dim, Given, Outline, TakenList};
 use super::support;
@@ -140,7 +141,8 @@ pub fn import_from(
     if bytes.is_empty() {
         return Err(ImportError::Malformed("the file is empty".into()));
     }
-    let proto = decode::parse(bytes)?;
+    let mut proto = decode::parse(bytes)?;
+    inline::inline(&mut proto, options.limits.nodes)?;
     let graph = proto.graph.as_ref().ok_or(ImportError::NoGraph)?;
     if graph.output.is_empty() {
         return Err(ImportError::NoOutputs);
@@ -215,6 +217,8 @@ pub(super) struct Builder<'a> {
     declared: Vec<ValueId>,
     binding: Binding,
     taken: TakenList,
+    /// Constants that come from the architecture, or from integers.
+    pub(super) origins: HashMap<ValueId, Provenance>,
 }
 
 impl<'a> Builder<'a> {
@@ -240,6 +244,7 @@ impl<'a> Builder<'a> {
             declared: Vec::new(),
             binding: Binding::default(),
             taken: TakenList::default(),
+            origins: HashMap::new(),
         }
     }
 
@@ -608,6 +613,7 @@ impl<'a> Builder<'a> {
                 return Err(ImportError::Node { node: node.name.clone(), op: node.op.clone(), reason });
             }
         };
+        let origin = if constant { self.origin(node, &operands) } else { Provenance::default() };
         let outputs = node.outputs.clone();
         let name = node.name.clone();
         for (k, out) in outputs.into_iter().enumerate() {
@@ -623,6 +629,9 @@ impl<'a> Builder<'a> {
             self.count(t.len(), &name)?;
             self.known[out.index()] =
                 if constant { Known::Constant(t.clone()) } else { Known::Shape(t.shape.clone(), t.dtype) };
+            if origin != Provenance::default() {
+                self.origins.insert(out, origin.clone());
+            }
         }
         if let Some(key) = key {
             self.memo.insert(key, results);
@@ -633,7 +642,28 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn finish(self, graph: &GraphProto, scope: &Scope<'_>) -> Result<Model, ImportError> {
+    /// Where the result of a node on constants comes from.
+    fn origin(&self, node: &Node, operands: &[Option<Arc<TensorF>>]) -> Provenance {
+        let of = |v: &ValueId| self.origins.get(v);
+        let inputs: Vec<&ValueId> = node.inputs.iter().flatten().collect();
+        let generated = ["ConstantOfShape", "EyeLike", "Range", "Shape", "Size"];
+        let structural = generated.contains(&node.op.as_str())
+            || (!inputs.is_empty() && inputs.iter().all(|v| of(v).is_some_and(|o| o.structural)));
+        let operand = |k: usize| operands.get(k).and_then(Option::as_ref);
+        let integers = match (node.op.as_str(), operand(0), operand(1)) {
+            ("Identity", ..) => node.input(0).and_then(|v| of(&v)?.integers.clone()),
+            ("DequantizeLinear", Some(q), Some(scale)) => {
+                let axis = node.attrs.int_or("axis", 1).ok();
+                let axis = axis.and_then(|a| float::normal_axis(a, q.shape.len()).ok()).unwrap_or(0);
+                let (q, scale, zero) = (q.clone(), scale.clone(), operand(2).cloned());
+                Some(Arc::new(Integers { q, scale, zero, axis }))
+            }
+            _ => None,
+        };
+        Provenance { structural, integers }
+    }
+
+    fn finish(mut self, graph: &GraphProto, scope: &Scope<'_>) -> Result<Model, ImportError> {
         let mut outputs = Vec::with_capacity(graph.output.len());
         for o in &graph.output {
             let id = scope.get(&o.name);
@@ -665,14 +695,14 @@ impl<'a> Builder<'a> {
         let nodes = keep.into_iter().filter_map(|i| slots[i].take()).collect();
         let mut values = Vec::with_capacity(self.labels.len());
         for (i, (name, known)) in self.labels.into_iter().zip(self.known).enumerate() {
-            values.push(match known {
+            let (shape, dtype, constant) = match known {
                 // Constants that nothing reads any more are let go.
-                Known::Constant(t) => {
-                    Value { name, shape: t.shape.clone(), dtype: t.dtype, constant: wanted[i].then_some(t) }
-                }
-                Known::Shape(shape, dtype) => Value { name, shape, dtype, constant: None },
-                Known::Nothing => Value { name, shape: vec![], dtype: DType::F32, constant: None },
-            });
+                Known::Constant(t) => (t.shape.clone(), t.dtype, wanted[i].then_some(t)),
+                Known::Shape(shape, dtype) => (shape, dtype, None),
+                Known::Nothing => (vec![], DType::F32, None),
+            };
+            let origin = self.origins.remove(&ValueId(i as u32)).filter(|_| constant.is_some());
+            values.push(Value { name, shape, dtype, constant, origin: origin.unwrap_or_default() });
         }
         Ok(Model {
             name: graph.name.clone(),

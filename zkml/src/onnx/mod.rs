@@ -8,6 +8,7 @@
 //! A file either imports completely or is a typed error. Unsupported nodes are listed all at once. Panics of the parser stop here.
 
 mod attention;
+mod composite;
 mod control;
 mod decode;
 mod error;
@@ -15,17 +16,19 @@ mod expand;
 mod external;
 mod fused;
 mod import;
+mod inline;
 mod ml;
 mod model;
 mod operators;
 pub mod proto;
+mod quantised;
 mod shapes;
 mod support;
 mod tensor;
 
 pub use error::{ImportError, Unsupported, UnsupportedList};
 pub use import::{ImportOptions, Imported, Limits, import, import_from};
-pub use model::{Attr, Attrs, Model, Node, Value, ValueId};
+pub use model::{Attr, Attrs, Integers, Model, Node, Provenance, Value, ValueId};
 pub use operators::{Form, Operator};
 pub use shapes::{Binding, Declared, Dim, Given, Origin, Outline, Taken, TakenList, input_shapes};
 pub use support::{is_supported, operators, operators_of, supported_ops};

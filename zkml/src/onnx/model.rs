@@ -133,6 +133,30 @@ pub struct Value {
     pub dtype: DType,
     /// The value, where it does not depend on the inputs.
     pub constant: Option<Arc<TensorF>>,
+    /// Where a constant comes from.
+    pub origin: Provenance,
+}
+
+/// Where a constant comes from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Provenance {
+    /// Whether the architecture alone says the value: axes, positions, masks of an expansion; never what a file stores.
+    pub structural: bool,
+    /// The integers that it was dequantised from.
+    pub integers: Option<Arc<Integers>>,
+}
+
+/// A tensor `(q − zero) · scale` by its integers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Integers {
+    /// The integers, of the shape of the value.
+    pub q: Arc<TensorF>,
+    /// One number, or one per index of `axis`.
+    pub scale: Arc<TensorF>,
+    /// As `scale`; nothing is 0.
+    pub zero: Option<Arc<TensorF>>,
+    /// The axis along which scales and zero points vary.
+    pub axis: usize,
 }
 
 /// An operator applied to values.

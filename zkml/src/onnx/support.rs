@@ -46,11 +46,8 @@ pub(crate) fn hint(domain: &str, name: &str) -> Option<&'static str> {
         "If" | "Loop" | "Scan" => "export with trip counts that do not depend on data, on fixed shapes",
         "RandomNormal" | "RandomUniform" | "RandomNormalLike" | "RandomUniformLike" | "Multinomial"
         | "Bernoulli" => "make the random values an input of the model",
-        "NonMaxSuppression" | "RoiAlign" | "Unique" | "Compress" => {
+        "NonMaxSuppression" | "Unique" | "Compress" => {
             "cut the graph before this node: its result has a shape that depends on data"
-        }
-        "DynamicQuantizeLinear" => {
-            "quantise with static scales (quantize_static), or prove the model in floats: its numbers become integers here anyway"
         }
         "SequenceEmpty" | "SequenceInsert" | "SequenceAt" | "ConcatFromSequence" | "SplitToSequence" => {
             "export with fixed shapes, without lists of tensors"

@@ -4,7 +4,7 @@
 //! shape, with scalar constants beside it, is a function of that tensor; where the chain contains a function that needs a
 //! table anyway, the whole chain becomes one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::float;
 use crate::onnx::{DType, Data, Model, Node, TensorF, ValueId};
@@ -101,15 +101,62 @@ impl<'m> Clusters<'m> {
         }
     }
 
+    /// Whether a node adds a number of the file to a contraction of weights: a parameter, and no part of a table.
+    fn is_bias(&self, n: &Node) -> bool {
+        let constant = |v: &ValueId| self.model.value(*v).constant.is_some();
+        let weighted = |v: &ValueId| {
+            let made = self.producer.get(v).map(|&i| &self.model.nodes[i]);
+            made.is_some_and(|m| {
+                matches!(m.op.as_str(), "MatMul" | "Gemm" | "Conv" | "ConvTranspose" | "Einsum")
+                    && m.inputs.iter().flatten().any(constant)
+            })
+        };
+        let number = |v: &ValueId| constant(v) && !self.model.value(*v).origin.structural;
+        matches!(n.op.as_str(), "Add" | "Sub")
+            && n.inputs.iter().flatten().any(number)
+            && n.inputs.iter().flatten().any(weighted)
+    }
+
+    /// Chains that start at integers of eight bits, or lead back to them: a table holds all of those. The outer option says whether the node is
+    /// of this kind.
+    #[expect(clippy::option_option, reason = "no chain is an answer too")]
+    fn quantised(&self, n: &Node) -> Option<Option<(ValueId, bool)>> {
+        let into = match n.op.as_str() {
+            "DequantizeLinear" => false,
+            "QuantizeLinear" => true,
+            _ => return None,
+        };
+        let single = |k: usize| {
+            n.input(k).is_none_or(|v| self.model.value(v).constant.as_ref().is_some_and(|c| c.len() == 1))
+        };
+        let Some(x) = n.input(0).filter(|_| single(1) && single(2)) else { return Some(None) };
+        let byte = |v: ValueId| {
+            let v = self.model.value(v);
+            matches!(v.dtype, DType::I8 | DType::U8) && v.constant.is_none()
+        };
+        Some(if into {
+            self.root[x.index()].filter(|&r| byte(r)).map(|r| (r, true))
+        } else {
+            byte(x).then_some((x, false))
+        })
+    }
+
     /// Root of the chain that a node continues, and whether the chain needs a table.
     fn chain(&self, n: &Node) -> Option<(ValueId, bool)> {
         let own = TABLED.contains(&n.op.as_str());
-        if !own && !ELEMENTWISE.contains(&n.op.as_str()) {
+        let known = own || ELEMENTWISE.contains(&n.op.as_str());
+        if !known && !matches!(n.op.as_str(), "DequantizeLinear" | "QuantizeLinear") {
             return None;
         }
         let out = self.model.value(n.output(0)?);
         let float = |d: DType| d.is_float();
+        if let Some(found) = self.quantised(n) {
+            return found;
+        }
         if !float(out.dtype) {
+            return None;
+        }
+        if self.is_bias(n) {
             return None;
         }
         let (mut root, mut tabled, mut dynamic) = (None, own, 0);
@@ -201,6 +248,29 @@ impl<'m> Clusters<'m> {
         text
     }
 
+    /// The zero point of a value that a quantiser gives.
+    pub(super) fn zero(&self, v: ValueId) -> i64 {
+        let node = self.producer.get(&v).map(|&i| &self.model.nodes[i]).filter(|n| n.op == "QuantizeLinear");
+        let zero = node.and_then(|n| self.model.value(n.input(2)?).constant.as_ref()?.single());
+        zero.map_or(0, |z| z as i64)
+    }
+
+    /// The constants of the chain from a root to a value.
+    pub(super) fn constants(&self, root: ValueId, v: ValueId) -> Vec<ValueId> {
+        let (mut found, mut seen, mut open) = (Vec::new(), HashSet::from([root]), vec![v]);
+        while let Some(at) = open.pop() {
+            if !seen.insert(at) {
+                continue;
+            }
+            if self.model.value(at).constant.is_some() {
+                found.push(at);
+            } else if let Some(&node) = self.producer.get(&at) {
+                open.extend(self.model.nodes[node].inputs.iter().flatten());
+            }
+        }
+        found
+    }
+
     /// The function of a value at points of its root.
     pub(super) fn sample(&self, root: ValueId, v: ValueId, points: &[f64]) -> Vec<f64> {
         self.sample_as(DType::F64, root, v, points)
@@ -210,7 +280,15 @@ impl<'m> Clusters<'m> {
     pub(super) fn sample_as(&self, dtype: DType, root: ValueId, v: ValueId, points: &[f64]) -> Vec<f64> {
         let mut known: HashMap<ValueId, TensorF> = HashMap::new();
         let make = |data: Vec<f64>, shape: Vec<usize>| TensorF { shape, dtype, data: Data::F(data) };
-        known.insert(root, make(points.to_vec(), vec![points.len()]));
+        // What starts at integers is computed in the precision of the file, so that it is rounded where it would be.
+        let start = self.model.value(root).dtype;
+        let integers = !start.is_float();
+        if integers {
+            let data = Data::I(points.iter().map(|&p| p as i64).collect());
+            known.insert(root, TensorF { shape: vec![points.len()], dtype: start, data });
+        } else {
+            known.insert(root, make(points.to_vec(), vec![points.len()]));
+        }
         // Depth first, without recursion: a chain may be long.
         let mut stack = vec![v];
         while let Some(&at) = stack.last() {
@@ -219,7 +297,8 @@ impl<'m> Clusters<'m> {
                 continue;
             }
             if let Some(c) = &self.model.value(at).constant {
-                known.insert(at, make(c.to_f64(), vec![]));
+                let number = if integers { c.as_ref().clone() } else { make(c.to_f64(), vec![]) };
+                known.insert(at, TensorF { shape: vec![], ..number });
                 continue;
             }
             let Some(node) = self.producer.get(&at).map(|&i| &self.model.nodes[i]) else { return vec![] };

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::onnx::{Attrs, Model, Node, TensorF, Value, ValueId};
+use crate::onnx::{Attrs, Model, Node, Provenance, TensorF, Value, ValueId};
 
 /// Moves constant factors and offsets per channel into the weights before them, in float.
 pub(super) fn backward(model: &mut Model) {
@@ -98,6 +98,7 @@ fn apply(model: &mut Model, p: usize, i: usize, c: &TensorF) -> Option<()> {
             shape: t.shape.clone(),
             dtype: t.dtype,
             constant: Some(Arc::new(t)),
+            origin: Provenance::default(),
         });
         id
     };
@@ -194,7 +195,8 @@ fn forward_one(model: &mut Model, i: usize) -> Option<()> {
         let id = ValueId(model.values.len() as u32);
         let name = format!("{name}/folded{}", id.0);
         let (shape, dtype) = (t.shape.clone(), t.dtype);
-        model.values.push(Value { name, shape, dtype, constant: constant.then(|| Arc::new(t)) });
+        let constant = constant.then(|| Arc::new(t));
+        model.values.push(Value { name, shape, dtype, constant, origin: Provenance::default() });
         id
     };
     // From the last: an offset adds a node after its product.

@@ -7,7 +7,8 @@
 //! Functions become tables: direct where the domain is small, piecewise linear elsewhere, over whole chains of element-wise
 //! operators. Division, square roots, comparisons, maxima and roundings are exact integer operations.
 //!
-//! Constants of one element are part of the structure, and so public; larger float constants are parameters of the model.
+//! Constants that arithmetic reads are parameters of the model, whatever their type. Numbers that become coefficients of the program (factors,
+//! thresholds, what a table is made from) are public, and listed by name; so is what says where elements are.
 
 mod builder;
 pub mod calibrate;
@@ -18,6 +19,7 @@ mod error;
 mod fold;
 mod lower;
 mod mask;
+mod qdq;
 mod range;
 mod recurrent;
 mod rewrite;
@@ -160,6 +162,18 @@ pub struct Quantised {
     pub restricted: Vec<String>,
     /// What the elements of each input are compared with, in order.
     pub edges: Vec<Edges>,
+    /// Constants of the file that the program holds in clear, whatever the visibility of parameters.
+    #[serde(default)]
+    pub public_numbers: Vec<PublicNumber>,
+}
+
+/// A constant of the file that everybody who has the program can read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicNumber {
+    /// Name in the file.
+    pub name: String,
+    /// What it has become.
+    pub reason: String,
 }
 
 /// Quantises a model.
@@ -292,6 +306,7 @@ impl Quantiser {
             saturate: options.saturate,
             restricted: lowered.restricted,
             edges: lowered.edges,
+            public_numbers: lowered.public,
         };
         Ok(Draft { quantised, values: lowered.values })
     }

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::float::{self, OpError};
-use crate::onnx::{Attr, Attrs, DType, Model, Node, TensorF, Value, ValueId, checked_len};
+use crate::onnx::{Attr, Attrs, DType, Model, Node, Provenance, TensorF, Value, ValueId, checked_len};
 
 use super::error::QuantError;
-use super::{fold, recurrent};
+use super::{fold, qdq, recurrent};
 
 /// A graph that grows.
 pub(super) struct Graph {
@@ -31,7 +31,7 @@ impl Graph {
         self.model.value(v).shape.clone()
     }
 
-    /// A constant.
+    /// A constant that the architecture alone says.
     pub(super) fn constant(&mut self, t: TensorF) -> ValueId {
         let id = ValueId(self.model.values.len() as u32);
         let name = format!("{}/const{}", self.layer, id.0);
@@ -40,6 +40,7 @@ impl Graph {
             shape: t.shape.clone(),
             dtype: t.dtype,
             constant: Some(Arc::new(t)),
+            origin: Provenance { structural: true, integers: None },
         });
         id
     }
@@ -96,6 +97,7 @@ impl Graph {
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| self.fail(e.to_string()))?;
+        let structural = constant && inputs.iter().all(|&v| self.model.value(v).origin.structural);
         let refs: Vec<Option<&TensorF>> = operands.iter().map(|t| Some(t.as_ref())).collect();
         let results = float::eval(&node, &refs).map_err(|e| {
             let (OpError::Invalid(s) | OpError::Unsupported(s)) = e;
@@ -108,6 +110,7 @@ impl Graph {
                 shape: t.shape.clone(),
                 dtype: t.dtype,
                 constant: constant.then(|| Arc::new(t)),
+                origin: Provenance { structural, integers: None },
             });
         }
         if constant {
@@ -157,6 +160,7 @@ pub(super) fn rewrite(model: &Model) -> Result<Model, QuantError> {
         known_ints: HashMap::new(),
         known_nodes: HashMap::new(),
     };
+    qdq::simplify(&mut g.model);
     // Values from here on are made by rewrites; those before have the file's names.
     let own = g.model.values.len();
     let mut named = std::collections::HashSet::new();
@@ -343,6 +347,17 @@ fn expand(g: &mut Graph, n: &Node) -> Result<Option<Vec<Option<ValueId>>>, Quant
                     if op == "ReduceL2" { g.one("Sqrt", &[y], &[])? } else { y }
                 }
             }
+        }
+        "ReduceMean" if n.input(0).is_some_and(|x| !g.model.value(x).dtype.is_float()) => {
+            let x = need(0)?;
+            let (shape, dtype) = (g.shape(x), g.model.value(x).dtype);
+            let axes = reduction_axes(g, n, shape.len())?;
+            let keep = a.int_or("keepdims", 1).map_err(wrong)? != 0;
+            let count: usize = axes.iter().map(|&a| shape[a]).product();
+            let sum = g.reduce("ReduceSum", x, &axes, keep)?;
+            let count = TensorF::int(vec![], dtype, vec![count as i64]).map_err(|e| wrong(e.to_string()))?;
+            let count = g.constant(count);
+            g.one("Div", &[sum, count], &[])?
         }
         "ReduceProd" => {
             let x = need(0)?;

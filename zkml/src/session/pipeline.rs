@@ -30,9 +30,9 @@ use super::verdict::Verdict;
 use super::verify::{Files, ModelPin, Pin, Terms, read_shape, verify_with};
 use crate::exec::{self, Trace};
 use crate::input::{self, InputError, Surplus, parse_inputs_with};
-use crate::machine::{self, Exposure, OpeningSecret, Plan, PlanOptions, Vis, Visibility};
+use crate::machine::{self, Exposure, OpeningSecret, Plan, PlanError, PlanOptions, Vis, Visibility};
 use crate::onnx::{self, ImportError, ImportOptions, Model, TensorF};
-use crate::qir::Program;
+use crate::qir::{Program, Role};
 use crate::quant::calibrate::Calibration;
 use crate::quant::{self, QuantOptions};
 
@@ -588,6 +588,10 @@ impl Session {
         limits: &PlanOptions,
     ) -> Result<Prepared, SessionError> {
         self.step(Phase::Plan, |_| {
+            let some = quantised.program().tensors.iter().any(|t| t.role == Role::Param);
+            if !some && visibility.params != Vis::Private {
+                return Err(PlanError::NoParameters(visibility.params).into());
+            }
             let plan = machine::plan(quantised.program(), &visibility, limits)?;
             Ok(Prepared { quantised, visibility, plan: Arc::new(plan) })
         })

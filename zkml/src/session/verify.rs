@@ -23,7 +23,7 @@ use crate::input::{InputError, Surplus, parse_inputs_with};
 use crate::machine::commitment::of_proof;
 use crate::machine::poseidon::{Segment, digest};
 use crate::machine::{Part, Vis};
-use crate::onnx::{Binding, DType, Model, TakenList, Value, ValueId};
+use crate::onnx::{Binding, DType, Model, Provenance, TakenList, Value, ValueId};
 use crate::quant::{Edges, Quantised};
 
 /// What a verifier is given.
@@ -426,6 +426,7 @@ fn inputs_model(statement: &Statement, wanted: &[usize]) -> Model {
             dtype: p.dtype.unwrap_or(DType::F32),
             shape: p.shape.clone(),
             constant: None,
+            origin: Provenance::default(),
         })
         .collect();
     Model {
@@ -457,6 +458,7 @@ fn encoder(statement: &Statement, edges: &[Edges], input: usize) -> Quantised {
         saturate: statement.interface.saturate,
         restricted: Vec::new(),
         edges: edges.get(input).cloned().into_iter().collect(),
+        public_numbers: Vec::new(),
     }
 }
 

@@ -1,13 +1,17 @@
 //! ONNX models written in a test.
 
 use parhelion_zkml::onnx::proto::{
-    AttributeProto, Dimension, DimensionValue as Value, GraphProto, ModelProto, NodeProto,
+    AttributeProto, Dimension, DimensionValue as Value, FunctionProto, GraphProto, ModelProto, NodeProto,
     OperatorSetIdProto, TensorProto, TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
 };
 use prost::Message;
 
 /// Code of `float32`.
 pub(crate) const FLOAT: i32 = 1;
+/// Code of `uint8`.
+pub(crate) const UINT8: i32 = 2;
+/// Code of `int8`.
+pub(crate) const INT8: i32 = 3;
 /// Code of `int64`.
 pub(crate) const INT64: i32 = 7;
 
@@ -16,6 +20,7 @@ pub(crate) const INT64: i32 = 7;
 pub(crate) struct Builder {
     pub(crate) graph: GraphProto,
     pub(crate) opset: i64,
+    pub(crate) functions: Vec<FunctionProto>,
 }
 
 /// An attribute's value.
@@ -27,11 +32,16 @@ pub(crate) enum A<'a> {
     Strs(&'a [&'a str]),
     Str(&'a str),
     Graph(GraphProto),
+    Tensor(TensorProto),
 }
 
 impl Builder {
     pub(crate) fn new() -> Self {
-        Builder { graph: GraphProto { name: "test".into(), ..Default::default() }, opset: 17 }
+        Builder {
+            graph: GraphProto { name: "test".into(), ..Default::default() },
+            opset: 17,
+            functions: Vec::new(),
+        }
     }
 
     pub(crate) fn input(mut self, name: &str, dtype: i32, shape: &[i64]) -> Self {
@@ -50,6 +60,18 @@ impl Builder {
             dims: shape.to_vec(),
             data_type: FLOAT,
             raw_data: data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ..Default::default()
+        });
+        self
+    }
+
+    /// An initialiser of 8-bit integers: of [`INT8`] or [`UINT8`].
+    pub(crate) fn bytes8(mut self, name: &str, dtype: i32, shape: &[i64], data: &[i64]) -> Self {
+        self.graph.initializer.push(TensorProto {
+            name: name.into(),
+            dims: shape.to_vec(),
+            data_type: dtype,
+            raw_data: data.iter().map(|&v| v as u8).collect(),
             ..Default::default()
         });
         self
@@ -99,6 +121,7 @@ impl Builder {
                         (a.r#type, a.strings) = (8, v.iter().map(|s| s.as_bytes().to_vec().into()).collect());
                     }
                     A::Graph(g) => (a.r#type, a.g) = (5, Some(g.clone())),
+                    A::Tensor(t) => (a.r#type, a.t) = (4, Some(t.clone())),
                     A::Str(s) => (a.r#type, a.s) = (3, s.as_bytes().to_vec().into()),
                 }
                 a
@@ -119,7 +142,12 @@ impl Builder {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let opset = |domain: &str, version| OperatorSetIdProto { domain: domain.into(), version };
         let opsets = vec![opset("", self.opset), opset("ai.onnx.ml", 3), opset("com.microsoft", 1)];
-        let model = ModelProto { ir_version: 8, opset_import: opsets, graph: Some(self.graph.clone()) };
+        let model = ModelProto {
+            ir_version: 8,
+            opset_import: opsets,
+            graph: Some(self.graph.clone()),
+            functions: self.functions.clone(),
+        };
         model.encode_to_vec()
     }
 }

@@ -5,6 +5,7 @@
 //! of the model and private by default; the shape of a tree and the features that it reads are structure, and so public.
 //! A map from classes to probabilities (ZipMap) is its tensor of probabilities, in the order of the classes.
 
+mod ensemble;
 mod linear;
 mod trees;
 
@@ -37,6 +38,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     op("SVMClassifier", Form::Composite, "of two classes, without probabilities; labels are integers"),
     op("SVMRegressor", Form::Composite, ""),
     op("Scaler", Form::Linear, ""),
+    op("TreeEnsemble", Form::Decision, "as TreeEnsembleRegressor; sets of members too"),
     op("TreeEnsembleClassifier", Form::Decision, "labels are integers; as TreeEnsembleRegressor"),
     op("TreeEnsembleRegressor", Form::Decision, "sums and averages; NONE, SOFTMAX and LOGISTIC"),
     op("ZipMap", Form::Wiring, "the map becomes the tensor of its values"),
@@ -63,6 +65,7 @@ pub(super) fn expand(u: &mut Unroll<'_, '_, '_>) -> Result<Vec<ValueId>, Stop> {
         "SVMClassifier" => linear::svm_classifier(u),
         "SVMRegressor" => linear::svm_regressor(u).map(one),
         "Scaler" => scale(u).map(one),
+        "TreeEnsemble" => ensemble::ensemble(u).map(one),
         "TreeEnsembleClassifier" => trees::classifier(u),
         "TreeEnsembleRegressor" => trees::regressor(u).map(one),
         "ZipMap" => u.operand(0).map(one),

@@ -164,12 +164,12 @@ fn compare(u: &mut Unroll<'_, '_, '_>, x: ValueId, f: &Forest) -> Result<Option<
     let bits = u.emit("Concat", &parts, &[("axis", Attr::Int(1))], None)?;
     let bits = u.cast(bits, DType::I64)?;
     let one = TensorF::int(vec![], DType::I64, vec![1]).map_err(|e| u.wrong(e.to_string()))?;
-    let one = u.constant(one);
+    let one = u.structure(one);
     let not = u.op("Sub", &[one, bits])?;
     let rows = u.dims(x)?.0.first().copied().unwrap_or(1);
     u.b.count(rows, &u.node.name.clone())?;
     let ones = TensorF::int(vec![rows, 1], DType::I64, vec![1; rows]).map_err(|e| u.wrong(e.to_string()))?;
-    let ones = u.constant(ones);
+    let ones = u.structure(ones);
     u.concat(&[bits, not, ones], 1).map(Some)
 }
 
@@ -220,7 +220,7 @@ fn sums(
     let axes = u.ints(vec![2]);
     let sum = u.emit("ReduceSum", &[set, axes], &[("keepdims", Attr::Int(0))], None)?;
     let all = TensorF::int(vec![], DType::I64, vec![depth as i64]).map_err(|e| u.wrong(e.to_string()))?;
-    let all = u.constant(all);
+    let all = u.structure(all);
     let reached = u.op("GreaterOrEqual", &[sum, all])?;
     let paths = u.cast(reached, DType::F32)?;
     let mut values = vec![0f64; matrix_len(u, rows.len(), width)?];

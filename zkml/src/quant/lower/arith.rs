@@ -143,17 +143,23 @@ impl Lower<'_> {
         let (x, y) = match (self.constant(a).is_some(), self.constant(b).is_some()) {
             (false, true) => {
                 let x = self.acc(a)?;
-                let y = self.constant_acc(b, x.scale.max(self.act))?;
+                let y = self.summand(b, &x)?;
                 (x, y)
             }
             (true, false) => {
                 let y = self.acc(b)?;
-                (self.constant_acc(a, y.scale.max(self.act))?, y)
+                (self.summand(a, &y)?, y)
             }
             _ => (self.acc(a)?, self.acc(b)?),
         };
         let y = if subtract { self.b.neg(&y)? } else { y };
         self.sum(x, Some(a), y, Some(b))
+    }
+
+    /// A constant that is added to an accumulator.
+    fn summand(&mut self, c: ValueId, x: &Acc) -> Outcome<Acc> {
+        let scale = x.scale.max(self.act);
+        if self.weighted(x) { self.bias_acc(c, scale) } else { self.constant_acc(c, scale) }
     }
 
     pub(super) fn mul_values(&mut self, a: ValueId, b: ValueId) -> Outcome<Acc> {
@@ -242,10 +248,10 @@ impl Lower<'_> {
         if !self.is_float(a) {
             return self.clip_integers(n, a);
         }
-        let bound = |i: usize, name: &str| -> Outcome<Option<f64>> {
+        let mut bound = |i: usize, name: &str| -> Outcome<Option<f64>> {
             match n.input(i) {
                 Some(v) => {
-                    let c = self.constant(v).and_then(|t| t.single());
+                    let c = self.single(v);
                     Ok(Some(c.ok_or_else(|| format!("`{name}` is not a constant scalar"))?))
                 }
                 None => Ok(n.attrs.float(name)?),
@@ -557,9 +563,11 @@ impl Lower<'_> {
         if d.contains(&0) {
             return Err("a constant divisor is zero".to_owned().into());
         }
+        let why = "a divisor of integers";
         if d.iter().all(|d| *d > 0) {
-            return Ok((x, self.tensor(b)?));
+            return Ok((x, self.plain(b, why)?));
         }
+        self.reveal(b, why);
         let role = crate::qir::Role::Constant;
         let signs = self.b.data(c.shape.clone(), d.iter().map(|d| d.signum()).collect(), 0, role)?;
         let sizes = self.b.data(c.shape, d.iter().map(|d| d.saturating_abs()).collect(), 0, role)?;
@@ -589,7 +597,7 @@ impl Lower<'_> {
             };
             self.div(num, den, shape.clone(), 0)?
         };
-        let d = self.tensor(b)?;
+        let d = self.plain(b, "a divisor of integers")?;
         let back = self.product(q, d)?;
         let x = self.tensor(a)?;
         let r = self.b.add(&self.b.acc(x), &self.b.neg(&back)?)?;
@@ -614,6 +622,7 @@ impl Lower<'_> {
             return Err("a distance is not between 0 and 40".to_owned().into());
         }
         let x = self.acc_of(a)?;
+        self.reveal(by, "a distance of a shift");
         if let ([by], true) = (&distances[..], left)
             && gone(*by)
         {

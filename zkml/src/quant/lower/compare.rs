@@ -77,14 +77,28 @@ impl Lower<'_> {
     /// compared as the real numbers that they are.
     fn compared(&mut self, order: Order, a: ValueId, b: ValueId) -> Outcome<Acc> {
         match (self.constant(a).cloned(), self.constant(b).cloned()) {
-            (None, Some(c)) => self.against(order, a, &c),
-            (Some(c), None) => self.against(order.mirrored(), b, &c),
+            (None, Some(c)) => {
+                let role = self.threshold_role(b);
+                self.against(order, a, &c, role)
+            }
+            (Some(c), None) => {
+                let role = self.threshold_role(a);
+                self.against(order.mirrored(), b, &c, role)
+            }
             _ => self.between(order, a, b),
         }
     }
 
+    /// The role of a constant that values are compared with; a single one becomes part of the program.
+    fn threshold_role(&mut self, v: ValueId) -> Role {
+        if self.constant(v).is_some_and(|c| c.len() == 1) {
+            self.reveal(v, "a threshold, which becomes an offset of the program");
+        }
+        self.role(v)
+    }
+
     /// A comparison with a constant.
-    fn against(&mut self, order: Order, v: ValueId, c: &TensorF) -> Outcome<Acc> {
+    fn against(&mut self, order: Order, v: ValueId, c: &TensorF, role: Role) -> Outcome<Acc> {
         let mut x = self.acc(v)?;
         if x.has_contraction() {
             x = self.settle(x, Some(v))?;
@@ -141,7 +155,7 @@ impl Lower<'_> {
         }
         let shape = crate::onnx::broadcast(&x.shape, &c.shape).map_err(|e| e.to_string())?;
         let above = |s: &mut Self, at: &[i128], x: &Acc| -> Outcome<Acc> {
-            let t = s.threshold(at, c, x.scale)?;
+            let t = s.threshold(at, c, x.scale, role)?;
             let d = s.sum(x.clone(), None, s.b.neg(&t)?, None)?;
             Ok(Acc { shape: shape.clone(), ..d })
         };
@@ -239,14 +253,13 @@ impl Lower<'_> {
     }
 
     /// Thresholds as an accumulator.
-    fn threshold(&mut self, at: &[i128], like: &TensorF, scale: i32) -> Outcome<Acc> {
+    fn threshold(&mut self, at: &[i128], like: &TensorF, scale: i32, role: Role) -> Outcome<Acc> {
         let too_large = || Refusal::Unsupported("a threshold is too large".into());
         let at: Option<Vec<i64>> = at.iter().map(|&v| i64::try_from(v).ok()).collect();
         let at = at.ok_or_else(too_large)?;
         if let [one] = at[..] {
             return Ok(Acc { shape: like.shape.clone(), terms: vec![], constant: one, scale });
         }
-        let role = if like.dtype.is_float() { Role::Param } else { Role::Constant };
         let id = self.b.data(like.shape.clone(), at, scale, role)?;
         Ok(self.b.acc(id))
     }
@@ -312,7 +325,7 @@ impl Lower<'_> {
         } else if to == DType::Bool {
             // Not zero.
             let zero = TensorF::zeros(vec![], from).map_err(|e| e.to_string())?;
-            let is_zero = self.against(Order::Equal, a, &zero)?;
+            let is_zero = self.against(Order::Equal, a, &zero, Role::Constant)?;
             self.b.offset(&self.b.neg(&is_zero)?, 1.0, 0)?
         } else if from.is_float() {
             self.whole_edges(a, &x, Whole::Truncate);

@@ -43,21 +43,46 @@ impl Lower<'_> {
         self.set_acc(out, acc)
     }
 
-    /// A tensor less its zero point.
+    /// A tensor less its zero point. Of a constant the difference is the parameter.
     pub(super) fn centred(&mut self, v: ValueId, zero: Option<ValueId>, axis: usize) -> Outcome<TensorId> {
-        let Some(z) = zero else { return self.tensor(v) };
-        let z = self.constant(z).ok_or_else(|| "a zero point is not constant".to_owned())?.clone();
-        if z.to_i64().iter().all(|&z| z == 0) {
+        let Some(zero) = zero else { return self.tensor(v) };
+        let mut shape = vec![1; self.shape(v).len()];
+        let Some(z) = self.constant(zero) else {
+            // A computed zero point is one number, or one per index of the axis.
+            let z = self.tensor(zero)?;
+            if let Some(length) = self.b.shape(z).first().copied().filter(|&n| n > 1) {
+                shape[axis] = length;
+            }
+            let z = self.b.reshape(z, shape)?;
+            let x = self.tensor(v)?;
+            let d = self.b.add(&self.b.acc(x), &self.b.neg(&self.b.acc(z))?)?;
+            return self.exact(&d);
+        };
+        let z = z.to_i64();
+        if z.iter().all(|&z| z == 0) {
             return self.tensor(v);
         }
-        let mut shape = vec![1; self.shape(v).len()];
         if z.len() > 1 {
             shape[axis] = z.len();
         }
+        if let Some(c) = self.constant(v) {
+            let at = |k: usize| z[k / c.shape[axis + 1..].iter().product::<usize>().max(1) % z.len()];
+            let at = |k: usize| if z.len() == 1 { z[0] } else { at(k) };
+            let q = c.to_i64().iter().enumerate().map(|(k, &w)| w - at(k)).collect();
+            let layer = std::mem::replace(&mut self.b.layer, self.model.value(v).name.clone());
+            let id = self.b.data(c.shape.clone(), q, 0, self.role(v));
+            self.b.layer = layer;
+            return Ok(id?);
+        }
+        self.reveal(zero, "a zero point of an activation");
         let x = self.tensor(v)?;
         let x = self.b.acc(x);
-        let z = self.b.data(shape, z.to_i64(), 0, crate::qir::Role::Constant)?;
-        let d = self.b.add(&x, &self.b.neg(&self.b.acc(z))?)?;
+        let d = if let [z] = z[..] {
+            self.b.offset(&x, -(z as f64), 0)?
+        } else {
+            let z = self.b.data(shape, z, 0, crate::qir::Role::Constant)?;
+            self.b.add(&x, &self.b.neg(&self.b.acc(z))?)?
+        };
         self.exact(&d)
     }
 
@@ -145,7 +170,7 @@ impl Lower<'_> {
         let beta = n.attrs.float_or("beta", 1.0)?;
         if let Some(c) = n.input(2) {
             let bias = match self.constant(c) {
-                Some(_) => self.constant_acc(c, acc.scale)?,
+                Some(_) => self.bias_acc(c, acc.scale)?,
                 None => self.acc(c)?,
             };
             let bias = if beta == 1.0 { bias } else { self.scaled_by(bias, Some(c), beta, FACTOR_BITS)? };
@@ -250,13 +275,9 @@ impl Lower<'_> {
         let mut shape = vec![1; acc.shape.len()];
         shape[1] = acc.shape[1];
         let b = match self.constant(v) {
-            Some(c) if c.len() > 1 => {
+            Some(c) => {
                 let scale = self.bias_scale(&self.scaled_numbers(v, c)).min(acc.scale);
                 self.constant_tensor(v, scale)?
-            }
-            Some(c) => {
-                let c = c.at(0);
-                return self.offset_by(&acc, c, self.act);
             }
             None => self.tensor(v)?,
         };
@@ -343,17 +364,7 @@ impl Lower<'_> {
         let g = geometry(float::auto_pads(n, &xs[2..], &kernel))?;
         let size: usize = kernel.iter().product();
         let padded = g.begin.iter().chain(&g.end).any(|&p| p > 0);
-        let mut shape = xs[..2].to_vec();
-        shape.extend(&g.output);
-        let window = Window {
-            kernel: kernel.clone(),
-            strides: g.strides.clone(),
-            pads_begin: g.begin.clone(),
-            pads_end: g.end.clone(),
-            dilations: g.dilations.clone(),
-        };
-        let scale = self.b.scale(x);
-        let acc = Acc { shape, terms: vec![Term::SumPool { x, window, coeff: 1 }], constant: 0, scale };
+        let acc = self.window_sum(n, x)?;
         if !padded {
             return self.scaled_by(acc, None, 1.0 / size as f64, MEAN_BITS);
         }
@@ -376,6 +387,25 @@ impl Lower<'_> {
         let q = inverse.iter().map(|v| (v * super::exp2(bits)).round() as i64).collect();
         let factors = self.b.data(dims, q, bits, crate::qir::Role::Constant)?;
         self.product(sums, factors)
+    }
+
+    /// The sums of the elements under every window of a pool.
+    pub(super) fn window_sum(&mut self, n: &Node, x: TensorId) -> Outcome<Acc> {
+        let xs = self.b.shape(x).to_vec();
+        let kernel: Vec<usize> =
+            n.attrs.ints("kernel_shape")?.unwrap_or(&[]).iter().map(|&k| k.max(0) as usize).collect();
+        let g = geometry(float::auto_pads(n, &xs[2..], &kernel))?;
+        let mut shape = xs[..2].to_vec();
+        shape.extend(&g.output);
+        let window = Window {
+            kernel,
+            strides: g.strides,
+            pads_begin: g.begin,
+            pads_end: g.end,
+            dilations: g.dilations,
+        };
+        let scale = self.b.scale(x);
+        Ok(Acc { shape, terms: vec![Term::SumPool { x, window, coeff: 1 }], constant: 0, scale })
     }
 
     /// Number of elements of the operand under every window.

@@ -24,7 +24,7 @@ impl Lower<'_> {
         let single = self.model.value(v).dtype == DType::F32;
         let [Term::Scale { x: id, coeff }] = x.terms[..] else { return };
         let start = self.clusters.start(v);
-        let plain = start == v || x.as_tensor().is_some();
+        let plain = start == v || x.as_tensor().is_some() || !self.is_float(start);
         let same = matches!(self.vals[start.index()], Some(Val::Tensor(t)) if t == id);
         if !single || plain || !same || coeff == 0 || turns.iter().map(Vec::len).sum::<usize>() > MAX_CUTS {
             return;

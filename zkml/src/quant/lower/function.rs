@@ -57,6 +57,10 @@ impl Lower<'_> {
     /// The tensor that a value is lowered as a function of, if it is: the start of its chain where one table serves, else the node's own operand.
     pub(super) fn function_root(&self, v: ValueId, node: &Node) -> Option<ValueId> {
         let root = self.clusters.root(v)?;
+        if !self.is_float(root) {
+            // All integers of eight bits are in one table.
+            return Some(root);
+        }
         let dynamic: Vec<ValueId> =
             node.inputs.iter().flatten().copied().filter(|&i| self.constant(i).is_none()).collect();
         let own = match dynamic[..] {
@@ -118,9 +122,33 @@ impl Lower<'_> {
         self.function(out, x)
     }
 
+    /// Integers as a function of integers of eight bits: what is above the zero point, which is what readers want.
+    fn function_of_integers(&mut self, v: ValueId, root: ValueId, x: TensorId) -> Outcome<()> {
+        let t = self.b.program.tensor(x);
+        let (lo, hi, shape) = (t.lo, t.hi, t.shape.clone());
+        let points: Vec<f64> = (lo..=hi).map(|p| p as f64).collect();
+        let zero = self.clusters.zero(v);
+        let values = self.clusters.sample(root, v, &points);
+        if values.len() != points.len() || values.iter().any(|y| y.fract() != 0.0 || y.abs() > exp2(40)) {
+            return Err("the function is not finite over its range".to_owned().into());
+        }
+        let table: Vec<i64> = values.iter().map(|y| *y as i64 - zero).collect();
+        let bounds = (table.iter().min(), table.iter().max());
+        let bounds = (bounds.0.map_or(0, |v| (*v).into()), bounds.1.map_or(0, |v| (*v).into()));
+        let id = self.b.op(OpKind::Lookup { x, table: table.into() }, shape, bounds, 0)?;
+        let acc = self.b.offset(&self.b.acc(id), zero as f64, 0)?;
+        self.set_acc(v, acc)
+    }
+
     /// A value as a function of another.
     pub(super) fn function(&mut self, v: ValueId, root: ValueId) -> Outcome<()> {
+        for c in self.clusters.constants(root, v) {
+            self.reveal(c, "part of a function, whose table is part of the program");
+        }
         let x = self.tensor(root)?;
+        if !self.is_float(v) {
+            return self.function_of_integers(v, root, x);
+        }
         let frac = self.frac(v);
         let units = if self.is_output[v.index()] { (0.25 * exp2(frac - self.act)).max(0.25) } else { 0.5 };
         let tolerance = Tolerance { units, share: SHARE };

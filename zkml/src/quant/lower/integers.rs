@@ -22,7 +22,7 @@ impl Lower<'_> {
             let acc = match &self.vals[v.index()] {
                 Some(Val::Pending(acc)) => acc.clone(),
                 Some(Val::Tensor(id)) => self.b.acc(*id),
-                None => continue,
+                Some(Val::Scaled(_)) | None => continue,
             };
             let (least, most) = self.b.bounds(&acc);
             if acc.scale != 0 || (least >= lo.into() && most <= hi.into()) {
@@ -59,7 +59,7 @@ impl Lower<'_> {
 
     /// Bounds of an integer Clip, applied to the operand: the lower one first.
     pub(super) fn clip_integers(&mut self, n: &Node, a: ValueId) -> Outcome<Acc> {
-        let bound = |i: usize, name: &str| -> Outcome<Option<i64>> {
+        let mut bound = |i: usize, name: &str| -> Outcome<Option<i64>> {
             let Some(v) = n.input(i) else { return Ok(None) };
             let c = self.single_int(v).ok_or_else(|| format!("`{name}` is not a constant scalar"))?;
             Ok(Some(c))

@@ -15,6 +15,8 @@ mod movement;
 mod norm;
 mod ports;
 mod quantized;
+mod roles;
+mod scaled;
 mod slack;
 mod softmax;
 
@@ -24,7 +26,6 @@ use std::collections::{BTreeMap, HashMap};
 use crate::onnx::{DType, Data, Model, Node, TensorF, Unsupported, UnsupportedList, ValueId};
 use crate::qir::{Program, Role, TensorId, Term};
 
-use super::QuantOptions;
 use super::builder::{Acc, Builder, Rounding, exp2, real_hull};
 use super::cluster::Clusters;
 use super::edges::{Edges, Found};
@@ -32,6 +33,7 @@ use super::error::QuantError;
 use super::range::Ranges;
 use super::scale::{self, Scales};
 use super::tables::{Table, TableLimits};
+use super::{PublicNumber, QuantOptions};
 
 use slack::Slack;
 
@@ -45,6 +47,8 @@ pub(super) struct Lowered {
     pub edges: Vec<Edges>,
     /// Bounds on the deviation of tables, by the value that they compute.
     pub table_errors: BTreeMap<ValueId, f64>,
+    /// Constants of the file that the program holds in clear.
+    pub public: Vec<PublicNumber>,
 }
 
 /// Why a node was not lowered.
@@ -77,6 +81,8 @@ const LONG: usize = 64;
 enum Val {
     Tensor(TensorId),
     Pending(Acc),
+    /// Integers with the factor that they stand for.
+    Scaled(Box<scaled::Scaled>),
 }
 
 /// How a value is computed.
@@ -109,7 +115,15 @@ struct Lower<'m> {
     uses: Vec<usize>,
     is_output: Vec<bool>,
     /// Stored constants by their data and scale: equal addresses are one weight, whatever values of the graph stand for it.
-    data: HashMap<(usize, i32), TensorId>,
+    data: HashMap<(usize, i32, Role), TensorId>,
+    /// Scaled integers whose real numbers somebody has asked for.
+    kept: HashMap<ValueId, Box<scaled::Scaled>>,
+    /// Tensors moved by a constant, by both.
+    shifted: HashMap<(TensorId, i64), TensorId>,
+    /// Constants that only say where elements are.
+    structural: Vec<bool>,
+    /// Constants that the program holds in clear, and why, by name.
+    public: std::collections::BTreeMap<String, &'static str>,
     act: i32,
     limits: TableLimits,
     slack: Slack,
@@ -171,6 +185,10 @@ fn lower_once(
         uses: vec![0; n],
         is_output: vec![false; n],
         data: HashMap::new(),
+        kept: HashMap::new(),
+        shifted: HashMap::new(),
+        structural: roles::structural(model),
+        public: Default::default(),
         act: options.activation_bits as i32,
         limits: TableLimits { lookup: options.max_lookup.into(), knots: options.max_knots.into() },
         slack: Slack::default(),
@@ -243,8 +261,15 @@ fn lower_once(
         })
         .collect();
     let edges = l.edges.of_inputs(&l.b.program);
-    let restricted = l.b.restricted.into_iter().collect();
-    Ok(Lowered { program: l.b.program, values, restricted, edges, table_errors: l.table_errors })
+    let public = l.public.into_iter().map(|(name, reason)| PublicNumber { name, reason: reason.to_owned() });
+    Ok(Lowered {
+        program: l.b.program,
+        values,
+        restricted: l.b.restricted.into_iter().collect(),
+        edges,
+        table_errors: l.table_errors,
+        public: public.collect(),
+    })
 }
 
 impl<'m> Lower<'m> {
@@ -323,15 +348,19 @@ impl<'m> Lower<'m> {
         self.model.value(v).constant.as_deref()
     }
 
-    /// The value of a constant of one element.
-    fn single(&self, v: ValueId) -> Option<f64> {
+    /// The value of a constant of one element, which becomes part of the program.
+    fn single(&mut self, v: ValueId) -> Option<f64> {
         let c = self.constant(v)?;
-        c.single().map(|x| if c.dtype.is_float() { self.number(v, x) } else { x })
+        let x = c.single().map(|x| if c.dtype.is_float() { self.number(v, x) } else { x })?;
+        self.reveal(v, "a single number, which becomes a factor or an offset of the program");
+        Some(x)
     }
 
-    /// The value of an integer constant of one element.
-    fn single_int(&self, v: ValueId) -> Option<i64> {
-        self.constant(v).and_then(TensorF::single_int)
+    /// The value of an integer constant of one element, which becomes part of the program.
+    fn single_int(&mut self, v: ValueId) -> Option<i64> {
+        let x = self.constant(v).and_then(TensorF::single_int)?;
+        self.reveal(v, "a single number, which becomes a factor or an offset of the program");
+        Some(x)
     }
 
     fn shape(&self, v: ValueId) -> &'m [usize] {
@@ -460,8 +489,19 @@ impl<'m> Lower<'m> {
         self.tensor_at(v, None)
     }
 
+    /// Makes a value that is scaled integers the number that they stand for.
+    fn settle_scaled(&mut self, v: ValueId) -> Outcome<()> {
+        if let Some(Val::Scaled(s)) = self.vals[v.index()].clone() {
+            let acc = self.real(v, &s)?;
+            self.kept.insert(v, s);
+            self.set(v, Val::Pending(acc));
+        }
+        Ok(())
+    }
+
     /// A value as a tensor of at least so many fraction bits, where it is not rounded yet.
     fn tensor_at(&mut self, v: ValueId, frac: Option<i32>) -> Outcome<TensorId> {
+        self.settle_scaled(v)?;
         if let Some(c) = self.constant(v) {
             let scale = if c.dtype.is_float() { self.weight_scale(&self.scaled_numbers(v, c)) } else { 0 };
             return Ok(self.constant_tensor(v, scale.max(frac.unwrap_or(scale).min(scale)))?);
@@ -475,7 +515,9 @@ impl<'m> Lower<'m> {
                 self.set(v, Val::Tensor(id));
                 Ok(id)
             }
-            None => Err(Refusal::Unsupported(format!("`{}` is not computed", self.model.value(v).name))),
+            Some(Val::Scaled(_)) | None => {
+                Err(Refusal::Unsupported(format!("`{}` is not computed", self.model.value(v).name)))
+            }
         }
     }
 
@@ -484,6 +526,7 @@ impl<'m> Lower<'m> {
         if self.constant(v).is_some() {
             return self.constant_acc(v, self.act);
         }
+        self.settle_scaled(v)?;
         if let Some(Val::Pending(acc)) = &self.vals[v.index()] {
             let light = acc.terms.len() <= 2 && !acc.has_contraction() && !acc.has_product();
             if light || (self.uses[v.index()] <= 1 && !self.is_output[v.index()]) {
@@ -498,11 +541,10 @@ impl<'m> Lower<'m> {
     fn constant_acc(&mut self, v: ValueId, max_scale: i32) -> Outcome<Acc> {
         let Some(c) = self.constant(v) else { return self.acc(v) };
         let shape = c.shape.clone();
-        if let Some(x) = c.single_int() {
+        if let Some(x) = self.single_int(v) {
             return Ok(Acc { shape, terms: vec![], constant: x, scale: 0 });
         }
-        if let Some(x) = c.single() {
-            let x = self.number(v, x);
+        if let Some(x) = self.single(v) {
             let zero = Acc { shape, terms: vec![], constant: 0, scale: 0 };
             return self.constant_at(&zero, x, max_scale);
         }
@@ -520,6 +562,28 @@ impl<'m> Lower<'m> {
             return Ok(self.b.offset(&coarse, x, most)?);
         }
         Ok(self.b.offset(zero, x, max_scale.min(most))?)
+    }
+
+    /// A constant that is added to a contraction of weights: a parameter, even if it is a single number.
+    fn bias_acc(&mut self, v: ValueId, max_scale: i32) -> Outcome<Acc> {
+        let Some(c) = self.constant(v) else { return self.acc(v) };
+        if self.role(v) != Role::Param {
+            return self.constant_acc(v, max_scale);
+        }
+        let scale =
+            if c.dtype.is_float() { self.bias_scale(&self.scaled_numbers(v, c)).min(max_scale) } else { 0 };
+        let id = self.constant_tensor(v, scale)?;
+        Ok(self.b.acc(id))
+    }
+
+    /// Whether an accumulator is a contraction of weights.
+    fn weighted(&self, a: &Acc) -> bool {
+        let weight = |id: &TensorId| self.b.program.tensor(*id).role == Role::Param;
+        a.terms.iter().any(|t| match t {
+            Term::Einsum { a, b, .. } => weight(a) || weight(b),
+            Term::Conv { w, .. } => weight(w),
+            _ => false,
+        })
     }
 
     /// Fraction bits of a tensor that is added: more than of a weight, for there are few of them and nothing averages their errors.
@@ -549,18 +613,21 @@ impl<'m> Lower<'m> {
         s.max((SINGLE_BITS - e).min(0)).min((SINGLE_BITS - e).max(SINGLE_BITS))
     }
 
-    /// A constant as a tensor at a scale: a parameter, unless it is integers.
+    /// A constant as a tensor at a scale, in the role that [`Lower::role`] gives it.
     fn constant_tensor(&mut self, v: ValueId, scale: i32) -> Result<TensorId, QuantError> {
+        self.constant_as(v, scale, self.role(v))
+    }
+
+    /// A constant as a tensor at a scale.
+    fn constant_as(&mut self, v: ValueId, scale: i32, role: Role) -> Result<TensorId, QuantError> {
         let value = self.model.value(v);
         let Some(c) = &value.constant else { return Err(self.b.fail("not a constant")) };
-        let key = (std::sync::Arc::as_ptr(c).addr(), scale);
+        let key = (std::sync::Arc::as_ptr(c).addr(), scale, role);
         if let Some(&id) = self.data.get(&key) {
             return Ok(id);
         }
         let layer = std::mem::replace(&mut self.b.layer, value.name.clone());
         let q = self.quantised(v, c, scale);
-        let whole = scale == 0 && (!c.dtype.is_float() || c.len() == 1);
-        let role = if whole || !c.dtype.is_float() || c.len() == 1 { Role::Constant } else { Role::Param };
         let id = self.b.data(c.shape.clone(), q, scale, role);
         self.b.layer = layer;
         let id = id?;
@@ -679,6 +746,9 @@ impl<'m> Lower<'m> {
     }
 
     fn node(&mut self, n: &Node) -> Outcome<()> {
+        if self.on_integers(n)? {
+            return Ok(());
+        }
         match n.op.as_str() {
             "Add" | "Sub" | "Mul" | "Neg" | "Div" | "Mod" | "Pow" | "Sqrt" | "Reciprocal" | "Relu"
             | "LeakyRelu" | "PRelu" | "Clip" | "Abs" | "Max" | "Min" | "Sign" | "Floor" | "Ceil"

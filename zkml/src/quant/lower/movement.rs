@@ -7,6 +7,7 @@ use crate::onnx::{DType, Data, Node, TensorF, ValueId, checked_len, unravel};
 use crate::qir::{OpKind, Pick, Role, TensorId};
 
 use super::super::builder::{Rounding, exp2};
+use super::super::mask::LARGE;
 use super::contract::geometry;
 use super::{Lower, Outcome};
 
@@ -57,7 +58,8 @@ impl Lower<'_> {
             let constant = self.constant(v);
             let data = match constant {
                 _ if len == 0 => vec![],
-                Some(c) if !(c.dtype.is_float() && c.len() > 1 && n.op == "Concat") => {
+                Some(c) if self.is_filler(v, c) => {
+                    self.reveal(v, "fills a tensor up");
                     let start = fills.len() as i64;
                     let float = c.dtype.is_float();
                     let own = self.quantised(v, c, if float { scale } else { 0 });
@@ -105,6 +107,13 @@ impl Lower<'_> {
             self.set_tensor(*out, id)?;
         }
         Ok(())
+    }
+
+    /// Whether the elements of a constant that moves are part of the structure: one number, zeros, masks.
+    fn is_filler(&self, v: ValueId, c: &TensorF) -> bool {
+        let uniform = || (1..c.len()).all(|i| c.at(i) == c.at(0));
+        let nothing = || c.at(0) == 0.0 || c.at(0).abs() >= LARGE;
+        c.len() == 1 || self.role(v) == Role::Constant || (nothing() && uniform())
     }
 
     /// The view that a tensor of element numbers describes.
