@@ -25,7 +25,7 @@ impl Weights {
     fn floats(&mut self, n: usize, top: f32) -> Vec<f32> {
         let mut one = |i| {
             let r = self.next();
-            let sign = if r % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = if r.is_multiple_of(2) { 1.0 } else { -1.0 };
             if i == 0 { top } else { sign * top * (0.65 + 0.35 * (r / 2 % 10_007) as f32 / 10_007.0) }
         };
         (0..n).map(&mut one).collect()

@@ -256,8 +256,8 @@ fn errors_say_what_open_axes_were_taken_for() {
     }
     let e = run(&b, r#"{"input_data": [[[1, 2, 3]]]}"#, ImportOptions::default()).unwrap_err();
     assert!(e.contains("`width`") && e.contains("taken as 3, from the lists"), "{e}");
-    let mut o = ImportOptions::default();
-    o.dims = [("width".to_owned(), 2), ("batch".to_owned(), 1)].into();
+    let dims = [("width".to_owned(), 2), ("batch".to_owned(), 1)].into();
+    let o = ImportOptions { dims, ..ImportOptions::default() };
     let m = import(&b.bytes(), &o).unwrap();
     let e = parse_inputs(r#"{"input_data": [[1, 2, 3]]}"#, &m).unwrap_err().to_string();
     assert!(e.contains("3") && e.contains("`width`") && e.contains("by option"), "{e}");

@@ -44,7 +44,7 @@ fn links() -> Vec<(&'static str, Link)> {
         }),
         ("products", |b, i, x, y| {
             let (w, z) = (format!("w{i}"), format!("z{i}"));
-            let one = |k: usize| if k % 5 == 0 { 0.9 } else { 0.01 * ((i + k) % 7) as f32 };
+            let one = |k: usize| if k.is_multiple_of(5) { 0.9 } else { 0.01 * ((i + k) % 7) as f32 };
             let b = b.floats(&w, &[4, 4], &(0..16).map(one).collect::<Vec<_>>());
             b.node("MatMul", &[x, &w], &[&z], &[]).node("Relu", &[&z], &[y], &[])
         }),

@@ -134,7 +134,7 @@ fn drop_pairs(model: &mut Model) {
     let mut producer: HashMap<ValueId, usize> = HashMap::new();
     let mut alias: HashMap<ValueId, ValueId> = HashMap::new();
     let mut gone = vec![false; model.nodes.len()];
-    for i in 0..model.nodes.len() {
+    for (i, gone) in gone.iter_mut().enumerate() {
         for v in model.nodes[i].inputs.iter_mut().flatten() {
             if let Some(&a) = alias.get(v) {
                 *v = a;
@@ -153,7 +153,7 @@ fn drop_pairs(model: &mut Model) {
             && !model.outputs.contains(&out)
         {
             alias.insert(out, q);
-            gone[i] = true;
+            *gone = true;
             continue;
         }
         producer.extend(model.nodes[i].outputs.iter().flatten().map(|&o| (o, i)));

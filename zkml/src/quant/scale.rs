@@ -9,7 +9,7 @@ use super::range::Ranges;
 use super::{QuantOptions, builder::exp2, demand};
 
 /// log₂ of the magnitudes between which fraction bits stay the same.
-const SMALL: i32 = -6;
+const SMALL: i32 = -5;
 const LARGE: i32 = 11;
 /// log₂ of the magnitude that numbers below the window are brought to.
 const BROUGHT: i32 = -3;
@@ -59,7 +59,9 @@ impl<'m> Scales<'m> {
         if let Some(&own) = self.options.scales.get(&self.model.value(v).name) {
             return own as i32;
         }
-        let Some(m) = self.magnitude(v) else { return bits };
+        // Integers are exact, however large.
+        let real = self.model.value(v).dtype.is_float();
+        let Some(m) = self.magnitude(v).filter(|_| real) else { return bits };
         let e = exponent(m);
         let fits = if self.ranges.masks().masked(v) {
             bits + raised(e) - (e - LARGE_ORDER).max(0)

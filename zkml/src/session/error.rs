@@ -130,7 +130,7 @@ pub enum SessionError {
         /// The input's file.
         path: PathBuf,
         /// The reason.
-        source: InputError,
+        source: Box<InputError>,
     },
     /// The input is outside what the model was calibrated for.
     #[error("{0}; calibrate with an input like this one, or with several")]

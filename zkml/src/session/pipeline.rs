@@ -522,7 +522,7 @@ impl Session {
         input: Option<&Path>,
     ) -> Result<Imported, SessionError> {
         let Some(input) = input else { return self.import(path, options) };
-        let refuse = |source| SessionError::Input { path: input.to_owned(), source };
+        let refuse = |source| SessionError::Input { path: input.to_owned(), source: Box::new(source) };
         let bytes = self.once(input, INPUT_LIMIT)?;
         let given = input::text(&bytes).and_then(input::outline).map_err(refuse)?;
         let options = ImportOptions { given: Some(given), ..options.clone() };
@@ -547,7 +547,7 @@ impl Session {
         path: &Path,
         surplus: Surplus,
     ) -> Result<Vec<TensorF>, SessionError> {
-        let refuse = |source| SessionError::Input { path: path.to_owned(), source };
+        let refuse = |source| SessionError::Input { path: path.to_owned(), source: Box::new(source) };
         let bytes = self.once(path, INPUT_LIMIT)?;
         let text = input::text(&bytes).map_err(refuse)?;
         parse_inputs_with(text, &imported.model, surplus).map_err(refuse)

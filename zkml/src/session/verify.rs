@@ -375,7 +375,7 @@ fn compare_input(
     edges: &[Edges],
     path: &Path,
 ) -> Result<Vec<String>, SessionError> {
-    let refuse = |source| SessionError::Input { path: path.to_owned(), source };
+    let refuse = |source| SessionError::Input { path: path.to_owned(), source: Box::new(source) };
     let bytes = read_limited(path, super::pipeline::INPUT_LIMIT)?;
     let text = std::str::from_utf8(&bytes).map_err(|e| refuse(InputError::Json(e.to_string())))?;
     let comparable = |port: &Port| matches!(port.visibility, Vis::Public | Vis::Hashed);
@@ -445,9 +445,11 @@ fn inputs_model(statement: &Statement, wanted: &[usize]) -> Model {
 /// What encodes one input as the prover does.
 fn encoder(statement: &Statement, edges: &[Edges], input: usize) -> Quantised {
     let one = statement.program.inputs.get(input).map(|&id| statement.program.tensor(id).clone());
-    let mut program = crate::qir::Program::default();
-    program.inputs = one.iter().map(|_| crate::qir::TensorId(0)).collect();
-    program.tensors = one.into_iter().collect();
+    let program = crate::qir::Program {
+        inputs: one.iter().map(|_| crate::qir::TensorId(0)).collect(),
+        tensors: one.into_iter().collect(),
+        ..Default::default()
+    };
     Quantised {
         program,
         input_types: statement.inputs().get(input).and_then(|p| p.dtype).into_iter().collect(),
