@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use parhelion_zkml::machine::{PlanOptions, Vis, Visibility};
-use parhelion_zkml::onnx::{ImportOptions, Limits, TensorF, import};
+use parhelion_zkml::onnx::{ImportError, ImportOptions, Limits, TensorF, import};
 use parhelion_zkml::quant::{QuantOptions, quantise};
 use parhelion_zkml::{exec, float, machine};
 
@@ -54,7 +54,15 @@ fn options() -> QuantOptions {
 /// # Panics
 /// On a finding: see the crate's documentation.
 pub fn run(bytes: &[u8]) -> Reached {
-    let Ok(model) = import(bytes, &limits()) else { return Reached::Refused };
+    let mut limits = limits();
+    let model = loop {
+        match import(bytes, &limits) {
+            Ok(model) => break model,
+            // A length for a dimension that the model does not have is an error.
+            Err(ImportError::UnknownDim { name, .. }) if limits.dims.remove(&name).is_some() => {}
+            Err(_) => return Reached::Refused,
+        }
+    };
     // The choices that a user makes beside the file come from the file here.
     let dice =
         bytes.iter().fold(0u32, |h, b| h.rotate_left(5) ^ u32::from(*b)).wrapping_mul(0x9e37_79b9) >> 24;
@@ -73,8 +81,10 @@ pub fn run(bytes: &[u8]) -> Reached {
     };
     // The search over all layouts takes longer than the rest together, so most inputs have a part of it.
     let units = (dice & 7 != 0).then_some(1 + (dice >> 3 & 3));
-    let limits = PlanOptions { max_k: 10, units, ..PlanOptions::default() };
-    let Ok(plan) = machine::plan(&quantised.program, &visibility, &limits) else { return Reached::Quantised };
+    let options = PlanOptions { max_k: 10, units, ..PlanOptions::default() };
+    let Ok(plan) = machine::plan(&quantised.program, &visibility, &options) else {
+        return Reached::Quantised;
+    };
     if plan.k() > CHECKED_K {
         return Reached::Planned;
     }

@@ -306,9 +306,17 @@ fn sketches() -> Vec<Sketch> {
         "ReduceSumSquare",
         "EyeLike",
         "Dropout",
+        "Hardmax",
+        "LpNormalization",
+        "Shrink",
+        "Swish",
     ] {
         all.push(x(&[2, 3]).op(op, 1, &[]));
     }
+    all.push(x(&[2, 3]).op("DynamicQuantizeLinear", 3, &[]));
+    all.push(x(&[1, 2, 4]).op("GlobalLpPool", 1, &[]));
+    all.push(x(&[1, 2, 4]).op("LpPool", 1, &[("kernel_shape", Ints(vec![2]))]));
+    all.push(x(&[1, 2, 4]).op("LRN", 1, &[("size", Int(3))]));
     for op in [
         "Add",
         "Sub",

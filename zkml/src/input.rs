@@ -396,6 +396,9 @@ fn flatten<'a>(
     out: &mut Vec<&'a Json>,
 ) -> Result<(), String> {
     let Json::Array(items) = j else {
+        if depth < nesting.len() {
+            return Err("a number beside lists".into());
+        }
         out.push(j);
         return Ok(());
     };
@@ -403,6 +406,9 @@ fn flatten<'a>(
         return Err("lists are nested too deeply".into());
     }
     if nesting.len() == depth {
+        if !out.is_empty() {
+            return Err("a list beside numbers".into());
+        }
         nesting.push(items.len());
     } else if nesting[depth] != items.len() {
         return Err("lists of different lengths at one depth".into());
@@ -496,9 +502,10 @@ mod tests {
         for none in ["{}", "[[1]]", "{\"input_data\": 3}", "{\"input_data\": null}", "7"] {
             assert_eq!(outline(none), Err(InputError::NoData), "{none}");
         }
-        assert!(
-            matches!(outline("{\"input_data\": [[1], [[2], 3]]}"), Err(InputError::Axes { name, .. }) if name == "#1")
-        );
+        for ragged in ["[[2], 3]", "[2, [3]]", "[[2], [3, 4]]", "[[[2]], [3]]"] {
+            let e = outline(&format!("{{\"input_data\": [[1], {ragged}]}}"));
+            assert!(matches!(&e, Err(InputError::Axes { name, .. }) if name == "#1"), "{ragged}: {e:?}");
+        }
         assert!(matches!(outline("{"), Err(InputError::Json(_))));
         assert!(matches!(text(&[0xff, 0xfe, b'{', 0]), Err(InputError::Json(why)) if why.contains("UTF-16")));
     }

@@ -172,6 +172,8 @@ mod tests {
             let need = Need::of(&counts);
             assert!(need.keygen > base.keygen && need.prove > base.prove, "{counts:?}");
         }
-        assert!(Need::of(&Counts { first: 20, ..small }).prove > base.prove);
+        // Proving holds at least what keys take, so a few columns of advice may be free.
+        let advice = |first| Need::of(&Counts { first, ..small }).prove;
+        assert!(advice(20) >= base.prove && advice(40) > base.prove && advice(80) > advice(40));
     }
 }
