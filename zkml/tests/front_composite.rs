@@ -1,17 +1,28 @@
 //! Operators that are written as others: functions of the model, norms, dynamic quantisation, trees of version 5.
+//!
+//! `data/composite.jsonl` holds random models with ONNX Runtime's results; `front_composite.py` writes it, and larger ones, which
+//! `PARHELION_COMPOSITE` names.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and prints its counts"
+)]
 
 mod front_common;
 
 use front_common::build::{A, Builder, FLOAT, INT8, INT64, UINT8};
+use front_common::tensor as listed;
 use parhelion_zkml::machine::{PlanOptions, Visibility, mock, plan};
 use parhelion_zkml::onnx::proto::{
     AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto, TensorProto,
 };
 use parhelion_zkml::onnx::{DType, Data, ImportError, ImportOptions, TensorF, import};
 use parhelion_zkml::quant::{QuantOptions, quantise};
+use parhelion_zkml::session::from_hex;
 use parhelion_zkml::{exec, float};
+use serde_json::Value;
 
 fn floats(shape: &[usize], data: &[f64]) -> TensorF {
     TensorF::new(shape.to_vec(), DType::F32, Data::F(data.to_vec())).unwrap()
@@ -257,4 +268,75 @@ fn trees_of_version_five() {
     );
     let y = run(&b, &[floats(&[4, 2], &[0.5, 0.0, 3.0, 2.0, 3.0, 5.0, 3.0, 4.0])], 1e-3);
     near(&y[0], &[1.5, 0.25, 0.0, -1.75, 0.0, -1.75, 0.5, 0.25], 1e-3);
+}
+
+/// How far results may be from ONNX Runtime's: in floats, in real numbers of the circuit, in steps of quantised ones.
+fn tolerances(kind: &str) -> (f64, f64, f64) {
+    match kind {
+        // The runtime rounds the operands of every step to eight bits, the float executor does not.
+        "dynamic_lstm" => (2e-2, 2e-2, 0.0),
+        // The step itself is computed: where a number is near the middle of two integers, its last bit decides.
+        "dynamic_quantize" => (1e-5, 1e-3, 1.0),
+        "dynamic_product" => (2e-2, 2e-2, 0.0),
+        _ => (1e-5, 1e-3, 0.0),
+    }
+}
+
+#[test]
+fn results_are_those_of_onnx_runtime() {
+    let text = match std::env::var_os("PARHELION_COMPOSITE") {
+        Some(path) => std::fs::read_to_string(path).unwrap(),
+        None => include_str!("data/composite.jsonl").to_owned(),
+    };
+    let (mut failures, mut kinds) = (Vec::new(), std::collections::BTreeMap::<String, usize>::new());
+    for line in text.lines() {
+        let v: Value = serde_json::from_str(line).unwrap();
+        let name = v["name"].as_str().unwrap();
+        let kind = name.rsplit_once('-').unwrap().0;
+        let list = |key: &str| v[key].as_array().unwrap().iter().map(listed).collect::<Vec<_>>();
+        match agrees(
+            &from_hex(v["model"].as_str().unwrap()).unwrap(),
+            &list("inputs"),
+            &list("outputs"),
+            kind,
+        ) {
+            Ok(()) => *kinds.entry(kind.to_owned()).or_default() += 1,
+            Err(e) => failures.push(format!("{name}: {e}")),
+        }
+    }
+    println!("{kinds:?}");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert_eq!(kinds.len(), 24);
+}
+
+fn agrees(bytes: &[u8], inputs: &[TensorF], outputs: &[TensorF], kind: &str) -> Result<(), String> {
+    let (exact, near, steps) = tolerances(kind);
+    let model = import(bytes, &ImportOptions::default()).map_err(|e| e.to_string())?;
+    let off = |got: &[TensorF], near: f64| {
+        for (k, (g, w)) in got.iter().zip(outputs).enumerate() {
+            if (&g.shape, g.dtype) != (&w.shape, w.dtype) {
+                return Err(format!(
+                    "output {k}: {:?} of {} for {:?} of {}",
+                    g.shape, g.dtype, w.shape, w.dtype
+                ));
+            }
+            let most = w.to_f64().iter().fold(1.0, |m: f64, v| m.max(v.abs()));
+            let allowed = if w.dtype.is_float() { near * most } else { steps };
+            for (i, (g, w)) in g.to_f64().into_iter().zip(w.to_f64()).enumerate() {
+                if g != w && ((g - w).abs() > allowed || g.is_nan()) {
+                    return Err(format!("output {k}, element {i}: {g} instead of {w}"));
+                }
+            }
+        }
+        if got.len() == outputs.len() { Ok(()) } else { Err(format!("{} outputs", got.len())) }
+    };
+    let real = float::run(&model, inputs).map_err(|e| e.to_string())?;
+    off(&real, exact).map_err(|e| format!("in floats, {e}"))?;
+    let q = quantise(&model, &[inputs.to_vec()], &QuantOptions::default()).map_err(|e| e.to_string())?;
+    let encoded = q.encode_inputs(inputs).map_err(|e| e.to_string())?;
+    let trace = exec::run(&q.program, &encoded).map_err(|e| e.to_string())?;
+    off(&q.decode_outputs(&trace), near).map_err(|e| format!("in integers, {e}"))?;
+    let options = PlanOptions { units: Some(1), ..PlanOptions::default() };
+    let plan = plan(&q.program, &Visibility::default(), &options).map_err(|e| e.to_string())?;
+    mock(&plan, &trace.values).map_err(|e| format!("the circuit: {e}"))
 }

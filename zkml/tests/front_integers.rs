@@ -185,6 +185,31 @@ fn quotients_and_remainders_have_their_signs() {
 }
 
 #[test]
+fn divisors_that_are_inputs_have_any_sign() {
+    let (x, d) = ([127, -127, 3, -7, 7, 100], [-2, -3, 2, 3, -5, 7]);
+    for (op, fmod, f) in [
+        ("Div", 0, (|x, k| x / k) as fn(i64, i64) -> i64),
+        ("Mod", 1, |x, k| x % k),
+        ("Mod", 0, |x: i64, k: i64| x - k * (x as f64 / k as f64).floor() as i64),
+    ] {
+        let attrs: &[(&str, A<'_>)] = if op == "Mod" { &[("fmod", A::Int(fmod))] } else { &[] };
+        for (code, dtype) in [(3, DType::I8), (6, DType::I32), (7, DType::I64)] {
+            let b = Builder::new()
+                .input("x", code, &[6])
+                .input("k", code, &[6])
+                .node(op, &["x", "k"], &["y"], attrs)
+                .output("y");
+            for d in [d, [-2, -3, -2, -3, -5, -7], [2, 3, 2, 3, 5, 7]] {
+                let want: Vec<i64> = x.iter().zip(d).map(|(&x, k)| f(x, k)).collect();
+                assert_eq!(whole(&b, &[tensor(dtype, &x), tensor(dtype, &d)]), want, "{dtype} {op} {fmod}");
+            }
+            // What divides is never zero, whatever the samples were.
+            assert!(run(&b, &[tensor(dtype, &x), tensor(dtype, &[1, 0, -1, 2, 3, 4])]).is_err());
+        }
+    }
+}
+
+#[test]
 fn integers_clip_with_the_upper_bound_last() {
     for (code, dtype) in TYPES {
         let x = ends(dtype);
@@ -255,6 +280,55 @@ fn shifts_lose_the_bits_that_leave() {
             assert_eq!(whole(&b, &[tensor(dtype, &x)]), want, "{dtype} {direction} {by}");
         }
     }
+}
+
+#[test]
+fn signed_integers_shift_by_any_distance() {
+    for (code, dtype) in [(3, DType::I8), (5, DType::I16), (6, DType::I32)] {
+        let (low, top) = dtype.int_bounds().unwrap();
+        let width = 64 - top.leading_zeros() as i64 + 1;
+        let x = [top, low, -1, 5, -8, 4, 1];
+        for by in
+            [[0, 1, 1, 2, 1, width, width - 1], [-1, -1, -width, 3, -2, -1, -2 * width], [1; 7], [-1; 7]]
+        {
+            for direction in ["LEFT", "RIGHT"] {
+                let b = Builder::new()
+                    .input("x", code, &[7])
+                    .raw("k", code, &[7], &bytes(dtype, &by))
+                    .node("BitShift", &["x", "k"], &["y"], &[("direction", A::Str(direction))])
+                    .output("y");
+                // Distances past the width, and negative ones, move all of the bits out; signs fill from the left.
+                let want = x.iter().zip(by).map(|(&v, by): (&i64, i64)| match direction {
+                    "LEFT" if (0..width).contains(&by) => dtype.wrap(v << by),
+                    "LEFT" => 0,
+                    _ if (0..width).contains(&by) => v >> by,
+                    _ => v >> 63,
+                });
+                let want: Vec<i64> = want.collect();
+                assert_eq!(whole(&b, &[tensor(dtype, &x)]), want, "{dtype} {direction} {by:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn indices_in_parts_of_an_input_have_bounds_of_their_own() {
+    let b = Builder::new()
+        .input("i", INT64, &[2, 2])
+        .output("y")
+        .ints("many", &[10, 11, 12, 13])
+        .ints("two", &[20, 21])
+        .ints("first", &[0])
+        .ints("second", &[1])
+        .node("Gather", &["i", "first"], &["a"], &[("axis", A::Int(1))])
+        .node("Gather", &["i", "second"], &["b"], &[("axis", A::Int(1))])
+        .node("Gather", &["many", "a"], &["p"], &[])
+        .node("Gather", &["two", "b"], &["q"], &[])
+        .node("Add", &["p", "q"], &["y"], &[]);
+    let pairs = |v: [i64; 4]| TensorF { shape: vec![2, 2], dtype: DType::I64, data: Data::I(v.to_vec()) };
+    assert_eq!(whole(&b, &[pairs([3, 1, 0, 0])]), [34, 30]);
+    assert_eq!(whole(&b, &[pairs([-1, 0, 1, -1])]), [33, 32]);
+    assert!(run(&b, &[pairs([0, 3, 0, 0])]).is_err());
 }
 
 #[test]

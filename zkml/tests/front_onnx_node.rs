@@ -1,7 +1,8 @@
 //! ONNX's own node tests: in floats, in integers, and as circuits where they are small.
 //!
 //! The `onnx` Python package ships them as `onnx/backend/test/data/node`; `PARHELION_ONNX_NODE_TESTS` names that folder, and without it the
-//! test is skipped. Cases of operators that are not supported, of strings, sequences and random numbers do not count.
+//! test is skipped; `front_onnx_node.py` writes them where the package has none. Cases of operators that are not supported, of strings, sequences
+//! and random numbers do not count. `data/onnx_node_rest.csv` lists those that do not pass in integers, each with its reason.
 
 #![expect(
     clippy::unwrap_used,
@@ -87,14 +88,15 @@ fn worst(got: &TensorF, want: &TensorF) -> f64 {
 }
 
 /// The model with all inputs but the first fixed to their values; with all of them, where the first decides a shape.
-fn bind(bytes: &[u8], inputs: &[TensorF]) -> Option<(Model, Vec<TensorF>)> {
+fn bind(bytes: &[u8], inputs: &[TensorF]) -> Option<Result<(Model, Vec<TensorF>), ImportError>> {
     let names: Vec<String> =
         ModelProto::decode(bytes).ok()?.graph?.input.into_iter().map(|i| i.name).collect();
-    [1, 0].into_iter().find_map(|from| {
+    let bound = |from: usize| {
         let fixed = names.iter().cloned().zip(inputs.iter().cloned()).skip(from).collect();
-        let model = import(bytes, &ImportOptions { fixed, ..ImportOptions::default() }).ok()?;
-        Some((model, inputs[..from.min(inputs.len())].to_vec()))
-    })
+        let model = import(bytes, &ImportOptions { fixed, ..ImportOptions::default() })?;
+        Ok((model, inputs[..from.min(inputs.len())].to_vec()))
+    };
+    Some(bound(1).or_else(|first| bound(0).map_err(|_| first)))
 }
 
 /// Programs with fewer elements than this are planned, and their circuits checked.
@@ -134,8 +136,12 @@ fn case(dir: &Path) -> Option<(String, Passed, String)> {
         Ok(m) => quantise(m, std::slice::from_ref(&inputs), &QuantOptions::default()).is_err(),
         Err(_) => false,
     };
-    if needed && let Some((bound, rest)) = bind(&bytes, &inputs) {
-        (model, inputs) = (Ok(bound), rest);
+    if needed {
+        match bind(&bytes, &inputs)? {
+            Ok((bound, rest)) => (model, inputs) = (Ok(bound), rest),
+            Err(e) if model.is_err() => model = Err(e),
+            Err(_) => {}
+        }
     }
     let model = match model {
         Ok(m) => m,
@@ -204,7 +210,17 @@ fn node_tests() {
         std::fs::write(path, &table).unwrap();
     }
     assert_eq!(broken, 0, "circuits that do not hold for their own witness");
-    assert!(float * 10 >= all * 9 && integer * 10 >= all * 9);
+    assert!(float * 100 >= all * 95 && integer * 100 >= all * 95, "fewer than 95 of 100 pass");
+    let rest: Vec<&str> = include_str!("data/onnx_node_rest.csv").lines().skip(1).collect();
+    let listed = |why: &str| {
+        rest.iter().any(|row| row.split(',').next().is_some_and(|case| why.contains(&format!(" {case}:"))))
+    };
+    let new: Vec<&str> = results
+        .iter()
+        .filter(|(_, passed, why)| *passed < Passed::Integer && !listed(why))
+        .map(|(_, _, why)| why.as_str())
+        .collect();
+    assert!(new.is_empty(), "not in data/onnx_node_rest.csv:\n{}", new.join("\n"));
     // Another version of the onnx package has other cases.
     let known = std::fs::read_to_string(path).unwrap();
     if known != table {

@@ -4,10 +4,11 @@
 mod front_common;
 
 use front_common::build::{A, Builder, FLOAT, INT64, value};
-use parhelion_zkml::float;
 use parhelion_zkml::input::{self, InputError, Surplus, parse_inputs, parse_inputs_with};
 use parhelion_zkml::onnx::proto::{Dimension, DimensionValue, TensorShapeProto, ValueInfoProto};
 use parhelion_zkml::onnx::{Declared, Dim, ImportError, ImportOptions, Model, import, input_shapes};
+use parhelion_zkml::quant::{QuantOptions, quantise};
+use parhelion_zkml::{exec, float};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -416,4 +417,53 @@ fn a_constant_that_is_no_number_is_named() {
     assert!(matches!(&e, ImportError::Tensor { name, .. } if name == "weight"), "{e}");
     assert!(e.to_string().contains("element 2"), "{e}");
     assert!(import(&b(&[1.0, 2.0, 0.0, 1.0]).bytes(), &ImportOptions::default()).is_ok());
+}
+
+/// The elements that a Slice of version 10 on leaves of an axis: counted from the end where negative, clamped to it.
+fn sliced(n: i64, start: i64, end: i64, step: i64) -> Vec<f64> {
+    let from_end = |v: i64| if v < 0 { v.saturating_add(n) } else { v };
+    let (start, end) = (from_end(start), from_end(end));
+    let (start, end) = match step > 0 {
+        true => (start.clamp(0, n), end.clamp(0, n)),
+        false => (start.clamp(0, n - 1), end.clamp(-1, n - 1)),
+    };
+    let mut at = start;
+    let mut left = Vec::new();
+    while (step > 0 && at < end) || (step < 0 && at > end) {
+        left.push(at as f64);
+        let Some(next) = at.checked_add(step) else { break };
+        at = next;
+    }
+    left
+}
+
+#[test]
+fn slices_go_both_ways_and_start_anywhere() {
+    const FAR: i64 = i64::MAX;
+    let (n, x) = (5, r#"{"input_data": [[[0, 1, 2, 3, 4]]]}"#);
+    let model = |start, end, step| {
+        Builder::new()
+            .input("x", FLOAT, &[1, 5])
+            .ints("start", &[start])
+            .ints("end", &[end])
+            .ints("axis", &[-1])
+            .ints("step", &[step])
+            .node("Slice", &["x", "start", "end", "axis", "step"], &["y"], &[])
+            .output("y")
+    };
+    for start in [-FAR - 1, -7, -6, -5, -1, 0, 2, 4, 5, 9, FAR] {
+        for end in [-FAR - 1, -FAR, -7, -6, -5, -2, 0, 3, 5, 9, FAR] {
+            for step in [-FAR, -3, -2, -1, 1, 2, 7, FAR] {
+                let want = sliced(n, start, end, step);
+                let got = run(&model(start, end, step), x, ImportOptions::default());
+                assert_eq!(got.as_ref(), Ok(&want), "[{start}:{end}:{step}]");
+            }
+        }
+    }
+    // The same in a circuit, for those that leave something.
+    let m = import(&model(-2, -FAR, -2).bytes(), &ImportOptions::default()).unwrap();
+    let inputs = parse_inputs(x, &m).unwrap();
+    let q = quantise(&m, std::slice::from_ref(&inputs), &QuantOptions::default()).unwrap();
+    let trace = exec::run(&q.program, &q.encode_inputs(&inputs).unwrap()).unwrap();
+    assert_eq!(q.decode_outputs(&trace)[0].to_f64(), [3.0, 1.0]);
 }

@@ -303,3 +303,27 @@ fn ranges_of_samples_are_powers_of_two() {
     }
     assert!(circuits[0] == circuits[1], "the circuit tells of an input more than powers of two");
 }
+
+#[test]
+fn a_visibility_of_parameters_needs_some() {
+    let scratch = Scratch::new("none");
+    let (model, input) = (scratch.0.join("m.onnx"), scratch.0.join("input.json"));
+    let b = Builder::new().input("x", FLOAT, &[1, 2]).output("y").node("Add", &["x", "x"], &["y"], &[]);
+    std::fs::write(&model, b.bytes()).unwrap();
+    std::fs::write(&input, r#"{"input_data": [[0.5, -0.25]]}"#).unwrap();
+    for (visibility, refused) in [
+        ("params=hashed", true),
+        ("params=committed", true),
+        ("params=public", true),
+        ("params=private", false),
+    ] {
+        let mut session = session();
+        let options = Options { visibility: visibility.parse().unwrap(), ..Options::default() };
+        let imported = session.import(&model, &options.import).unwrap();
+        let samples = vec![session.input(&imported, &input, Surplus::Refuse).unwrap()];
+        match session.prepare(imported, &samples, &options) {
+            Ok(_) => assert!(!refused, "{visibility}"),
+            Err(e) => assert!(refused && e.to_string().contains("no parameters"), "{visibility}: {e}"),
+        }
+    }
+}

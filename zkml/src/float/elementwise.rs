@@ -20,10 +20,10 @@ pub(super) fn elementwise(c: &Call<'_>) -> Result<TensorF, OpError> {
         "CastLike" => cast(c.input(0)?, c.input(1)?.dtype),
         "Clip" => clip(c),
         "PRelu" => {
-            let slope = c.input(1)?.broadcast_to(&c.input(0)?.shape)?;
+            // The standard broadcasts the slope alone; runtimes broadcast both.
             binary(
                 c.input(0)?,
-                &slope,
+                c.input(1)?,
                 None,
                 |x, s| if x < 0.0 { s * x } else { x },
                 |x, s| {

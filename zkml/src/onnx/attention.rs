@@ -24,9 +24,6 @@ fn heads(u: &mut Unroll<'_, '_, '_>, x: ValueId, count: &str) -> Result<(ValueId
 pub(super) fn attention(u: &mut Unroll<'_, '_, '_>) -> Result<Vec<ValueId>, Stop> {
     let lengths = lengths(u)?;
     let told = u.integer("qk_matmul_output_mode", 0)?;
-    if u.integer("left_window_size", -1)? >= 0 || u.integer("right_window_size", -1)? >= 0 {
-        return Err(Stop::Refused("with a window; give a mask".into()));
-    }
     let (q, k, v) = (u.operand(0)?, u.operand(1)?, u.operand(2)?);
     let (q, flat) = heads(u, q, "q_num_heads")?;
     let (mut k, _) = heads(u, k, "kv_num_heads")?;
@@ -65,24 +62,17 @@ pub(super) fn attention(u: &mut Unroll<'_, '_, '_>) -> Result<Vec<ValueId>, Stop
     if told == 1 {
         shown = scores;
     }
-    if let Some(mask) = u.node.input(3) {
-        scores = masked(u, scores, mask, columns)?;
-    }
-    if u.integer("is_causal", 0)? != 0 {
-        // A query sees what comes before it and itself; the queries are the last of the keys.
-        let offsets: Vec<i64> = match &lengths {
-            Some(list) => list.iter().map(|n| n - rows as i64).collect(),
-            None => vec![past as i64],
-        };
-        scores = kept(u, scores, &offsets, rows, columns, |offset, i, j| j <= i + offset)?;
-    }
-    if let Some(list) = &lengths {
-        scores = kept(u, scores, list, 1, columns, |length, _, j| j < length)?;
-    }
+    let rule = Rule::new(u, lengths, past, rows, columns)?;
+    let (visible, live) = seen(u, rule.as_ref(), columns)?;
+    scores = visible.apply(u, scores)?;
     if told == 2 {
         shown = scores;
     }
-    let weights = u.emit("Softmax", &[scores], &[("axis", Attr::Int(-1))], None)?;
+    let mut weights = u.emit("Softmax", &[scores], &[("axis", Attr::Int(-1))], None)?;
+    if let Some(live) = live {
+        let nothing = u.number(0.0)?;
+        weights = u.op("Where", &[live, weights, nothing])?;
+    }
     if told == 3 {
         shown = weights;
     }
@@ -105,27 +95,138 @@ fn lengths(u: &Unroll<'_, '_, '_>) -> Result<Option<Vec<i64>>, Stop> {
     }
 }
 
-/// Scores where a rule on the sample's number, the row and the column holds, else −∞.
-fn kept(
-    u: &mut Unroll<'_, '_, '_>,
-    scores: ValueId,
-    samples: &[i64],
+/// Which keys a query sees by its position: causality, a window, the length of the sample.
+struct Rule {
+    /// Position of the first query among the keys, of each sample.
+    offsets: Vec<i64>,
+    lengths: Option<Vec<i64>>,
+    causal: bool,
+    window: (i64, i64),
     rows: usize,
     columns: usize,
-    rule: impl Fn(i64, i64, i64) -> bool,
-) -> Result<ValueId, Stop> {
-    let n = samples.len().saturating_mul(rows).saturating_mul(columns);
-    u.b.count(n, &u.node.name.clone())?;
-    let mut keep = Vec::with_capacity(n);
-    for &sample in samples {
-        for i in 0..rows as i64 {
-            keep.extend((0..columns as i64).map(|j| i64::from(rule(sample, i, j))));
+}
+
+impl Rule {
+    /// The rule of a node; nothing where every query sees every key.
+    fn new(
+        u: &Unroll<'_, '_, '_>,
+        lengths: Option<Vec<i64>>,
+        past: usize,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Option<Rule>, Stop> {
+        let causal = u.integer("is_causal", 0)? != 0;
+        let window = (u.integer("left_window_size", -1)?, u.integer("right_window_size", -1)?);
+        if window.0 < -1 || window.1 < -1 {
+            return Err(u.wrong("a window of negative size"));
         }
+        if !causal && window == (-1, -1) && lengths.is_none() {
+            return Ok(None);
+        }
+        // The queries are the last of the keys.
+        let offsets = match &lengths {
+            Some(list) => list.iter().map(|n| n.saturating_sub(rows as i64)).collect(),
+            None => vec![past as i64],
+        };
+        Ok(Some(Rule { offsets, lengths, causal, window, rows, columns }))
     }
-    let keep = TensorF::int(vec![samples.len(), 1, rows, columns], DType::Bool, keep);
-    let keep = keep.map_err(|e| u.wrong(e.to_string()))?;
-    let keep = u.structure(keep);
-    masked(u, scores, keep, columns)
+
+    fn holds(&self, sample: usize, i: i64, j: i64) -> bool {
+        let at = self.offsets[sample].saturating_add(i);
+        (!self.causal || j <= at)
+            && (self.window.0 < 0 || at.saturating_sub(self.window.0) <= j)
+            && (self.window.1 < 0 || j <= at.saturating_add(self.window.1))
+            && self.lengths.as_ref().is_none_or(|n| j < n[sample])
+    }
+
+    /// The rule as booleans of shape `[samples, 1, rows, columns]`.
+    fn table(&self, u: &mut Unroll<'_, '_, '_>) -> Result<ValueId, Stop> {
+        let samples = self.offsets.len();
+        let n = samples.saturating_mul(self.rows).saturating_mul(self.columns);
+        u.b.count(n, &u.node.name.clone())?;
+        let mut keep = Vec::with_capacity(n);
+        for sample in 0..samples {
+            for i in 0..self.rows as i64 {
+                keep.extend((0..self.columns as i64).map(|j| i64::from(self.holds(sample, i, j))));
+            }
+        }
+        let keep = TensorF::int(vec![samples, 1, self.rows, self.columns], DType::Bool, keep);
+        let keep = keep.map_err(|e| u.wrong(e.to_string()))?;
+        Ok(u.structure(keep))
+    }
+}
+
+/// What of the scores a query sees: a mask of booleans, and numbers that are added before it.
+struct Visible {
+    added: Option<ValueId>,
+    kept: Option<ValueId>,
+}
+
+impl Visible {
+    /// Scores with the mask added, and −∞ where it does not hold.
+    fn apply(&self, u: &mut Unroll<'_, '_, '_>, mut scores: ValueId) -> Result<ValueId, Stop> {
+        if let Some(mask) = self.added {
+            scores = u.op("Add", &[scores, mask])?;
+        }
+        let Some(kept) = self.kept else { return Ok(scores) };
+        let nothing = u.number(f64::NEG_INFINITY)?;
+        u.op("Where", &[kept, scores, nothing])
+    }
+}
+
+/// The masks of a node, and which queries see a key at all where some may not: their weights are zero.
+fn seen(
+    u: &mut Unroll<'_, '_, '_>,
+    rule: Option<&Rule>,
+    columns: usize,
+) -> Result<(Visible, Option<ValueId>), Stop> {
+    let table = match rule {
+        Some(rule) => Some(rule.table(u)?),
+        None => None,
+    };
+    let mask = match u.node.input(3) {
+        Some(mask) => Some(widened(u, mask, columns)?),
+        None => None,
+    };
+    let boolean = match mask {
+        Some(m) => u.dims(m)?.1 == DType::Bool,
+        None => false,
+    };
+    let mut visible = match (mask, table) {
+        (Some(m), Some(t)) if boolean => Visible { added: None, kept: Some(u.op("And", &[m, t])?) },
+        (Some(m), None) if boolean => Visible { added: None, kept: Some(m) },
+        (m, t) => Visible { added: m, kept: t },
+    };
+    // No number of a circuit is −∞, so that of masks of numbers only constants hide keys.
+    let hides = match visible.added.filter(|&m| u.known(m).is_some()) {
+        Some(m) => {
+            let nothing = u.number(f64::NEG_INFINITY)?;
+            Some(u.op("Greater", &[m, nothing])?)
+        }
+        None => None,
+    };
+    let all = match (hides, visible.kept) {
+        (Some(a), Some(b)) => u.op("And", &[a, b])?,
+        (Some(a), None) | (None, Some(a)) => a,
+        (None, None) => return Ok((visible, None)),
+    };
+    let number = u.emit("Cast", &[all], &[("to", Attr::Int(1))], None)?;
+    let last = u.ints(vec![-1]);
+    let any = u.emit("ReduceMax", &[number, last], &[("keepdims", Attr::Int(1))], None)?;
+    let live = u.emit("Cast", &[any], &[("to", Attr::Int(9))], None)?;
+    if u.known(live).is_some_and(|t| (0..t.len()).all(|i| t.at(i) != 0.0)) {
+        return Ok((visible, None));
+    }
+    // A query that sees nothing is given everything, and its weights are taken away after the softmax.
+    let blind = u.op("Not", &[live])?;
+    if let Some(m) = visible.added {
+        let nothing = u.number(0.0)?;
+        visible.added = Some(u.op("Where", &[live, m, nothing])?);
+    }
+    if let Some(kept) = visible.kept {
+        visible.kept = Some(u.op("Or", &[kept, blind])?);
+    }
+    Ok((visible, Some(live)))
 }
 
 fn four(u: &Unroll<'_, '_, '_>, v: ValueId) -> Result<[usize; 4], Stop> {
@@ -133,37 +234,21 @@ fn four(u: &Unroll<'_, '_, '_>, v: ValueId) -> Result<[usize; 4], Stop> {
     shape[..].try_into().map_err(|_| u.wrong(format!("an operand of shape {shape:?}")))
 }
 
-/// Scores where a mask of booleans holds, else −∞; a mask of numbers is added. Keys past its end are masked.
-fn masked(
-    u: &mut Unroll<'_, '_, '_>,
-    scores: ValueId,
-    mut mask: ValueId,
-    columns: usize,
-) -> Result<ValueId, Stop> {
-    let (shape, dtype) = u.dims(mask)?;
-    let nothing = u.number(f64::NEG_INFINITY)?;
-    if let Some(&last) = shape.last()
-        && last != 1
-        && last < columns
-    {
-        let mut rest = shape.clone();
-        rest.pop();
-        rest.push(columns - last);
-        let n = rest.iter().fold(1usize, |n, &d| n.saturating_mul(d));
-        u.b.count(n, &u.node.name.clone())?;
-        let rest = if dtype.is_float() {
-            TensorF::float(rest, dtype, vec![f64::NEG_INFINITY; n])
-        } else {
-            TensorF::int(rest, dtype, vec![0; n])
-        };
-        let rest = rest.map_err(|e| u.wrong(e.to_string()))?;
-        let rest = u.structure(rest);
-        mask = u.concat(&[mask, rest], -1)?;
-    }
-    if dtype == DType::Bool {
-        return u.op("Where", &[mask, scores, nothing]);
-    }
-    u.op("Add", &[scores, mask])
+/// A mask with a column for every key: those past its end are masked.
+fn widened(u: &mut Unroll<'_, '_, '_>, mask: ValueId, columns: usize) -> Result<ValueId, Stop> {
+    let (mut shape, dtype) = u.dims(mask)?;
+    let Some(last) = shape.last_mut().filter(|n| **n != 1 && **n < columns) else { return Ok(mask) };
+    *last = columns - *last;
+    let n = shape.iter().fold(1usize, |n, &d| n.saturating_mul(d));
+    u.b.count(n, &u.node.name.clone())?;
+    let rest = if dtype.is_float() {
+        TensorF::float(shape, dtype, vec![f64::NEG_INFINITY; n])
+    } else {
+        TensorF::int(shape, dtype, vec![0; n])
+    };
+    let rest = rest.map_err(|e| u.wrong(e.to_string()))?;
+    let rest = u.structure(rest);
+    u.concat(&[mask, rest], -1)
 }
 
 /// Pairs of elements turned by an angle per position.

@@ -24,6 +24,7 @@ mod range;
 mod recurrent;
 mod rewrite;
 mod scale;
+mod scatter;
 mod tables;
 
 use std::collections::BTreeMap;

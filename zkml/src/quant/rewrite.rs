@@ -10,7 +10,7 @@ use crate::float::{self, OpError};
 use crate::onnx::{Attr, Attrs, DType, Model, Node, Provenance, TensorF, Value, ValueId, checked_len};
 
 use super::error::QuantError;
-use super::{fold, qdq, recurrent};
+use super::{fold, qdq, recurrent, scatter};
 
 /// A graph that grows.
 pub(super) struct Graph {
@@ -161,6 +161,7 @@ pub(super) fn rewrite(model: &Model) -> Result<Model, QuantError> {
         known_nodes: HashMap::new(),
     };
     qdq::simplify(&mut g.model);
+    steady(&mut g.model);
     // Values from here on are made by rewrites; those before have the file's names.
     let own = g.model.values.len();
     let mut named = std::collections::HashSet::new();
@@ -195,6 +196,35 @@ pub(super) fn rewrite(model: &Model) -> Result<Model, QuantError> {
     fold::backward(&mut g.model);
     fold::forward(&mut g.model);
     Ok(g.model)
+}
+
+/// Makes Log(ReduceSum(Exp(x))) the operator that it is, which takes the greatest element off before it exponentiates.
+fn steady(model: &mut Model) {
+    let mut reads: HashMap<ValueId, usize> = HashMap::new();
+    for v in model.nodes.iter().flat_map(|n| n.inputs.iter().flatten()).chain(&model.outputs) {
+        *reads.entry(*v).or_default() += 1;
+    }
+    let mut producer: HashMap<ValueId, usize> = HashMap::new();
+    for i in 0..model.nodes.len() {
+        let before = |n: &Node, op: &str| {
+            let v = n.input(0).filter(|v| reads.get(v) == Some(&1))?;
+            producer.get(&v).copied().filter(|&p: &usize| model.nodes[p].op == op)
+        };
+        let n = &model.nodes[i];
+        let sum = if n.op == "Log" { before(n, "ReduceSum") } else { None };
+        let exp = sum.and_then(|s| before(&model.nodes[s], "Exp"));
+        if let (Some(sum), Some(exp)) = (sum, exp) {
+            let x = model.nodes[exp].inputs.first().copied().flatten();
+            let n = &mut model.nodes[sum];
+            n.op = "ReduceLogSumExp".into();
+            n.version = n.version.max(18);
+            n.inputs[0] = x;
+            model.nodes[i].op = "Identity".into();
+            model.nodes[exp].op = String::new();
+        }
+        producer.extend(model.nodes[i].outputs.iter().flatten().map(|&o| (o, i)));
+    }
+    model.nodes.retain(|n| !n.op.is_empty());
 }
 
 /// The results that replace those of a node, or `None` where the node stays.
@@ -436,13 +466,16 @@ fn expand(g: &mut Graph, n: &Node) -> Result<Option<Vec<Option<ValueId>>>, Quant
         "ScatterElements" | "ScatterND" => {
             let reduction = a.str("reduction").map_err(wrong)?.unwrap_or("none").to_owned();
             let constant = n.input(1).is_some_and(|v| g.model.value(v).constant.is_some());
-            if reduction == "add" && !constant {
-                return Ok(scatter_sum(g, n, need(0)?, need(1)?, need(2)?)?.map(|r| vec![Some(r)]));
+            match (constant, reduction.as_str()) {
+                (true, "none") => return Ok(None),
+                (true, op) => scatter::by_constant(g, n, need(0)?, need(1)?, need(2)?, op)?,
+                (false, op) => {
+                    let Some(y) = scatter::by_value(g, n, need(0)?, need(1)?, need(2)?, op)? else {
+                        return Ok(None);
+                    };
+                    y
+                }
             }
-            if reduction == "none" || !constant {
-                return Ok(None);
-            }
-            scatter_reduction(g, n, need(0)?, need(1)?, need(2)?, &reduction)?
         }
         _ => return Ok(None),
     };
@@ -542,102 +575,6 @@ fn power_by_element(g: &mut Graph, n: &Node, x: ValueId, e: &TensorF) -> Result<
     let dims: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
     let dims = g.ints(&dims);
     g.one("Expand", &[y, dims], &[])
-}
-
-/// A scatter that combines: the elements that are hit are gathered, combined with the updates one after the other, and put back.
-fn scatter_reduction(
-    g: &mut Graph,
-    n: &Node,
-    data: ValueId,
-    index: ValueId,
-    updates: ValueId,
-    reduction: &str,
-) -> Result<ValueId, QuantError> {
-    let shape = g.shape(data);
-    let len: usize = shape.iter().product();
-    // Which flat element every update hits: a plain scatter of numbers, seen through its gather.
-    let numbers = TensorF::int(shape.clone(), DType::I64, (0..len as i64).collect())
-        .map_err(|e| g.fail(e.to_string()))?;
-    let numbers = g.constant(numbers);
-    let axis = n.attrs.0.get("axis").cloned();
-    let gather = if n.op == "ScatterND" { "GatherND" } else { "GatherElements" };
-    let attrs: Vec<(&str, Attr)> = axis.into_iter().map(|a| ("axis", a)).collect();
-    let targets = g.one(gather, &[numbers, index], &attrs)?;
-    let targets =
-        g.model.value(targets).constant.clone().ok_or_else(|| g.fail("the index is not constant"))?.to_i64();
-    let op = match reduction {
-        "add" => "Add",
-        "mul" => "Mul",
-        "max" => "Max",
-        "min" => "Min",
-        other => return Err(g.fail(format!("reduction `{other}`"))),
-    };
-    let flat_data = g.reshape(data, &[len])?;
-    let flat_updates = g.reshape(updates, &[targets.len()])?;
-    let mut current = flat_data;
-    let mut left: Vec<usize> = (0..targets.len()).collect();
-    while !left.is_empty() {
-        // As many updates as hit different elements.
-        let mut hit = std::collections::HashSet::new();
-        let (now, later): (Vec<usize>, Vec<usize>) = left.into_iter().partition(|&k| hit.insert(targets[k]));
-        left = later;
-        let where_to: Vec<i64> = now.iter().map(|&k| targets[k]).collect();
-        let which: Vec<i64> = now.iter().map(|&k| k as i64).collect();
-        let (where_to, which) = (g.ints(&where_to), g.ints(&which));
-        let old = g.one("Gather", &[current, where_to], &[])?;
-        let new = g.one("Gather", &[flat_updates, which], &[])?;
-        let combined = g.one(op, &[old, new], &[])?;
-        current = g.one("ScatterElements", &[current, where_to, combined], &[])?;
-    }
-    g.reshape(current, &shape)
-}
-
-/// A scatter that adds at computed places, as a sum over all updates of those that hit: what messages between the nodes of a graph are. `None`
-/// where updates cover a part of the other axes, or an index has several numbers.
-fn scatter_sum(
-    g: &mut Graph,
-    n: &Node,
-    data: ValueId,
-    index: ValueId,
-    updates: ValueId,
-) -> Result<Option<ValueId>, QuantError> {
-    let (shape, hits) = (g.shape(data), g.shape(index));
-    let dtype = g.model.value(data).dtype;
-    let values = if dtype.is_float() {
-        TensorF::float(vec![2], dtype, vec![0.0, 1.0])
-    } else {
-        TensorF::int(vec![2], dtype, vec![0, 1])
-    };
-    let values = values.map_err(|e| g.fail(e.to_string()))?;
-    let values = g.constant(values);
-    if n.op == "ScatterND" {
-        let (Some((&1, hits)), Some((&rows, rest))) = (hits.split_last(), shape.split_first()) else {
-            return Ok(None);
-        };
-        let (count, width) = (hits.iter().product::<usize>(), rest.iter().product::<usize>());
-        let index = g.reshape(index, &[count])?;
-        let depth = g.ints(&[rows as i64]);
-        let which = g.one("OneHot", &[index, depth, values], &[("axis", Attr::Int(0))])?;
-        let updates = g.reshape(updates, &[count, width])?;
-        let sum = g.one("MatMul", &[which, updates], &[])?;
-        let sum = g.reshape(sum, &shape)?;
-        return g.one("Add", &[data, sum], &[]).map(Some);
-    }
-    let axis = n.attrs.int_or("axis", 0).map_err(|e| g.fail(e))?;
-    let axis = float::normal_axis(axis, shape.len()).map_err(|e| g.fail(e))?;
-    let other = |s: &[usize]| s.iter().enumerate().filter(|(i, _)| *i != axis).map(|(_, d)| *d).collect();
-    let (a, b): (Vec<usize>, Vec<usize>) = (other(&shape), other(&hits));
-    if a != b {
-        return Ok(None);
-    }
-    let depth = g.ints(&[shape[axis] as i64]);
-    let at = axis as i64 + 1;
-    let which = g.one("OneHot", &[index, depth, values], &[("axis", Attr::Int(at))])?;
-    let axes = g.ints(&[at]);
-    let updates = g.one("Unsqueeze", &[updates, axes], &[])?;
-    let sum = g.one("Mul", &[which, updates], &[])?;
-    let sum = g.reduce("ReduceSum", sum, &[axis], false)?;
-    g.one("Add", &[data, sum], &[]).map(Some)
 }
 
 /// CumSum as a product with a triangular matrix of ones.

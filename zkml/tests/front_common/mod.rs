@@ -11,7 +11,7 @@ pub(crate) mod build;
 use std::path::PathBuf;
 
 use parhelion_zkml::input::{InputError, Surplus, parse_inputs_with};
-use parhelion_zkml::onnx::{ImportError, ImportOptions, Model, TensorF, import};
+use parhelion_zkml::onnx::{DType, Data, ImportError, ImportOptions, Model, TensorF, import};
 
 /// One output of a reference run.
 pub(crate) struct ReferenceOutput {
@@ -25,6 +25,27 @@ pub(crate) struct ReferenceModel {
     pub(crate) model: Result<Model, ImportError>,
     pub(crate) inputs: Option<Result<Vec<TensorF>, InputError>>,
     pub(crate) outputs: Vec<ReferenceOutput>,
+}
+
+/// A tensor as the scripts of the tests write it.
+pub(crate) fn tensor(v: &serde_json::Value) -> TensorF {
+    let shape = v["shape"].as_array().unwrap().iter().map(|d| d.as_u64().unwrap() as usize).collect();
+    let data = v["data"].as_array().unwrap();
+    let dtype = match v["dtype"].as_str().unwrap() {
+        "bool" => DType::Bool,
+        "int8" => DType::I8,
+        "uint8" => DType::U8,
+        "int32" => DType::I32,
+        "int64" => DType::I64,
+        other => Some(DType::F32).filter(|_| other == "float32").unwrap(),
+    };
+    let whole = |x: &serde_json::Value| x.as_i64().or_else(|| x.as_bool().map(i64::from)).unwrap();
+    let data = if dtype.is_float() {
+        Data::F(data.iter().map(|x| x.as_f64().unwrap()).collect())
+    } else {
+        Data::I(data.iter().map(whole).collect())
+    };
+    TensorF::new(shape, dtype, data).unwrap()
 }
 
 /// The folder of shared data, where it is there.

@@ -10,6 +10,8 @@ use super::{Lower, Outcome, Refusal};
 
 /// Significant bits of a real factor.
 const FACTOR_BITS: i32 = 16;
+/// Bits of a shifted integer before it is brought back into its type.
+const SHIFTED_BITS: i64 = 58;
 
 impl Lower<'_> {
     pub(super) fn arithmetic(&mut self, n: &Node) -> Outcome<()> {
@@ -68,6 +70,8 @@ impl Lower<'_> {
             "PRelu" => {
                 // max(x, 0) + slope·(x − max(x, 0))
                 let x = self.tensor(a)?;
+                let shape = self.shape(out).to_vec();
+                let x = self.b.expand(x, &shape)?;
                 let x = self.b.acc(x);
                 let r = self.relu(&x, x.scale, None)?;
                 let r = self.b.acc(r);
@@ -305,7 +309,13 @@ impl Lower<'_> {
                 let q = self.quotient(out, &one, a)?;
                 return self.set_tensor(out, q);
             }
-            let root = self.sqrt(a)?;
+            let mut root = self.sqrt(a)?;
+            let t = self.b.program.tensor(root);
+            let (lo, hi, scale) = (t.lo, t.hi, t.scale);
+            if let Some((least, _)) = self.ranges.observed(a).filter(|r| lo < 1 && r.0 > 0.0) {
+                let least = (least / self.options.headroom).sqrt() * exp2(scale);
+                root = self.b.demand(&self.b.acc(root), ((least.floor() as i128).max(1), hi.into()))?;
+            }
             let q = self.quotient_of(out, &one, root)?;
             return self.set_tensor(out, q);
         }
@@ -442,7 +452,7 @@ impl Lower<'_> {
             } else if hi < 0.0 {
                 -hi
             } else {
-                1.0
+                self.ranges.least(den).unwrap_or(1.0)
             }
         });
         let most = self.magnitude(den).map_or(0, scale::exponent);
@@ -528,15 +538,6 @@ impl Lower<'_> {
     fn integer_quotient(&mut self, a: ValueId, b: ValueId) -> Outcome<Acc> {
         let shape = crate::onnx::broadcast(self.shape(a), self.shape(b)).map_err(|e| e.to_string())?;
         let (x, d) = self.signed_divisor(a, b, &shape)?;
-        let t = self.b.program.tensor(d);
-        if t.lo < 1 {
-            let seen = self.ranges.observed(b).map_or(0.0, |(lo, _)| lo);
-            if seen < 1.0 || self.constant(b).is_some() {
-                return Err("the divisor may be zero or negative".to_owned().into());
-            }
-        }
-        let (lo, hi) = (t.lo, t.hi);
-        let d = if lo >= 1 { d } else { self.b.demand(&self.b.acc(d), (1, hi.into()))? };
         if self.b.program.tensor(x).lo >= 0 {
             let q = self.div(x, d, shape, 0)?;
             return Ok(self.b.acc(q));
@@ -554,11 +555,30 @@ impl Lower<'_> {
         Ok(self.b.add(&self.b.acc(up), &self.b.neg(&self.b.acc(down))?)?)
     }
 
-    /// Integer operands of a division, with the signs of a constant divisor moved to the numerator.
+    /// Integer operands of a division, with the signs of the divisor moved to the numerator: what divides is at least one.
     fn signed_divisor(&mut self, a: ValueId, b: ValueId, shape: &[usize]) -> Outcome<(TensorId, TensorId)> {
         let x = self.tensor(a)?;
         let x = self.b.expand(x, shape)?;
-        let Some(c) = self.constant(b).cloned() else { return Ok((x, self.tensor(b)?)) };
+        let Some(c) = self.constant(b).cloned() else {
+            let d = self.tensor(b)?;
+            let t = self.b.program.tensor(d);
+            let (lo, hi) = (t.lo, t.hi);
+            if lo >= 1 {
+                return Ok((x, d));
+            }
+            let seen = self.ranges.observed(b);
+            if lo >= 0 || seen.is_some_and(|(least, _)| least >= 1.0) {
+                return Ok((x, self.b.demand(&self.b.acc(d), (1, hi.into()))?));
+            }
+            let positive = self.step(&self.b.acc(d))?;
+            let mut sign = self.b.times(&self.b.acc(positive), 2)?;
+            sign.constant -= 1;
+            let sign = self.exact(&sign)?;
+            let size = self.product(sign, d)?;
+            let size = self.b.demand(&size, (1, i128::from(hi).max(-i128::from(lo))))?;
+            let x = self.product(x, sign)?;
+            return Ok((self.exact(&x)?, size));
+        };
         let d = c.to_i64();
         if d.contains(&0) {
             return Err("a constant divisor is zero".to_owned().into());
@@ -587,14 +607,6 @@ impl Lower<'_> {
             self.exact(&q)?
         } else {
             let (num, den) = self.signed_divisor(a, b, &shape)?;
-            let den = if self.b.program.tensor(den).lo >= 1 {
-                den
-            } else if self.ranges.observed(b).is_some_and(|(lo, _)| lo >= 1.0) {
-                let hi = self.b.program.tensor(den).hi;
-                self.b.demand(&self.b.acc(den), (1, hi.into()))?
-            } else {
-                return Err("the divisor may be zero or negative".to_owned().into());
-            };
             self.div(num, den, shape.clone(), 0)?
         };
         let d = self.plain(b, "a divisor of integers")?;
@@ -616,17 +628,22 @@ impl Lower<'_> {
             DType::U32 | DType::I32 => 32,
             _ => 64,
         };
-        distances.iter_mut().filter(|d| **d >= width).for_each(|d| *d = width);
-        let gone = |d: i64| d == width && left;
-        if distances.iter().any(|d| !(0..=40).contains(d) && !gone(*d)) {
-            return Err("a distance is not between 0 and 40".to_owned().into());
-        }
+        distances.iter_mut().filter(|d| !(0..width).contains(*d)).for_each(|d| *d = width);
         let x = self.acc_of(a)?;
+        let (lo, hi) = self.b.bounds(&x);
+        let bits = i64::from(128 - lo.unsigned_abs().max(hi.unsigned_abs()).leading_zeros());
         self.reveal(by, "a distance of a shift");
-        if let ([by], true) = (&distances[..], left)
-            && gone(*by)
-        {
-            return Ok(Acc { terms: vec![], constant: 0, ..x });
+        let gone = |d: i64| d == width && left;
+        if !left {
+            // As many bits as there are leave only the sign.
+            distances.iter_mut().for_each(|d| *d = (*d).min(bits));
+        }
+        if distances.iter().all(|d| gone(*d)) {
+            let shape = crate::onnx::broadcast(self.shape(a), &constant.shape).map_err(|e| e.to_string())?;
+            return Ok(Acc { shape, terms: vec![], constant: 0, scale: 0 });
+        }
+        if left && distances.iter().any(|d| !gone(*d) && bits + d > SHIFTED_BITS) {
+            return self.shift_low_bits(x, &constant.shape, &distances, width);
         }
         if let [by] = distances[..] {
             return if left {
@@ -645,6 +662,30 @@ impl Lower<'_> {
         }
         let q = self.div(x, powers, shape, 0)?;
         Ok(self.b.acc(q))
+    }
+
+    /// x shifted to the left, of what stays within the width: `(x mod 2^(width − by)) · 2^by`.
+    fn shift_low_bits(&mut self, x: Acc, of: &[usize], distances: &[i64], width: i64) -> Outcome<Acc> {
+        let shape = crate::onnx::broadcast(&x.shape, of).map_err(|e| e.to_string())?;
+        if width > SHIFTED_BITS {
+            return Err("bits of 64-bit integers leave".to_owned().into());
+        }
+        let role = crate::qir::Role::Constant;
+        let ends = distances.iter().map(|d| 1i64 << (width - d)).collect();
+        let powers = distances.iter().map(|d| if *d == width { 0 } else { 1i64 << d }).collect();
+        let ends = self.b.data(of.to_vec(), ends, 0, role)?;
+        let powers = self.b.data(of.to_vec(), powers, 0, role)?;
+        let x = self.exact(&x)?;
+        let x = self.b.expand(x, &shape)?;
+        let turns = self.div(x, ends, shape.clone(), 0)?;
+        let back = self.product(turns, ends)?;
+        let low = self.b.add(&self.b.acc(x), &self.b.neg(&back)?)?;
+        // What is left is below the greatest end, which interval arithmetic cannot see.
+        let most = distances.iter().map(|d| (1i128 << (width - d)) - 1).max().unwrap_or(0);
+        let low = self.b.enforce(&low, (0, most))?;
+        let shifted = self.product(low, powers)?;
+        let id = self.b.enforce(&shifted, (0, (1i128 << width) - 1))?;
+        Ok(self.b.acc(id))
     }
 
     /// ⌊√x⌋ with guard bits, and with the significant bits that the least root needs.

@@ -74,6 +74,16 @@ impl Lower<'_> {
         own.filter(|_| self.clusters.is_tabled(node))
     }
 
+    /// Whether a node is the quotient of a real constant by a value.
+    pub(super) fn divides_by(&self, n: &Node, v: ValueId) -> bool {
+        self.is_float(v)
+            && match n.op.as_str() {
+                "Div" => n.input(1) == Some(v) && n.input(0).is_some_and(|a| self.constant(a).is_some()),
+                "Reciprocal" => n.input(0) == Some(v),
+                _ => false,
+            }
+    }
+
     /// Whether a single table, or one with straight tails beside it, approximates a chain well over the range that is allowed for its start.
     fn one_table_serves(&self, v: ValueId, root: ValueId) -> bool {
         let Some((lo, hi)) = self.range(root) else { return false };

@@ -64,6 +64,21 @@ impl Lower<'_> {
             return false;
         };
         let OpKind::View { sources, picks } = op.kind.clone() else { return false };
+        // Elements that are no index here have bounds of their own.
+        for (k, &s) in sources.iter().enumerate() {
+            let mut free = vec![true; self.b.program.tensor(s).len()];
+            for p in picks.iter() {
+                if let Pick::Of { source, index } = *p
+                    && source as usize == k
+                    && let Some(f) = free.get_mut(index as usize)
+                {
+                    *f = false;
+                }
+            }
+            if free.contains(&true) && free.contains(&false) {
+                return false;
+            }
+        }
         let mut bounds: Option<(i64, i64)> = None;
         for (k, &s) in sources.iter().enumerate() {
             let used = picks.iter().any(|p| matches!(p, Pick::Of { source, .. } if *source as usize == k));

@@ -217,7 +217,11 @@ fn lower_once(
                 if missing(root) {
                     continue;
                 }
-                l.function(out, root)
+                match l.function(out, root) {
+                    // What has no table near a pole has a quotient.
+                    Err(Refusal::Unsupported(_)) if l.divides_by(node, root) => l.node(node),
+                    done => done,
+                }
             }
             _ => {
                 if node.inputs.iter().flatten().any(|&v| missing(v)) {
