@@ -78,7 +78,7 @@ pub struct Bench {
     pub(super) challenges: ChallengeValues,
     pub(super) first: Columns,
     pub(super) honest: Columns,
-    table: HashMap<Key, (u16, u32)>,
+    table: HashMap<Key, Cell>,
     near: HashMap<Cell, Vec<Cell>>,
     /// Entries by cells of the circuit: key, value and count.
     entries: Vec<(u64, [Cell; 3])>,
@@ -112,11 +112,11 @@ impl Bench {
         }
         let mut table = HashMap::new();
         let tables = &layout.sized.tables;
-        for (at, (section, position)) in layout.table_entries().enumerate() {
+        for (section, position, cell) in layout.table_entries() {
             let (out, second) = tables.entry(section, position);
             let x = i128::from(tables.first(section)) + position as i128;
             let entry = key(tables.tag(section), fr(x), fr(out.into()), fr(second.into()));
-            table.insert(entry, layout.table_cell(at));
+            table.insert(entry, cell);
         }
         let first = circuit.start().unwrap_or_default();
         let draw = |seed: u64| Fr::from(seed).pow([0x9e37_79b9_7f4a_7c15, seed, 0x1234_5678]);
@@ -235,11 +235,7 @@ impl Bench {
 
     /// Cells of the multiplicity columns that table entries have.
     pub fn multiplicities(&self) -> Vec<Cell> {
-        let entries = self.layout.table_entries().count();
-        let of_tables = (0..entries).map(|at| {
-            let (set, row) = self.layout.table_cell(at);
-            Cell { col: Col::Multiplicity(set), row }
-        });
+        let of_tables = self.layout.table_entries().map(|(_, _, cell)| cell);
         let folded = self.layout.folded_multiplicity().into_iter().flat_map(|col| {
             let rows = self.layout.lowered.row_tables.iter().flat_map(|table| &table.entries);
             rows.map(move |&row| Cell { col, row })
@@ -442,7 +438,7 @@ impl Bench {
     }
 
     fn recount(&self, columns: &mut Columns) {
-        let mut counts: HashMap<(u16, u32), u64> = HashMap::new();
+        let mut counts: HashMap<Cell, u64> = HashMap::new();
         let mut reads: HashMap<Key, u64> = HashMap::new();
         self.uses(columns, |_, tuple, dynamic| match (dynamic, self.table.get(&tuple)) {
             (true, _) => *reads.entry(tuple).or_default() += 1,
@@ -457,8 +453,8 @@ impl Bench {
         for column in Arc::make_mut(&mut columns.multiplicity) {
             column.iter_mut().for_each(|m| *m = Fr::ZERO);
         }
-        for ((set, row), count) in counts {
-            columns.set(Cell { col: Col::Multiplicity(set), row }, Fr::from(count));
+        for (cell, count) in counts {
+            columns.set(cell, Fr::from(count));
         }
         row_counts(&self.layout, columns);
     }

@@ -11,7 +11,7 @@ use halo2_axiom::plonk::{Advice, Circuit, Column, ConstraintSystem, Error, Fixed
 use crate::qir::Program;
 
 use super::commitment::{self, OpeningSecret, Tail};
-use super::config::{MachineConfig, StoreColumn};
+use super::config::{MachineConfig, StoreColumn, TableKey};
 use super::late::{self, ChallengeValues};
 use super::layout::{Cell, Col, Layout};
 use super::num::fr;
@@ -169,14 +169,21 @@ impl ModelCircuit {
             config.hash_fixed.iter().zip(values).for_each(|(&c, &v)| put(c, row, v));
         }
         let tables = &layout.sized.tables;
-        for (at, (section, position)) in layout.table_entries().enumerate() {
-            let (set, row) = layout.table_cell(at);
-            let (row, columns) = (row as usize, &config.tables[set as usize]);
-            let (out, second) = tables.entry(section, position);
-            put(columns.tag, row, Fr::from(tables.tag(section)));
-            put(columns.input, row, fr(i128::from(tables.first(section)) + position as i128));
-            columns.output.into_iter().for_each(|c| put(c, row, fr(out.into())));
-            columns.second.into_iter().for_each(|c| put(c, row, fr(second.into())));
+        for run in &layout.table_runs {
+            let columns = &config.tables[run.set];
+            let (tag, first) = (Fr::from(tables.tag(run.section)), i128::from(tables.first(run.section)));
+            for (row, position) in (run.row..).zip(run.from..run.from + run.len) {
+                if let TableKey::Columns { tag: tags, input } = columns.key {
+                    put(tags, row, tag);
+                    put(input, row, fr(first + position as i128));
+                }
+                let (out, second) = tables.entry(run.section, position);
+                columns.output.into_iter().for_each(|c| put(c, row, fr(out.into())));
+                columns.second.into_iter().for_each(|c| put(c, row, fr(second.into())));
+            }
+        }
+        if let Some(index) = config.row_numbers {
+            (0..layout.usable() - 1).for_each(|row| put(index, row, Fr::from(row as u64)));
         }
         for (row, &c) in layout.constants.iter().enumerate() {
             config.constants.into_iter().for_each(|column| put(column, row, fr(c.into())));

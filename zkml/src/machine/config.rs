@@ -22,6 +22,7 @@ use halo2_axiom::poly::Rotation;
 use super::factor::Factored;
 use super::layout::{BulkSlot, Col, Layout, LookupLane, Mono, ScalarSlot, UnitSlot};
 use super::lowered::Base;
+use super::num::fr;
 use super::pack::UnitShape;
 use super::poseidon::gadget::COLUMNS as HASH_COLUMNS;
 use super::sites::{Site, on};
@@ -36,11 +37,24 @@ pub(crate) struct Challenges {
     pub(crate) rho: Challenge,
 }
 
-/// Columns of a set of table sections.
+/// Tags and inputs of a set of table entries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TableKey {
+    Columns {
+        tag: Column<Fixed>,
+        input: Column<Fixed>,
+    },
+    /// One section fills the set: all rows have its tag, and inputs that follow the rows' numbers.
+    Whole {
+        tag: u64,
+        first: i64,
+    },
+}
+
+/// Columns of a set of table entries.
 #[derive(Clone, Debug)]
 pub(crate) struct TableColumns {
-    pub(crate) tag: Column<Fixed>,
-    pub(crate) input: Column<Fixed>,
+    pub(crate) key: TableKey,
     pub(crate) output: Option<Column<Fixed>>,
     pub(crate) second: Option<Column<Fixed>>,
     pub(crate) multiplicity: Column<Advice>,
@@ -62,6 +76,8 @@ pub struct MachineConfig {
     pub(crate) unit: Vec<Column<Advice>>,
     pub(crate) store: Vec<StoreColumn>,
     pub(crate) tables: Vec<TableColumns>,
+    /// Numbers of the rows, where sections fill sets.
+    pub(crate) row_numbers: Option<Column<Fixed>>,
     /// Multiplicities of rows that are looked up whole.
     pub(crate) folded: Option<Column<Advice>>,
     pub(crate) junk: Option<Column<Advice>>,
@@ -132,15 +148,21 @@ impl MachineConfig {
                 }
             })
             .collect();
-        let tables = layout
-            .sized
-            .table_outputs
+        let sections = &layout.sized.tables;
+        let sets = sections.sets(&layout.table_runs, layout.usable() - 1);
+        let row_numbers = sets.iter().any(|set| set.whole.is_some()).then(|| meta.fixed_column());
+        let tables = sets
             .iter()
-            .map(|&(output, second)| TableColumns {
-                tag: meta.fixed_column(),
-                input: meta.fixed_column(),
-                output: output.then(|| meta.fixed_column()),
-                second: second.then(|| meta.fixed_column()),
+            .map(|set| TableColumns {
+                key: match set.whole {
+                    Some((section, from)) => TableKey::Whole {
+                        tag: sections.tag(section),
+                        first: sections.first(section) + from as i64,
+                    },
+                    None => TableKey::Columns { tag: meta.fixed_column(), input: meta.fixed_column() },
+                },
+                output: set.output.then(|| meta.fixed_column()),
+                second: set.second.then(|| meta.fixed_column()),
                 multiplicity: meta.advice_column_in(FirstPhase),
             })
             .collect();
@@ -189,6 +211,7 @@ impl MachineConfig {
             unit,
             store,
             tables,
+            row_numbers,
             folded,
             junk,
             bulk,
@@ -499,7 +522,16 @@ impl MachineConfig {
                         LookupLane::Table { set } => {
                             let t = &self.tables[set as usize];
                             let mut fixed = |c: Column<Fixed>| meta.query_fixed(c, Rotation::cur());
-                            let mut d = alpha.clone() + gamma.clone() * fixed(t.tag) + fixed(t.input);
+                            let mut d = alpha.clone();
+                            match (t.key, self.row_numbers) {
+                                (TableKey::Columns { tag, input }, _) => {
+                                    d = d + gamma.clone() * fixed(tag) + fixed(input);
+                                }
+                                (TableKey::Whole { tag, first }, numbers) => {
+                                    d = d + scaled(gamma.clone(), Fr::from(tag)) + constant(fr(first.into()));
+                                    d = numbers.into_iter().fold(d, |d, column| d + fixed(column));
+                                }
+                            }
                             if let Some(output) = t.output {
                                 d = d + beta.clone() * fixed(output);
                             }

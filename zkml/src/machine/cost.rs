@@ -115,8 +115,6 @@ impl Counts {
         let swept = lanes.iter().filter(|l| **l).count();
         let store = s.choice.store as usize;
         let (advice_store, fixed_store) = if l.store_fixed { (0, store) } else { (store, 0) };
-        let of_set = |&(out, second): &(bool, bool)| 2 + usize::from(out) + usize::from(second);
-        let tables: usize = s.table_outputs.iter().map(of_set).sum();
         let weights = l.totals.weights;
         let degrees = [
             if phis > 0 { 2 + group.min(lookups.len()) } else { 3 },
@@ -140,7 +138,7 @@ impl Counts {
             first: units * s.shape.cells() as usize + advice_store + s.table_sets + exposed + folded,
             late: phis + junk + bulk + swept + 2 * scalars + second,
             rotated: phis + bulk + swept + scalars + s.hash.lanes * HASH_ROTATED,
-            fixed: fixed + fixed_store + tables + 2,
+            fixed: fixed + fixed_store + s.table_columns + 2,
             equality,
             instances: usize::from(l.public.len() + l.hashes.len() > 0),
             products: work + arguments + 2 * store + 3 * swept + 12 * scalars + s.hash.lanes * HASH_PRODUCTS,

@@ -329,12 +329,8 @@ fn running_sums(
     let shape = layout.sized.shape;
     let cells = shape.cells();
     let beta2 = ch.beta.square();
-    let entries: Vec<(Section, usize)> = layout.table_entries().collect();
-    let per_set = rows - 1;
     let entry = |set: u16, row: usize| {
-        let Some(&(section, position)) = entries.get(usize::from(set) * per_set + row) else {
-            return ch.alpha;
-        };
+        let Some((section, position)) = layout.table_entry(set, row) else { return ch.alpha };
         let (out, second) = tables.entry(section, position);
         let x = i128::from(tables.first(section)) + position as i128;
         let mut d = ch.alpha + ch.gamma * Fr::from(tables.tag(section)) + fr(x);

@@ -8,16 +8,17 @@ use halo2_axiom::halo2curves::bn256::Fr;
 use serde::{Deserialize, Serialize};
 
 use super::commitment;
+use super::copies::copies;
 use super::factor::{Factored, factor};
 use super::lowered::{Base, Home, Lowered, Mul, Operand, Ref, Src};
 use super::num::fr;
 use super::pack::{Packed, UnitShape};
 use super::place::Figures;
 use super::plan::PlanError;
-use super::poseidon::gadget::{COLUMNS as HASH_COLUMNS, HashLayout, HashSize, Tied};
+use super::poseidon::gadget::{COLUMNS as HASH_COLUMNS, HashLayout, HashSize};
 use super::sites::{Site, on};
-use super::table::{Section, Tables};
-use super::template::{Def, Quad, Template};
+use super::table::{Run, Section, Tables};
+use super::template::{Quad, Template};
 
 /// The numbers that the planner chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -181,8 +182,8 @@ pub(crate) struct Sized {
     pub(crate) bulk_rows: usize,
     pub(crate) table_entries: usize,
     pub(crate) table_sets: usize,
-    /// Whether each set has columns of outputs and of second outputs.
-    pub(crate) table_outputs: Vec<(bool, bool)>,
+    /// Fixed columns of all sets.
+    pub(crate) table_columns: usize,
     pub(crate) figures: Figures,
     /// Cells of units that are assigned.
     pub(crate) cells: usize,
@@ -282,6 +283,8 @@ pub(crate) struct Layout {
     /// Slots of each strip that no element has.
     pub(crate) idle: Vec<Vec<u32>>,
     pub(crate) has_b: bool,
+    /// Where the entries of tables stand, by set and row.
+    pub(crate) table_runs: Vec<Run>,
     /// Instance rows.
     pub(crate) instance: usize,
     /// Bulk segment and position of the elements of stored weights that convolutions use; no segment is `u32::MAX`.
@@ -445,16 +448,20 @@ impl Layout {
         .collect()
     }
 
-    /// The `at`-th entry of all tables: section and position.
-    pub(crate) fn table_entries(&self) -> impl Iterator<Item = (Section, usize)> + '_ {
-        let tables = &self.sized.tables;
-        tables.sections().flat_map(|s| (0..tables.rows(s)).map(move |i| (s, i)))
+    /// Every table entry: its section, its position there, and the multiplicity of its row.
+    pub(crate) fn table_entries(&self) -> impl Iterator<Item = (Section, usize, Cell)> + '_ {
+        self.table_runs.iter().flat_map(|run| {
+            let cell = |i| Cell { col: Col::Multiplicity(run.set as u16), row: (run.row + i) as u32 };
+            (0..run.len).map(move |i| (run.section, run.from + i, cell(i)))
+        })
     }
 
-    /// Set and row of the `at`-th table entry.
-    pub(crate) fn table_cell(&self, at: usize) -> (u16, u32) {
-        let per_set = self.usable() - 1;
-        ((at / per_set) as u16, (at % per_set) as u32)
+    /// The entry at a row of a set, if there is one.
+    pub(crate) fn table_entry(&self, set: u16, row: usize) -> Option<(Section, usize)> {
+        let at = self.table_runs.partition_point(|run| (run.set, run.row) <= (set.into(), row));
+        let run = self.table_runs.get(at.checked_sub(1)?)?;
+        (run.set == usize::from(set) && row < run.row + run.len)
+            .then(|| (run.section, run.from + row - run.row))
     }
 }
 
@@ -508,6 +515,7 @@ pub(crate) fn outline(lowered: Lowered, sized: Sized) -> Layout {
         equal: Vec::new(),
         idle: Vec::new(),
         has_b: lowered.scalars.iter().any(|r| r.b.is_some()),
+        table_runs: sized.tables.runs(sized.usable() - 1),
         instance: lowered.public.len() + lowered.hashes.len(),
         stored: HashMap::new(),
         sized,
@@ -707,137 +715,6 @@ fn scalar_rows(layout: &mut Layout) {
         layout.scalar_kinds.push(at);
     }
     layout.scalar_field = factor(&vectors);
-}
-
-fn copies(layout: &mut Layout) -> Result<(), PlanError> {
-    let mut copies: Vec<(Cell, Cell)> = Vec::new();
-    let mut constants: Vec<i64> = Vec::new();
-    let mut constant_rows: HashMap<i64, u32> = HashMap::new();
-    let mut constant = |c: i64| -> Cell {
-        let row = *constant_rows.entry(c).or_insert_with(|| {
-            constants.push(c);
-            constants.len() as u32 - 1
-        });
-        Cell { col: Col::Const, row }
-    };
-    for (strip, s) in layout.lowered.strips.iter().enumerate() {
-        let placed = layout.placed(strip);
-        type Link = (u16, u16, Option<u16>, Option<(u16, u16)>);
-        let mut plan: Vec<Link> = Vec::new();
-        for (unit, places) in placed.packed.places.iter().enumerate() {
-            for place in places {
-                let home = placed.packed.homes[place.var as usize];
-                let here = (unit as u16, place.position);
-                match placed.template.defs[place.var as usize] {
-                    Def::Wire(w) => plan.push((here.0, here.1, Some(w), None)),
-                    _ if home != Some(here) => plan.push((here.0, here.1, None, home)),
-                    _ => {}
-                }
-            }
-        }
-        let source =
-            |w: u16, element: u32| s.operands.get(w as usize).map_or(Src::Const(0), |o| o.at(element));
-        let mut connect = |slot: u32, element: Option<u32>, idle: bool| -> Result<(), PlanError> {
-            for &(unit, position, wire, home) in &plan {
-                let cell = layout.slot_cell(strip, slot, unit, position);
-                let (other, site) = match (wire, home, element) {
-                    (Some(w), _, Some(e)) => match source(w, e) {
-                        Src::Const(c) => (constant(c), Site::OperandConstant),
-                        Src::Cell { tensor, index } => {
-                            let home = layout.home(tensor, index).ok_or_else(|| {
-                                PlanError::Internal(format!("no cell for an operand of {}", s.name))
-                            })?;
-                            (home, Site::OperandCell)
-                        }
-                    },
-                    (None, Some((unit, position)), _) => {
-                        (layout.slot_cell(strip, slot, unit, position), Site::SharedVariable)
-                    }
-                    _ => continue,
-                };
-                if on(site) && (!idle || on(Site::IdleOperand)) {
-                    copies.push((cell, other));
-                }
-            }
-            Ok(())
-        };
-        for (element, &slot) in s.slots.iter().enumerate() {
-            connect(slot, Some(element as u32), false)?;
-        }
-        for &slot in &layout.idle[strip] {
-            // Idle units of a folded strip have an accumulator of zero and no operands; others repeat the first element.
-            connect(slot, if s.accumulate.is_some() { None } else { Some(0) }, true)?;
-        }
-    }
-    for (at, row) in layout.lowered.scalars.iter().enumerate() {
-        for (r, col, site) in [(row.a, Col::A, Site::ScalarFirst), (row.b, Col::B, Site::ScalarSecond)] {
-            let Some(r) = r else { continue };
-            let other = match r {
-                Ref::Value(Src::Const(c)) => constant(c),
-                r => layout
-                    .reference(r)
-                    .ok_or_else(|| PlanError::Internal("a scalar without a cell".into()))?,
-            };
-            if on(site) {
-                copies.push((Cell { col, row: at as u32 }, other));
-            }
-        }
-    }
-    for (at, &src) in layout.lowered.public.iter().enumerate() {
-        let cell = match src {
-            Src::Const(c) => constant(c),
-            Src::Cell { tensor, index } => layout
-                .home(tensor, index)
-                .ok_or_else(|| PlanError::Internal("a public value without a cell".into()))?,
-        };
-        if on(Site::PublicTie) {
-            copies.push((Cell { col: Col::Instance, row: at as u32 }, cell));
-        }
-    }
-    let home = |src: Src, constant: &mut dyn FnMut(i64) -> Cell| match src {
-        Src::Const(c) => Ok(constant(c)),
-        Src::Cell { tensor, index } => layout
-            .home(tensor, index)
-            .or_else(|| {
-                let (row, column) = layout.stored(tensor, index)?;
-                Some(Cell { col: Col::Store(column), row })
-            })
-            .ok_or_else(|| PlanError::Internal("an exposed value without a cell".into())),
-    };
-    for (cell, tied) in layout.hash.copies(&layout.lowered.hashes) {
-        let (other, site) = match tied {
-            Tied::Zero => (constant(0), Site::DigestZero),
-            Tied::Cell(cell) => (cell, Site::DigestMessage),
-            Tied::Source(src) => (home(src, &mut constant)?, Site::DigestSource),
-        };
-        if on(site) {
-            copies.push((cell, other));
-        }
-    }
-    for at in 0..layout.lowered.hashes.len() {
-        let row = (layout.lowered.public.len() + at) as u32;
-        let digest = layout.hash.digest(at);
-        let digest = digest.ok_or_else(|| PlanError::Internal("a digest without a cell".into()))?;
-        if on(Site::DigestTie) {
-            copies.push((Cell { col: Col::Instance, row }, digest));
-        }
-    }
-    for at in 0..layout.lowered.committed.len() {
-        for (cell, src) in layout.committed_cells(at) {
-            let home = home(src, &mut constant)?;
-            if on(Site::CommittedTie) {
-                copies.push((cell, home));
-            }
-        }
-    }
-    if constants.len() + 1 > layout.sized.usable() {
-        return Err(PlanError::TooManyConstants { constants: constants.len(), rows: layout.sized.usable() });
-    }
-    let mut equal: Vec<Col> = copies.iter().flat_map(|(x, y)| [x.col, y.col]).collect();
-    equal.sort_unstable();
-    equal.dedup();
-    (layout.copies, layout.equal, layout.constants) = (copies, equal, constants);
-    Ok(())
 }
 
 /// Operand values of an element: `None` where it is idle.

@@ -31,6 +31,7 @@ mod circuit;
 pub mod commitment;
 mod config;
 mod contraction;
+mod copies;
 mod cost;
 mod digest;
 mod factor;

@@ -217,8 +217,7 @@ pub(crate) fn size(
     };
     choice.k = k;
     let per_set = (1usize << k) - BLINDED - 1;
-    let table_sets = table_entries.div_ceil(per_set);
-    let table_outputs = tables.outputs(per_set, table_sets);
+    let (table_sets, table_columns) = tables.columns(per_set);
     Some(Sized {
         choice,
         equal: t.equal,
@@ -234,7 +233,7 @@ pub(crate) fn size(
         bulk_rows,
         table_entries,
         table_sets,
-        table_outputs,
+        table_columns,
         hash,
     })
 }

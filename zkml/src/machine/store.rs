@@ -16,6 +16,7 @@ use super::lowered::{Bulk, Elements, Home, Operand, Src};
 use super::num::hull;
 use super::plan::PlanError;
 use super::poseidon::width;
+use super::template::Spec;
 use super::visibility::Vis;
 
 /// Widest weight that a store column may hold whole.
@@ -103,8 +104,17 @@ impl Lowerer<'_> {
         for (_, index, _) in self.row_tables.iter().flat_map(|table| &table.reads) {
             self.sources(*index).into_iter().for_each(&mut wire);
         }
-        for &out in &self.p.outputs {
-            self.sources(out).into_iter().for_each(&mut wire);
+        // The verifier compares what it sees of the outputs with their bounds.
+        let mut shown: BTreeSet<u32> = BTreeSet::new();
+        for (&out, &vis) in self.p.outputs.iter().zip(&self.exposure.outputs) {
+            for src in self.sources(out) {
+                match src {
+                    Src::Cell { tensor, .. } if vis == Vis::Public && is_weight(tensor) => {
+                        shown.insert(tensor);
+                    }
+                    _ => wire(src),
+                }
+            }
         }
         for task in &self.tasks {
             for term in self.frame(task).1 {
@@ -155,6 +165,7 @@ impl Lowerer<'_> {
         let fixed = self.exposure.all_fixed;
         let mut covered: BTreeMap<u32, usize> = BTreeMap::new();
         list.all.iter().for_each(|s| *covered.entry(s.tensor).or_insert(0) += s.elements.len());
+        wired.extend(shown.iter().copied().filter(|tensor| covered.contains_key(tensor)));
         let storable = |tensor: u32, vis: Vis| {
             let constant = self.p.tensors[tensor as usize].role == Role::Constant;
             !wired.contains(&tensor)
@@ -191,6 +202,9 @@ impl Lowerer<'_> {
                 self.homes[tensor as usize] = Home::Alias(data.iter().map(|&c| Src::Const(c)).collect());
             } else if vis != Vis::Private || wired.contains(&tensor) || covered.contains_key(&tensor) {
                 self.import(tensor, vis);
+            } else if shown.contains(&tensor) {
+                let (name, n) = (t.name.clone(), t.len());
+                self.strip(None, &name, Spec::Gathered, vec![Operand::Own(tensor)], vec![tensor], n);
             }
         }
         list.all.retain(|bulk| matches!(self.homes[bulk.tensor as usize], Home::Store));

@@ -203,7 +203,7 @@ pub(crate) enum Spec {
     Max { spread: i64, index: bool, last: bool },
     /// `w = ±x·2^bits + i`, greater than the one before.
     Sorted { bits: u32, descending: bool, lo: i64, hi: i64 },
-    /// A value given by the prover: an element of a row that is looked up whole.
+    /// A value given by the prover: an element of a row that is looked up whole, or of an output that nothing else reads.
     Gathered,
     /// Entry `(row·width + column, value)` of a dynamic table.
     Provide { dynamic: u32 },

@@ -270,10 +270,10 @@ pub(crate) fn first(
     }
     store(p, layout, &values, &mut columns, &mut counts)?;
     let multiplicities = Arc::make_mut(&mut columns.multiplicity);
-    for (at, (section, position)) in layout.table_entries().enumerate() {
-        let (set, row) = layout.table_cell(at);
-        let count = counts.get(&section).map_or(0, |c| c[position]);
-        multiplicities[set as usize][row as usize] = Fr::from(count);
+    for run in &layout.table_runs {
+        let Some(counts) = counts.get(&run.section) else { continue };
+        let rows = multiplicities[run.set].iter_mut().skip(run.row);
+        rows.zip(&counts[run.from..run.from + run.len]).for_each(|(m, &count)| *m = Fr::from(count));
     }
     row_counts(layout, &mut columns);
     Ok(columns)
