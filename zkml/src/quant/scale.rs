@@ -29,9 +29,9 @@ pub(super) fn fitting(m: f64, bits: i32) -> i32 {
     if m <= 0.0 { bits } else { bits + raised(e) - (e - LARGE).max(0) }
 }
 
-/// Fraction bits that numbers of an exponent have more than those within the window.
+/// Fraction bits that numbers of an exponent have more than those within the window: an even number, so that layers share shifts.
 fn raised(e: i32) -> i32 {
-    if e < SMALL { BROUGHT - e } else { 0 }
+    if e < SMALL { (BROUGHT - e) & !1 } else { 0 }
 }
 
 /// Scales and ranges of a model's values.

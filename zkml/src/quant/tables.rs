@@ -93,7 +93,12 @@ impl Tolerance {
 
     /// Whether a table is as near as this, with what its roundings add.
     pub(super) fn admits(&self, t: &Table) -> bool {
-        t.segments.iter().all(|&(error, size)| error <= 2.0 * self.of(size) + ROUNDINGS + 0.07)
+        t.segments.iter().all(|&(error, size)| error <= self.most(size) + ROUNDINGS)
+    }
+
+    /// How far the line of an admitted segment is from the function at most.
+    fn most(&self, size: f64) -> f64 {
+        2.0 * self.of(size) + 0.07
     }
 }
 
@@ -101,12 +106,77 @@ impl Tolerance {
 const EVERY: i64 = 1 << 18;
 /// The same where only a straight line is looked for.
 const LINE: i64 = 1 << 12;
+/// Points at which [`hopeless`] looks at a function, and places where it bends the most.
+const COARSE: i64 = 1 << 10;
+const PLACES: usize = 16;
 /// log₂ of the number of aligned probes of the narrowest segment, where not every point is probed.
 const PROBES: i32 = 3;
 /// Greatest result, in units of the output.
 pub(super) const MAX_VALUE: f64 = (1u64 << 50) as f64;
 /// What rounding knots, slopes and the result adds to the error of the lines, in units of the output.
 const ROUNDINGS: f64 = 0.63;
+
+/// Whether no table of these limits is as near as a tolerance: known of steep functions from a few points, without a table. That a table is near
+/// enough takes [`build`] to say.
+pub(super) fn hopeless(
+    f: &Sampler<'_>,
+    (lo, hi): (i64, i64),
+    x_scale: i32,
+    out_scale: i32,
+    tolerance: Tolerance,
+    limits: TableLimits,
+) -> bool {
+    if hi - lo < limits.lookup.max(4 * COARSE) {
+        return false;
+    }
+    let Some(step) = narrowest((lo, hi), limits.knots) else { return true };
+    // Even steps, and powers of two to both sides of zero, which scales leave no room between.
+    let mut at: Vec<i64> = (0..=COARSE).map(|i| lo + (hi - lo) / COARSE * i).collect();
+    let powers = (0..62).map(|j| 1i64 << j).flat_map(|p| [-p, p]);
+    at.extend(powers.chain([0, hi]).filter(|p| (lo..=hi).contains(p)));
+    at.sort_unstable();
+    at.dedup();
+    let sampled = |at: &[i64]| {
+        let points: Vec<f64> = at.iter().map(|&v| v as f64 * exp2(-x_scale)).collect();
+        scaled(f, &points, out_scale)
+    };
+    let Some(y) = sampled(&at) else { return true };
+    // Where the function bends the most, as far as these points tell.
+    let slope = |i: usize| (y[i + 1] - y[i]) / (at[i + 1] - at[i]) as f64;
+    let bend = |i: usize| (slope(i) - slope(i - 1)).abs() / (at[i + 1] - at[i - 1]) as f64;
+    let mut places: Vec<(f64, i64)> = (1..at.len() - 1).map(|i| (bend(i), at[i])).collect();
+    places.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let width = 1i64 << step;
+    let whole = |from: i64| from >= lo && from + width <= hi;
+    let mut segments: Vec<i64> = places
+        .iter()
+        .take(PLACES)
+        .flat_map(|p| [-1, 0, 1].map(|d| ((p.1 >> step) + d) << step))
+        .filter(|&from| whole(from))
+        .collect();
+    segments.sort_unstable();
+    segments.dedup();
+    let probes: Vec<i64> = segments.iter().flat_map(|&s| (0..=8).map(move |i| s + (width * i) / 8)).collect();
+    let Some(y) = sampled(&probes) else { return true };
+    // What some points of a segment say of its line, all of them only make worse.
+    y.chunks_exact(9).any(|y| {
+        let (first, last) = (y[0], y[8]);
+        let deviations = (0..=8).map(|i| {
+            let share = ((width * i) / 8) as f64 / width as f64;
+            y[i as usize] - (first + (last - first) * share)
+        });
+        let (a, b) = deviations.fold((0f64, 0f64), |(a, b), d| (a.min(d), b.max(d)));
+        // A wider segment may hold greater values, and its line is as near as half of the best one's distance here.
+        let size = 4.0 * y.iter().fold(0f64, |m, v| m.max(v.abs()));
+        (b - a) / 2.0 > 2.0 * tolerance.most(size)
+    })
+}
+
+/// Least step whose knots are no more than allowed.
+fn narrowest((lo, hi): (i64, i64), knots: i64) -> Option<u32> {
+    let widest = 63 - (hi - lo).leading_zeros();
+    (1..=widest).find(|&step| (hi >> step) - (lo >> step) < knots)
+}
 
 /// A table of `f` on `[lo, hi] / 2^x_scale` with results of `out_scale` fraction bits: direct where it is small, else piecewise linear with
 /// the widest distance of knots whose error stays within `tolerance`, else the most precise one that the limits allow. `None` where
@@ -129,8 +199,7 @@ pub(super) fn build(
         return Some(Table { kind: OpKind::Lookup { x, table: table.into() }, lo, hi, error: 0.5, segments });
     }
     let widest = 63 - (hi - lo).leading_zeros();
-    let keys = |step: u32| (hi >> step) - (lo >> step) + 1;
-    let narrowest = (1..=widest).find(|&s| keys(s) <= limits.knots)?;
+    let narrowest = narrowest((lo, hi), limits.knots)?;
     let grid = Grid::new(f, (lo, hi), narrowest, EVERY, (x_scale, out_scale))?;
     let mut best: Option<(u32, Fit)> = None;
     for step in (narrowest..=widest).rev() {
@@ -166,15 +235,25 @@ pub(super) fn build(
     Some(Table { kind, lo: min, hi: max, error: fit.error + ROUNDINGS, segments })
 }
 
-/// The line from one end of a range that meets the function at the other: its slope, in units of the result over units of the argument, and the greatest
-/// deviation of the function from it, in units of the output. A slope that is nearly a multiple of a sixteenth is one.
+/// The line from one end of a range that meets the function at the other, where the function deviates from it by no more than `most` units of the
+/// output: its slope, in units of the result over units of the argument. A slope that is nearly a multiple of a sixteenth is one.
 pub(super) fn line(
     f: &Sampler<'_>,
     (from, to): (i64, i64),
     x_scale: i32,
     out_scale: i32,
-) -> Option<(f64, f64)> {
+    most: f64,
+) -> Option<f64> {
     let (lo, hi) = (from.min(to), from.max(to));
+    // Most ranges are not straight, which few points tell: a line within `most` of both ends is within twice as much of their chord.
+    let few: Vec<i64> = (0..=16i128).map(|i| lo + (i128::from(hi - lo) * i / 16) as i64).collect();
+    let points: Vec<f64> = few.iter().map(|&v| v as f64 * exp2(-x_scale)).collect();
+    let y = scaled(f, &points, out_scale)?;
+    let chord = (y[16] - y[0]) / (hi - lo) as f64;
+    let bent = |(v, y_v): (&i64, &f64)| (y_v - y[0] - chord * (v - lo) as f64).abs() > 2.0 * most;
+    if few.iter().zip(&y).any(bent) {
+        return None;
+    }
     let bits = 64 - (hi - lo).leading_zeros();
     let grid = Grid::new(f, (lo, hi), bits.saturating_sub(11).max(1), LINE, (x_scale, out_scale))?;
     let (first, last) = (*grid.y.first()?, *grid.y.last()?);
@@ -189,7 +268,7 @@ pub(super) fn line(
     let bend = grid.bend.iter().copied().fold(0.0, f64::max);
     let (exact, plain) = (deviation(slope), deviation(even));
     let (slope, error) = if plain <= exact.max(0.2) { (even, plain) } else { (slope, exact) };
-    Some((slope, error + bend))
+    (error + bend <= most).then_some(slope)
 }
 
 /// A function at the points of a range: at every point where these are few, else at aligned points and at one more between any two of them.
@@ -339,5 +418,40 @@ mod tests {
     fn poles_have_no_table() {
         let f = |x: &[f64]| x.iter().map(|x| 1.0 / x).collect::<Vec<_>>();
         assert!(build(&f, TensorId(0), (-(1 << 12), 1 << 12), 12, 12, HALF, LIMITS).is_none());
+    }
+
+    /// What is given up after a few points has no table that is near enough; and much is given up.
+    #[test]
+    fn what_is_hopeless_has_no_table() {
+        type Named = (&'static str, fn(f64) -> f64);
+        let functions: [Named; 7] = [
+            ("sigmoid", |x| 1.0 / (1.0 + (-x).exp())),
+            ("exponential", f64::exp),
+            ("root", |x| (x + 8.0).sqrt()),
+            ("arc cosine", |x| (x / 8.0).acos()),
+            ("sine", |x| (40.0 * x).sin()),
+            ("steep", |x| (300.0 * (x - 0.7)).tanh()),
+            ("edge", |x| (x - 1.3).max(0.0) * 9.0),
+        ];
+        let (mut given_up, mut rest) = (0, 0);
+        for (name, f) in functions {
+            let f = |x: &[f64]| x.iter().map(|&x| f(x)).collect::<Vec<_>>();
+            for x_scale in [8, 11, 14] {
+                let range = (-(8i64 << x_scale), 8i64 << x_scale);
+                for (out_scale, knots) in [(6, 1 << 6), (12, 1 << 8), (14, 1 << 10), (18, 1 << 12)] {
+                    let limits = TableLimits { lookup: 1 << 10, knots };
+                    for tolerance in [HALF, Tolerance { units: 0.5, share: 1e-4 }] {
+                        if !hopeless(&f, range, x_scale, out_scale, tolerance, limits) {
+                            rest += 1;
+                            continue;
+                        }
+                        let table = build(&f, TensorId(0), range, x_scale, out_scale, tolerance, limits);
+                        assert!(table.is_none_or(|t| !tolerance.admits(&t)), "{name} at {x_scale}");
+                        given_up += 1;
+                    }
+                }
+            }
+        }
+        assert!(given_up > 40 && rest > 40, "{given_up} and {rest}");
     }
 }

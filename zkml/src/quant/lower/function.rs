@@ -15,6 +15,8 @@ use super::{Lower, Outcome};
 const MAX_PIECES: usize = 24;
 /// Extra fraction bits of the parts of a function.
 const PART_BITS: i32 = 3;
+/// Units that the straight ends of a function may be off.
+const STRAIGHT: f64 = 0.25;
 /// How many times the usual knots a table has before its argument is split.
 const WIDE: i64 = 8;
 /// The same, where few elements would pay for the rows.
@@ -92,8 +94,7 @@ impl Lower<'_> {
         let (Ok(lo), Ok(hi)) = (i64::try_from(lo), i64::try_from(hi)) else { return false };
         let (d, frac) = (Domain { lo, hi, scale }, self.bits(v));
         let tolerance = Tolerance { units: 0.5, share: SHARE };
-        let serves =
-            |limits| self.fitted(v, root, d, frac, tolerance, limits).is_some_and(|t| tolerance.admits(&t));
+        let serves = |limits| self.admitted(v, root, d, frac, tolerance, limits).is_some();
         serves(self.limits) || self.tails(v, root, d, frac).is_some() || serves(self.wide())
     }
 
@@ -120,6 +121,23 @@ impl Lower<'_> {
         let table = tables::build(&f, TensorId(0), (d.lo, d.hi), d.scale, frac, tolerance, limits);
         self.tables.borrow_mut().insert(key, table.clone());
         table
+    }
+
+    /// The table of a value as a function of its root, where it is as near as a tolerance.
+    fn admitted(
+        &self,
+        v: ValueId,
+        root: ValueId,
+        d: Domain,
+        frac: i32,
+        tolerance: Tolerance,
+        limits: TableLimits,
+    ) -> Option<Table> {
+        let f = |p: &[f64]| self.clusters.sample(root, v, p);
+        if tables::hopeless(&f, (d.lo, d.hi), d.scale, frac, tolerance, limits) {
+            return None;
+        }
+        self.fitted(v, root, d, frac, tolerance, limits).filter(|t| tolerance.admits(t))
     }
 
     /// A node that needs a table although its chain is not one: reported as such.
@@ -164,26 +182,23 @@ impl Lower<'_> {
         let tolerance = Tolerance { units, share: SHARE };
         let t = self.b.program.tensor(x);
         let whole = Domain { lo: t.lo, hi: t.hi, scale: t.scale };
-        if let Some(t) =
-            self.fitted(v, root, whole, frac, tolerance, self.limits).filter(|t| tolerance.admits(t))
-        {
+        if let Some(t) = self.admitted(v, root, whole, frac, tolerance, self.limits) {
             return self.use_table(v, x, t, frac);
         }
-        // Where the function ends inside the range, the range ends too.
-        let (d, x) = match self.domain(v, root, whole, frac)? {
-            d if d == whole => (d, x),
-            d => (d, self.b.demand(&self.b.acc(x), (d.lo.into(), d.hi.into()))?),
-        };
-        let single = self.fitted(v, root, d, frac, tolerance, self.limits);
-        if let Some(t) = single.filter(|t| tolerance.admits(t)) {
+        // Where the function ends inside the range, the range ends too: with less room where that spares the function its pieces.
+        let domains = self.domains(v, root, whole, frac)?;
+        let single = domains
+            .iter()
+            .find_map(|&d| self.admitted(v, root, d, frac, tolerance, self.limits).map(|table| (d, table)));
+        let d = single.as_ref().map_or(domains[0], |s| s.0);
+        let x = if d == whole { x } else { self.b.demand(&self.b.acc(x), (d.lo.into(), d.hi.into()))? };
+        if let Some((_, t)) = single {
             return self.use_table(v, x, t, frac);
         }
         let few = self.b.program.tensor(x).len() < FEW_ELEMENTS;
-        let mut wide = None;
         for wider in [!few, few] {
             if wider {
-                wide = self.fitted(v, root, d, frac, tolerance, self.wide());
-                if let Some(t) = wide.clone().filter(|t| tolerance.admits(t)) {
+                if let Some(t) = self.admitted(v, root, d, frac, tolerance, self.wide()) {
                     return self.use_table(v, x, t, frac);
                 }
             } else if let Some(tails) = self.tails(v, root, d, frac) {
@@ -199,6 +214,7 @@ impl Lower<'_> {
         let error = cut.iter().map(|(_, _, t)| t.error).sum::<f64>() * exp2(-PART_BITS);
         if refused(error) {
             // Far from what calibration saw, a share of the function's own magnitude is as good as any.
+            let wide = self.fitted(v, root, d, frac, tolerance, self.wide());
             if let Some(t) = wide.filter(|t| t.share(size) <= REFUSED_SHARE) {
                 return self.use_table(v, x, t, frac);
             }
@@ -226,38 +242,52 @@ impl Lower<'_> {
         self.set_tensor(v, id)
     }
 
-    /// The part of a range on which a function is finite and not beyond all that calibration saw: around that.
-    fn domain(&self, v: ValueId, root: ValueId, d: Domain, frac: i32) -> Outcome<Domain> {
-        let finite = |lo: i64, hi: i64| {
-            let n = 256;
-            let points: Vec<f64> = (0..=n)
-                .map(|i| lo as f64 + ((hi - lo) as f64 * f64::from(i) / f64::from(n)).floor())
-                .chain((lo.max(-4)..=hi.min(4)).map(|v| v as f64))
-                .map(|v| v * exp2(-d.scale))
-                .collect();
+    /// The parts of a range on which a function is finite and not beyond all that calibration saw, around that: the one with the most room first.
+    fn domains(&self, v: ValueId, root: ValueId, d: Domain, frac: i32) -> Outcome<Vec<Domain>> {
+        let fits = |y: f64| y.is_finite() && y.abs() * exp2(frac) < MAX_VALUE / exp2(PART_BITS);
+        let at = |points: &[i64]| {
+            let points: Vec<f64> = points.iter().map(|&p| d.real(p)).collect();
             let values = self.clusters.sample(root, v, &points);
-            let fits = |v: f64| v.is_finite() && v.abs() * exp2(frac) < MAX_VALUE / exp2(PART_BITS);
-            values.len() == points.len() && values.into_iter().all(fits)
+            if values.len() == points.len() { values } else { vec![f64::NAN; points.len()] }
+        };
+        let grid = |lo: i64, hi: i64| -> Vec<i64> {
+            let n = 256;
+            (0..=n).map(|i| lo + ((hi - lo) as f64 * f64::from(i) / f64::from(n)).floor() as i64).collect()
+        };
+        let finite = |lo: i64, hi: i64| {
+            let mut points = grid(lo, hi);
+            points.extend(lo.max(-4)..=hi.min(4));
+            at(&points).into_iter().all(fits)
         };
         if finite(d.lo, d.hi) {
-            return Ok(d);
+            return Ok(vec![d]);
         }
         let (a, b) = self
             .ranges
             .observed(root)
             .ok_or_else(|| "the function is not finite over its range".to_owned())?;
-        let h = self.options.headroom;
-        for m in [h, 1.0 + (h - 1.0) / 2.0, 1.25, 1.1, 1.02, 1.0] {
+        // What was seen has been moved outwards to powers of two, which is half of the headroom.
+        let h = (self.options.headroom * std::f64::consts::FRAC_1_SQRT_2).max(1.0);
+        let mut found: Vec<Domain> = Vec::new();
+        for m in [h, 1.0 + (h - 1.0) / 2.0, 1.1, 1.02, 1.0] {
             let low = if a > 0.0 { a / m } else { a * m };
             let high = if b > 0.0 { b * m } else { b / m };
             let from = ((low * exp2(d.scale)).floor() as i64).max(d.lo);
             let to = ((high * exp2(d.scale)).ceil() as i64).min(d.hi);
             // Rounding outwards may step over the edge of the domain.
-            for (from, to) in [(from, to), (from + 1, to), (from, to - 1), (from + 1, to - 1)] {
-                if from < to && finite(from, to) {
-                    return Ok(Domain { lo: from, hi: to, ..d });
-                }
-            }
+            let steps = [(from, to), (from + 1, to), (from, to - 1), (from + 1, to - 1)];
+            let plain = steps.into_iter().find(|&(from, to)| from < to && finite(from, to));
+            let within = || {
+                let points = if from < to { grid(from, to) } else { return None };
+                let (from, to) = self.clipped(v, m, &at, &points)?;
+                finite(from, to).then_some((from, to))
+            };
+            let next = plain.or_else(within).map(|(lo, hi)| Domain { lo, hi, ..d });
+            // The last ones are for want of any other.
+            found.extend(next.filter(|next| !found.contains(next) && (m >= 1.1 || found.is_empty())));
+        }
+        if !found.is_empty() {
+            return Ok(found);
         }
         let unit = exp2(-d.scale);
         let least = self.ranges.least(root).unwrap_or(unit);
@@ -274,20 +304,56 @@ impl Lower<'_> {
         Err("the function is not finite over the calibrated range".to_owned().into())
     }
 
+    /// The one part of a range over which a function is within what calibration saw of its values, times `m`. An arc cosine that was never below a
+    /// half has an argument that stays away from 1.
+    fn clipped(
+        &self,
+        v: ValueId,
+        m: f64,
+        at: &dyn Fn(&[i64]) -> Vec<f64>,
+        grid: &[i64],
+    ) -> Option<(i64, i64)> {
+        let (a, b) = self.ranges.observed(v)?;
+        let low = if a > 0.0 { a / m } else { a * m };
+        let high = if b > 0.0 { b * m } else { b / m };
+        let seen = |y: &f64| (low..=high).contains(y);
+        let inside: Vec<bool> = at(grid).iter().map(seen).collect();
+        let first = inside.iter().position(|&i| i)?;
+        let last = inside.iter().rposition(|&i| i)?;
+        if inside[first..=last].contains(&false) {
+            return None;
+        }
+        // The end lies between a point inside and the next one.
+        let end = |mut inner: i64, mut outer: i64| {
+            while (outer - inner).abs() > 1 {
+                let middle = inner + (outer - inner) / 2;
+                if at(&[middle]).first().is_some_and(seen) {
+                    inner = middle;
+                } else {
+                    outer = middle;
+                }
+            }
+            inner
+        };
+        let before = first.checked_sub(1).and_then(|i| grid.get(i));
+        let from = before.map_or(grid[first], |&outer| end(grid[first], outer));
+        let to = grid.get(last + 1).map_or(grid[last], |&outer| end(grid[last], outer));
+        (from < to).then_some((from, to))
+    }
+
     /// Where the ends of a function are straight to a quarter of a unit: below the first point and above the second.
     fn tails(&self, v: ValueId, root: ValueId, d: Domain, frac: i32) -> Option<Tails> {
         let f = |p: &[f64]| self.clusters.sample(root, v, p);
-        let straight =
-            |from: i64, to: i64| tables::line(&f, (from, to), d.scale, frac).filter(|(_, e)| *e <= 0.25);
+        let straight = |from: i64, to: i64| tables::line(&f, (from, to), d.scale, frac, STRAIGHT);
         let sizes = (0..12).map(|j| exp2(j + d.scale)).filter(|s| *s >= 16.0 && *s < exp2(60));
         let (mut low, mut high) = (None, None);
         for size in sizes {
             let at = size as i64;
             if high.is_none() && at > d.lo.max(0) && at < d.hi {
-                high = straight(at, d.hi).map(|(slope, _)| Tail { at, slope });
+                high = straight(at, d.hi).map(|slope| Tail { at, slope });
             }
             if low.is_none() && -at < d.hi.min(0) && -at > d.lo {
-                low = straight(-at, d.lo).map(|(slope, _)| Tail { at: -at, slope });
+                low = straight(-at, d.lo).map(|slope| Tail { at: -at, slope });
             }
         }
         if low.is_none() && high.is_none() {
@@ -309,6 +375,9 @@ impl Lower<'_> {
             self.clusters.sample(root, v, &points)
         };
         let limits = TableLimits { knots: self.limits.knots.max(1 << 10), ..self.limits };
+        if tables::hopeless(&g, (0, to - from), d.scale, frac, tolerance, limits) {
+            return None;
+        }
         let table = tables::build(&g, TensorId(0), (0, to - from), d.scale, frac, tolerance, limits)?;
         tolerance.admits(&table).then_some(Tails { low, high, table })
     }
@@ -349,7 +418,7 @@ impl Lower<'_> {
         };
         let plain = [low, high].iter().flatten().all(|t| t.slope == 0.0);
         let frac = if plain { frac } else { frac + PART_BITS };
-        self.note_table(v, (table.error + 0.25) * exp2(-frac));
+        self.note_table(v, (table.error + STRAIGHT) * exp2(-frac));
         let id = argument.as_tensor().ok_or_else(|| "the argument is no tensor".to_owned())?;
         let bounds = (table.lo, table.hi);
         let y = self.b.op(table.of(id), shape, bounds, frac)?;
