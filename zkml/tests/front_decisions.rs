@@ -6,6 +6,7 @@ mod front_common;
 
 use front_common::build::{A, Builder, FLOAT, INT64};
 use parhelion_zkml::machine::{self, PlanOptions, Visibility};
+use parhelion_zkml::onnx::proto::TensorProto;
 use parhelion_zkml::onnx::{DType, Data, ImportOptions, TensorF, import};
 use parhelion_zkml::quant::{QuantOptions, quantise};
 use parhelion_zkml::{exec, float};
@@ -287,6 +288,121 @@ fn trees_take_the_side_of_their_thresholds() {
             let want = x.map(|x| if holds(x, t) { 10.0 } else { 20.0 });
             same(&b, &[input], &want);
         }
+    }
+}
+
+/// Code of `float64`.
+const DOUBLE: i32 = 11;
+
+/// A tree for each threshold: how many are at least as great as the feature.
+fn stumps(dtype: i32, thresholds: &[f64]) -> Builder {
+    let n = thresholds.len() as i64;
+    let each = |list: [i64; 3]| (0..n).flat_map(|_| list).collect::<Vec<_>>();
+    let trees: Vec<i64> = (0..n).flat_map(|t| [t; 3]).collect();
+    let leaves: Vec<i64> = (0..n).flat_map(|t| [t; 2]).collect();
+    let modes: Vec<&str> = (0..n).flat_map(|_| ["BRANCH_LEQ", "LEAF", "LEAF"]).collect();
+    let values: Vec<f64> = thresholds.iter().flat_map(|&t| [t, 0.0, 0.0]).collect();
+    let singles: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+    let weights: Vec<f32> = (0..n).flat_map(|_| [1.0, 0.0]).collect();
+    let ends: Vec<i64> = (0..n).flat_map(|_| [1, 2]).collect();
+    let targets = vec![0; weights.len()];
+    let (ids, features, yes, no) = (each([0, 1, 2]), each([0, 0, 0]), each([1, 0, 0]), each([2, 0, 0]));
+    let values = if dtype == DOUBLE {
+        let tensor = TensorProto {
+            dims: vec![3 * n],
+            data_type: DOUBLE,
+            raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ..Default::default()
+        };
+        ("nodes_values_as_tensor", A::Tensor(tensor))
+    } else {
+        ("nodes_values", A::Floats(&singles))
+    };
+    Builder::new()
+        .input("x", dtype, &[1, 1])
+        .node(
+            "ai.onnx.ml::TreeEnsembleRegressor",
+            &["x"],
+            &["y"],
+            &[
+                ("n_targets", A::Int(1)),
+                ("nodes_treeids", A::Ints(&trees)),
+                ("nodes_nodeids", A::Ints(&ids)),
+                ("nodes_featureids", A::Ints(&features)),
+                ("nodes_modes", A::Strs(&modes)),
+                values,
+                ("nodes_truenodeids", A::Ints(&yes)),
+                ("nodes_falsenodeids", A::Ints(&no)),
+                ("target_treeids", A::Ints(&leaves)),
+                ("target_nodeids", A::Ints(&ends)),
+                ("target_ids", A::Ints(&targets)),
+                ("target_weights", A::Floats(&weights)),
+            ],
+        )
+        .output("y")
+}
+
+#[test]
+fn trees_tell_thresholds_apart_that_no_scale_does() {
+    // What LightGBM writes around zero, and neighbours in double precision.
+    let tiny = [-1e-35, 1e-35, 0.5];
+    for x in [0.0, -1e-35, 1e-35, 1e-30, -1e-30, 0.5, 0.25, -3.0] {
+        let x = f64::from(x as f32);
+        let want = [tiny.iter().filter(|t| x <= f64::from(**t as f32)).count() as f64];
+        let input = TensorF::float(vec![1, 1], DType::F32, vec![x]).unwrap();
+        same(&stumps(FLOAT, &tiny), &[input], &want);
+    }
+    let near = [0.7, 0.7f64.next_up(), 0.7f64.next_up().next_up(), 0.8];
+    for x in [near[0].next_down(), near[0], near[1], near[2], near[2].next_up(), 0.75, 0.8, 0.9] {
+        let want = [near.iter().filter(|t| x <= **t).count() as f64];
+        let input = TensorF::float(vec![1, 1], DType::F64, vec![x]).unwrap();
+        same(&stumps(DOUBLE, &near), &[input], &want);
+    }
+}
+
+#[test]
+fn what_is_rounded_to_single_precision_is_compared_there() {
+    let t = 0.1f32;
+    for x in [0.1, f64::from(t), f64::from(t.next_up()), f64::from(t.next_down()), 0.100_000_001] {
+        for op in ["Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"] {
+            let b = Builder::new()
+                .input("x", DOUBLE, &[1])
+                .floats("t", &[1], &[t])
+                .node("Cast", &["x"], &["s"], &[("to", A::Int(1))])
+                .node(op, &["s", "t"], &["b"], &[])
+                .node("Cast", &["b"], &["y"], &[("to", A::Int(1))])
+                .output("y");
+            let input = TensorF::float(vec![1], DType::F64, vec![x]).unwrap();
+            same(&b, &[input], &[holds(op, x as f32, t)]);
+        }
+    }
+}
+
+#[test]
+fn infinite_bounds_bound_nothing() {
+    let x = [3e6f32, -3e6, 0.5, 70_000.0];
+    let lists = |b: Builder| {
+        b.input("x", FLOAT, &[4]).floats("lo", &[], &[f32::NEG_INFINITY]).floats("hi", &[], &[f32::INFINITY])
+    };
+    let input = || floats(&x);
+    let own: Vec<f64> = x.iter().map(|&v| v.into()).collect();
+    for (op, operands) in [
+        ("Clip", vec!["x", "lo", "hi"]),
+        ("Max", vec!["x", "lo"]),
+        ("Min", vec!["x", "hi"]),
+        ("Max", vec!["lo", "x"]),
+    ] {
+        let b = lists(Builder::new()).node(op, &operands, &["y"], &[]).output("y");
+        same(&b, &[input()], &own);
+    }
+    for (op, bound, want) in
+        [("Less", "hi", 1.0), ("Greater", "hi", 0.0), ("GreaterOrEqual", "lo", 1.0), ("Equal", "lo", 0.0)]
+    {
+        let b = lists(Builder::new())
+            .node(op, &["x", bound], &["b"], &[])
+            .node("Cast", &["b"], &["y"], &[("to", A::Int(1))])
+            .output("y");
+        same(&b, &[input()], &[want; 4]);
     }
 }
 

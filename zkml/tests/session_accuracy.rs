@@ -38,7 +38,7 @@ fn bits(activation: u32, input: u32) -> Options {
         output_bits: activation.max(2),
         ..QuantOptions::default()
     };
-    Options { quant, ..Options::default() }
+    Options { quant, refine: false, ..Options::default() }
 }
 
 /// A function that coarse numbers lose, and a product that only passes it on.
@@ -70,6 +70,21 @@ fn too_coarse_numbers_are_refused_with_the_layer() {
     coarse.check(Some(coarse.share() / 2.0)).unwrap_err();
     let json = serde_json::to_value(&coarse).unwrap();
     assert!(json["layers"][0]["max_abs_error"].is_number() && json["outputs"][0]["share"].is_number());
+}
+
+#[test]
+fn numbers_get_finer_where_the_samples_need_it() {
+    let x = [0.021, 0.033, -0.027, 0.012];
+    let coarse = bits(5, 16);
+    measured(&chain(), &x, &coarse).check(None).unwrap_err();
+    let refined = measured(&chain(), &x, &Options { refine: true, ..coarse.clone() });
+    refined.check(None).unwrap();
+    assert!(refined.layers.iter().any(|l| l.value == "t" && l.scale >= 18), "{refined:?}");
+    // What is accepted asks for nothing finer, and what is fine enough stays.
+    let accepting = Options { refine: true, accept_error: Some(2.0), ..coarse };
+    assert!(measured(&chain(), &x, &accepting).share() > 0.01);
+    let plain = measured(&chain(), &x, &Options { refine: false, ..Options::default() });
+    assert_eq!(measured(&chain(), &x, &Options::default()), plain);
 }
 
 #[test]

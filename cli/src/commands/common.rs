@@ -114,7 +114,10 @@ pub(super) fn options(args: &ModelOptions) -> Result<Options> {
     }
     let visibility = visibility(&args.visibility)?;
     let (max_k, proof_bytes) = (args.max_k, args.proof_bytes);
-    let accept_error = args.accept_error;
+    let calibrated = calibration.as_ref().and_then(|c| c.accepted_error.as_deref()).map(|text| {
+        text.parse::<f64>().map_err(|_| anyhow!("--settings: the accepted error `{text}` is not a number"))
+    });
+    let accept_error = args.accept_error.map_or_else(|| calibrated.transpose(), |part| Ok(Some(part)))?;
     if let Some(part) = accept_error {
         ensure!(
             part.is_finite() && part >= 0.0,
@@ -122,7 +125,21 @@ pub(super) fn options(args: &ModelOptions) -> Result<Options> {
         );
     }
     let own_input = false;
-    Ok(Options { import, quant, visibility, min_k, max_k, proof_bytes, calibration, accept_error, own_input })
+    // Whoever says how many bits numbers have gets them.
+    let given = [args.activation_bits, args.input_bits, args.output_bits, args.weight_bits];
+    let refine = given.iter().all(Option::is_none);
+    Ok(Options {
+        import,
+        quant,
+        visibility,
+        min_k,
+        max_k,
+        proof_bytes,
+        calibration,
+        accept_error,
+        refine,
+        own_input,
+    })
 }
 
 /// `input=private,output=public,params=fixed,params.NAME=hashed`; what is left out keeps its default.
@@ -155,6 +172,16 @@ pub(super) fn proof_files(path: &Path) -> Result<Files> {
         vk: beside(session::VK_BIN),
         srs: None,
         proof,
+    })
+}
+
+/// What encoding has moved to the end of its range, where it has moved something.
+pub(super) fn saturation(elements: usize) -> Option<String> {
+    let are = if elements == 1 { "element of the input is" } else { "elements of the input are" };
+    (elements > 0).then(|| {
+        format!(
+            "{elements} {are} past the calibrated range: the statement is about the end of the range instead"
+        )
     })
 }
 

@@ -38,6 +38,7 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
             (prepared, keys)
         }
     };
+    let saturated = prepared.quantised.model.saturated(&input);
     let witness = session.witness(&prepared.quantised, &input)?;
     let accuracy = prepared.quantised.accuracy(&witness, &input)?;
     // What the setup accepted is accepted here.
@@ -72,7 +73,8 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
             "visibility": prepared.visibility.to_string(), "disclosed": verdict.disclosed,
             "statement": verdict.statement, "sentence": verdict.sentence, "remarks": verdict.remarks,
             "ranges": verdict.ranges, "output_names": names,
-            "outputs": numbers(&texts), "max_abs_error": accuracy.max_abs_error(), "accuracy": accuracy, "verified": true,
+            "outputs": numbers(&texts), "max_abs_error": accuracy.max_abs_error(), "accuracy": accuracy, "saturated_inputs": saturated,
+            "verified": true,
         }));
         return Ok(());
     }
@@ -123,6 +125,9 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
     }
     common::print_disclosed(&verdict.disclosed);
     ui::out(common::difference(&accuracy));
+    if let Some(note) = common::saturation(saturated) {
+        ui::out(note);
+    }
     if let Some(mb) = process::peak_rss_mb() {
         ui::out(format!("peak memory: {mb:.0} MiB"));
     }

@@ -48,7 +48,7 @@ pub(super) fn run(args: &Setup, engine: &Engine<G1Affine>, cache: Cache) -> Resu
     ));
     if samples.is_empty() {
         ui::out(
-            "how far the circuit is from the float model shows with an input like those to come: --input FILE",
+            "error: unknown, for ranges are from stand-ins; --input FILE, with an input like those to come, sets ranges by it and measures the error",
         );
     } else {
         ui::out(common::difference(&accuracy));

@@ -45,9 +45,14 @@ impl Unroll<'_, '_, '_> {
 
     /// A constant of single-precision numbers, which has to be of a length that the limits allow.
     pub(super) fn floats(&mut self, shape: &[usize], data: Vec<f64>) -> Result<ValueId, Stop> {
+        self.reals(shape, DType::F32, data)
+    }
+
+    /// [`Unroll::floats`] in another precision.
+    pub(super) fn reals(&mut self, shape: &[usize], dtype: DType, data: Vec<f64>) -> Result<ValueId, Stop> {
         self.b.count(data.len(), &self.node.name.clone())?;
-        let data = data.into_iter().map(|v| DType::F32.round(v)).collect();
-        let t = TensorF::float(shape.to_vec(), DType::F32, data).map_err(|e| self.wrong(e.to_string()))?;
+        let data = data.into_iter().map(|v| dtype.round(v)).collect();
+        let t = TensorF::float(shape.to_vec(), dtype, data).map_err(|e| self.wrong(e.to_string()))?;
         Ok(self.constant(t))
     }
 

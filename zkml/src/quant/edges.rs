@@ -46,11 +46,18 @@ pub struct Edges {
     cuts: BTreeMap<u32, Vec<Cut>>,
     /// Cuts of all elements, in order.
     all_cuts: Vec<Cut>,
+    /// Thresholds that the scale does not tell apart, in order, with the integers that stand for them.
+    #[serde(default)]
+    images: Vec<(f64, i64)>,
+    /// Whether elements are compared after they are rounded to single precision.
+    #[serde(default)]
+    single: bool,
 }
 
 impl Edges {
     /// The integer at `2^scale` that stands for element `i` of value `x`, as a real number.
     pub fn encode(&self, i: usize, x: f64, scale: i32) -> f64 {
+        let x = if self.single { f64::from(x as f32) } else { x };
         let unit = |v: f64| (v * exp2(scale)).round();
         let nearest = unit(x);
         let own = u32::try_from(i).ok().and_then(|i| self.thresholds.get(&i));
@@ -68,21 +75,85 @@ impl Edges {
             (false, false, true) => nearest - 1.0,
             _ => nearest,
         };
+        let moved = self.between(own.map_or(&[], Vec::as_slice), x, scale).map_or(moved, |side| side(moved));
         let own = u32::try_from(i).ok().and_then(|i| self.cuts.get(&i));
         own.into_iter().chain([&self.all_cuts]).fold(moved, |v, cuts| beside(cuts, x, v))
     }
 
-    /// The least scale, from a given one on, at which there is an integer between every two thresholds of an element.
-    pub(super) fn scale(&self, from: i32) -> i32 {
+    /// How a number next to a threshold with an image of its own moves to its side; nothing where there is none.
+    fn between(&self, own: &[f64], x: f64, scale: i32) -> Option<impl Fn(f64) -> f64> {
+        let image = |t: f64| {
+            let at = self.images.binary_search_by(|(v, _)| v.total_cmp(&t)).ok()?;
+            self.images.get(at).map(|(_, image)| *image as f64)
+        };
+        let unit = |t: f64| image(t).unwrap_or((t * exp2(scale)).round());
+        let near = |list: &[f64]| {
+            let at = list.partition_point(|t| *t <= x);
+            (at.checked_sub(1).and_then(|k| list.get(k)).copied(), list.get(at).copied())
+        };
+        if self.images.is_empty() {
+            return None;
+        }
+        let (own, all) = (near(own), near(&self.all));
+        let lower = own.0.into_iter().chain(all.0).reduce(f64::max);
+        let upper = own.1.into_iter().chain(all.1).reduce(f64::min);
+        [lower, upper].into_iter().flatten().find_map(image)?;
+        let least = lower.map_or(f64::NEG_INFINITY, |t| unit(t) + f64::from(u8::from(t < x)));
+        let most = match lower {
+            Some(t) if t == x => least,
+            _ => upper.map_or(f64::INFINITY, |t| unit(t) - 1.0),
+        };
+        Some(move |v: f64| if least > most { v } else { v.clamp(least, most) })
+    }
+
+    /// Integers for the thresholds of elements that compare with two numbers which a scale does not tell apart: in the same order, with one between
+    /// any two.
+    pub(super) fn images(&self, scale: i32) -> Vec<(f64, i64)> {
+        /// Units that a threshold is moved at most.
+        const MOST: f64 = 64.0;
+        let unit = |v: f64| (v * exp2(scale)).round();
+        let meet = |l: &&Vec<f64>| l.windows(2).any(|w| w[0] != w[1] && unit(w[1]) - unit(w[0]) < 2.0);
+        let lists = self.lists();
+        let mut all: Vec<f64> = lists.iter().filter(meet).flatten().copied().collect();
+        all.sort_by(f64::total_cmp);
+        all.dedup();
+        let mut images: Vec<(f64, i64)> = Vec::with_capacity(all.len());
+        let mut last = f64::NEG_INFINITY;
+        for (k, &v) in all.iter().enumerate() {
+            let next = all.get(k + 1).map_or(f64::INFINITY, |n| unit(*n));
+            // One unit down makes room for the next.
+            let wanted = if next - unit(v) < 2.0 { unit(v) - 1.0 } else { unit(v) };
+            last = wanted.max(last + 2.0);
+            if (last - unit(v)).abs() > MOST {
+                return Vec::new();
+            }
+            images.push((v, last as i64));
+        }
+        images
+    }
+
+    /// Says which integers stand for thresholds.
+    pub(super) fn with_images(self, images: Vec<(f64, i64)>) -> Edges {
+        Edges { images, ..self }
+    }
+
+    /// What each element is compared with, in order.
+    fn lists(&self) -> Vec<Vec<f64>> {
         let lists = self.thresholds.values().map(|own| {
             let mut both: Vec<f64> = own.iter().chain(&self.all).copied().collect();
             both.sort_by(f64::total_cmp);
             both
         });
-        let lists: Vec<Vec<f64>> = lists.chain([self.all.clone()]).collect();
+        lists.chain([self.all.clone()]).collect()
+    }
+
+    /// The least scale, from a given one on, at which there is an integer between every two thresholds of an element that any scale tells apart.
+    pub(super) fn scale(&self, from: i32) -> i32 {
+        let lists = self.lists();
         let apart = |scale: i32| {
             let unit = |v: f64| (v * exp2(scale)).round();
-            lists.iter().all(|l| l.windows(2).all(|w| w[0] == w[1] || unit(w[1]) - unit(w[0]) >= 2.0))
+            let one = |w: &[f64]| (w[1] - w[0]) * exp2(MAX_SCALE) < 2.0 || unit(w[1]) - unit(w[0]) >= 2.0;
+            lists.iter().all(|l| l.windows(2).all(one))
         };
         (from..=MAX_SCALE.max(from)).find(|&s| apart(s)).unwrap_or(MAX_SCALE.max(from))
     }
@@ -113,6 +184,8 @@ pub(super) struct CutsOf {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     thresholds: Vec<(TensorId, Vec<usize>, TensorF)>,
+    /// Tensors that are compared in single precision, whatever that of the input is.
+    single: Vec<TensorId>,
     whole: Vec<TensorId>,
     halves: Vec<TensorId>,
     cuts: Vec<CutsOf>,
@@ -127,6 +200,11 @@ impl Found {
     /// Notes that a tensor of shape `shape` is compared with a constant.
     pub(super) fn thresholds(&mut self, id: TensorId, shape: &[usize], c: &TensorF) {
         self.thresholds.push((id, shape.to_vec(), c.clone()));
+    }
+
+    /// Notes that a tensor is compared in single precision.
+    pub(super) fn single(&mut self, id: TensorId) {
+        self.single.push(id);
     }
 
     /// Notes that a tensor is compared with zero.
@@ -181,6 +259,11 @@ impl Found {
                 edges[input].cuts.entry(element).or_default().extend(list);
             }
         }
+        for id in &self.single {
+            for (input, _) in sources.of(p, *id).into_iter().flatten().flatten() {
+                edges[input].single = true;
+            }
+        }
         for (list, halves) in [(&self.whole, false), (&self.halves, true)] {
             for id in list {
                 for (input, _) in sources.of(p, *id).into_iter().flatten().flatten() {
@@ -205,6 +288,13 @@ impl Found {
         }
         edges
     }
+}
+
+/// The input whose elements a tensor holds, and nothing else.
+pub(super) fn input_of(p: &Program, id: TensorId) -> Option<usize> {
+    let elements = Sources::new(p).of(p, id)?;
+    let (first, _) = (*elements.first()?)?;
+    elements.iter().all(|e| e.is_some_and(|(input, _)| input == first)).then_some(first)
 }
 
 fn whole_input(p: &Program, id: TensorId) -> Option<usize> {
@@ -290,6 +380,22 @@ mod tests {
         // What is far from its side stays: other numbers are another question.
         let far = Edges { all_cuts: vec![cut(1.0, 70_000)], ..Edges::default() };
         assert_eq!(far.encode(0, 1.0, 16), 65536.0);
+    }
+
+    #[test]
+    fn thresholds_that_no_scale_tells_apart_have_images() {
+        let e = Edges { all: vec![-1e-35, 1e-35, 0.5], ..Edges::default() };
+        assert_eq!(e.scale(16), 16);
+        let e = e.clone().with_images(e.images(16));
+        let at = |x: f64| e.encode(0, x, 16);
+        assert_eq!([-1e-35, 0.0, 1e-35].map(at), [-1.0, 0.0, 1.0]);
+        assert_eq!([-1e-30, 1e-30, 1.0 / 65536.0].map(at), [-2.0, 2.0, 2.0]);
+        assert_eq!([0.5, 0.25, -3.0].map(at), [32768.0, 16384.0, -3.0 * 65536.0]);
+        let many = Edges { all: (0..5).map(|k| 1.0 + f64::from(k) * 1e-12).collect(), ..Edges::default() };
+        let many = many.clone().with_images(many.images(16));
+        let images: Vec<f64> = many.all.iter().map(|&t| many.encode(0, t, 16)).collect();
+        assert!(images.windows(2).all(|w| w[1] - w[0] >= 2.0), "{images:?}");
+        assert_eq!(many.encode(0, 1.0 + 1.5e-12, 16), images[1] + 1.0);
     }
 
     #[test]

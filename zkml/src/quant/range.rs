@@ -16,6 +16,8 @@ pub(super) struct Ranges {
     least: Vec<Option<f64>>,
     /// Whether a value took the place of minus or plus infinity.
     infinite: Vec<(bool, bool)>,
+    /// A power of two beyond every number that was seen.
+    beyond: f64,
     masks: Masks,
 }
 
@@ -134,8 +136,12 @@ impl Ranges {
     fn resolve(seen: Vec<Seen>, masks: Masks) -> Ranges {
         let masked: Vec<bool> = (0..seen.len()).map(|i| masks.masked(ValueId(i as u32))).collect();
         let pairs = || seen.iter().zip(&masked);
+        let ranges: Vec<Option<(f64, f64)>> =
+            pairs().map(|(s, m)| if *m { s.small } else { s.all }).collect();
+        let most = ranges.iter().flatten().fold(0.0, |m: f64, (lo, hi)| m.max(lo.abs()).max(hi.abs()));
         Ranges {
-            seen: pairs().map(|(s, m)| if *m { s.small } else { s.all }).collect(),
+            seen: ranges,
+            beyond: (16.0 * most).log2().ceil().clamp(0.0, 60.0).exp2(),
             least: seen.iter().map(|s| s.least.map(|l| l.log2().floor().exp2())).collect(),
             infinite: pairs().map(|(s, m)| if *m { s.large } else { s.infinite }).collect(),
             masks,
@@ -196,6 +202,11 @@ impl Ranges {
     /// What masks have made.
     pub(super) fn masks(&self) -> &Masks {
         &self.masks
+    }
+
+    /// A power of two beyond every number that was seen: what an infinity is where it is compared with numbers.
+    pub(super) fn beyond(&self) -> f64 {
+        self.beyond.max(self.masks.fill())
     }
 
     /// Range that is allowed for: the observed magnitude times the headroom, at least `floor`, to both sides.

@@ -27,6 +27,7 @@ mod link;
 mod memory;
 mod opening;
 mod pipeline;
+mod refine;
 mod seal;
 mod srs;
 mod statement;

@@ -22,6 +22,7 @@ use super::disk::{Once, open_limited};
 use super::error::{FileError, SessionError};
 use super::memory::{self, Need, Room};
 use super::opening::{self, OpeningFile};
+use super::refine;
 use super::seal::{Kind, digest_hex, read_binary, read_json, to_hex};
 use super::srs::{development_srs, load_srs, srs_mark};
 use super::statement::{Context, Statement};
@@ -126,6 +127,8 @@ pub struct Options {
     pub calibration: Option<Arc<Calibration>>,
     /// Largest difference from the float model that is accepted, see [`Accuracy::check`](super::Accuracy::check).
     pub accept_error: Option<f64>,
+    /// Whether numbers get more bits than `quant` says where the samples are not what the model says.
+    pub refine: bool,
     /// Whether the samples are the input that is proven, so that the circuit tells of it; the settings and the verdict say so.
     pub own_input: bool,
 }
@@ -141,6 +144,7 @@ impl Default for Options {
             proof_bytes: None,
             calibration: None,
             accept_error: None,
+            refine: true,
             own_input: false,
         }
     }
@@ -189,7 +193,7 @@ pub struct Quantised {
 }
 
 impl Quantised {
-    fn new(
+    pub(super) fn new(
         imported: Imported,
         model: quant::Quantised,
         calibration: Calibration,
@@ -565,13 +569,7 @@ impl Session {
     ) -> Result<Quantised, SessionError> {
         self.step(Phase::Calibrate, |_| {
             let Some(given) = &options.calibration else {
-                let (model, ranges) = quant::quantise_with_ranges(&imported.model, samples, &options.quant)?;
-                let source = match (samples.is_empty(), options.own_input) {
-                    (true, _) => RangeSource::Default,
-                    (false, true) => RangeSource::PrivateInput,
-                    (false, false) => RangeSource::Samples,
-                };
-                return Quantised::new(imported, model, Calibration::public(&options.quant, ranges), source);
+                return refine::quantise(imported, samples, options);
             };
             calibrated(imported, given, RangeSource::Samples)
         })

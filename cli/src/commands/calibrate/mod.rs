@@ -10,6 +10,7 @@ mod svg;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use halo2curves::bn256::G1Affine;
@@ -18,7 +19,9 @@ use parhelion_zkml::onnx::TensorF;
 use parhelion_zkml::quant::calibrate::{
     Calibrated, Frame, Goal, Metric, Samples, Score, Size, Trial, calibrate,
 };
-use parhelion_zkml::session::{Cache, Kind, digest_hex, read_limited, write_atomic, write_json};
+use parhelion_zkml::session::{
+    self, Accuracy, Cache, Kind, Options, digest_hex, read_limited, write_atomic, write_json,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -91,6 +94,10 @@ pub(super) fn run(args: &Calibrate, engine: &Engine<G1Affine>, cache: Cache) -> 
     }
     let mut calibrated = outcome?;
     calibrated.calibration.model_hash.clone_from(&imported.hash);
+    let settings =
+        Options { calibration: Some(Arc::new(calibrated.calibration.clone())), ..Options::default() };
+    let quantised = session.quantise(imported.clone(), &[], &settings)?;
+    calibrated.calibration.accepted_error = accepted(&session.accuracy(&quantised, &samples.inputs)?);
     write_json(&args.out.join(CALIBRATION_JSON), Kind::Calibration, &calibrated.calibration)?;
     let report = report(args, &imported.hash, &goal, &calibrated);
     write_atomic(&args.out.join(REPORT_JSON), &[serde_json::to_string_pretty(&report)?.as_bytes()])?;
@@ -104,6 +111,13 @@ pub(super) fn run(args: &Calibrate, engine: &Engine<G1Affine>, cache: Cache) -> 
         print(args, &goal, &calibrated);
     }
     Ok(())
+}
+
+/// What settings accept, where a metric allows more than runs may be off by default: twice the greatest difference of the samples.
+fn accepted(accuracy: &Accuracy) -> Option<String> {
+    let share = accuracy.share();
+    (share.is_finite() && accuracy.check(None).is_err())
+        .then(|| format!("{:.3}", (2.0 * share).max(session::LIMIT)))
 }
 
 /// What a trial depends on.

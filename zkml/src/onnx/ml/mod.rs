@@ -78,8 +78,20 @@ impl Unroll<'_, '_, '_> {
     /// The features of each sample: single precision, one row per sample.
     fn features(&mut self, i: usize) -> Result<(ValueId, usize), Stop> {
         let x = self.operand(i)?;
-        let (shape, _) = self.dims(x)?;
         let x = self.cast(x, DType::F32)?;
+        self.rows(x)
+    }
+
+    /// The features of each sample as trees compare them: in double precision where they are given in it.
+    fn compared(&mut self, i: usize) -> Result<(ValueId, usize), Stop> {
+        let x = self.operand(i)?;
+        let x = if self.dims(x)?.1 == DType::F64 { x } else { self.cast(x, DType::F32)? };
+        self.rows(x)
+    }
+
+    /// One row per sample.
+    fn rows(&mut self, x: ValueId) -> Result<(ValueId, usize), Stop> {
+        let (shape, _) = self.dims(x)?;
         match shape[..] {
             [_, n] => Ok((x, n)),
             [n] => {

@@ -149,7 +149,8 @@ fn compare(u: &mut Unroll<'_, '_, '_>, x: ValueId, f: &Forest) -> Result<Option<
     for (op, list) in f.bits.iter().filter(|(_, list)| !list.is_empty()) {
         let which: Vec<usize> = list.iter().map(|&(feature, _)| feature).collect();
         let chosen = u.columns(x, &which)?;
-        let thresholds = u.floats(&[list.len()], list.iter().map(|&(_, t)| t).collect())?;
+        let dtype = u.dims(x)?.1;
+        let thresholds = u.reals(&[list.len()], dtype, list.iter().map(|&(_, t)| t).collect())?;
         parts.push(match *op {
             "Unequal" => {
                 let same = u.op("Equal", &[chosen, thresholds])?;
@@ -264,7 +265,7 @@ fn leaves(
 
 /// The sum or the average of what the trees say, for each target.
 pub(super) fn regressor(u: &mut Unroll<'_, '_, '_>) -> Result<ValueId, Stop> {
-    let (x, features) = u.features(0)?;
+    let (x, features) = u.compared(0)?;
     let f = forest(u, features)?;
     let targets = usize::try_from(u.integer("n_targets", 1)?).ok().filter(|&n| n > 0);
     let targets = targets.ok_or_else(|| u.wrong("`n_targets` is not positive"))?;
@@ -287,7 +288,7 @@ pub(super) fn regressor(u: &mut Unroll<'_, '_, '_>) -> Result<ValueId, Stop> {
 /// Labels and scores. One column for two classes is the score of the second; what the first has then follows ONNX Runtime: 1 − s where no weight is
 /// negative, else −s. Of two columns the greater one decides, as the standard says (ONNX Runtime takes the second wherever it is positive).
 pub(super) fn classifier(u: &mut Unroll<'_, '_, '_>) -> Result<Vec<ValueId>, Stop> {
-    let (x, features) = u.features(0)?;
+    let (x, features) = u.compared(0)?;
     let labels = u.labels("classlabels_int64s")?;
     let f = forest(u, features)?;
     let mut leaf = leaves(u, &f, "class", labels.len())?;

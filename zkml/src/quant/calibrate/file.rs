@@ -54,6 +54,9 @@ pub struct Calibration {
     pub cover: bool,
     /// Whether inputs past their range are moved to its end.
     pub saturate: bool,
+    /// Difference from the float model that its metric allows, as a part of an output's largest value; nothing where none beyond the usual one is seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_error: Option<String>,
     /// Ranges of the values.
     pub ranges: Vec<RangeEntry>,
 }
@@ -133,6 +136,7 @@ impl Calibration {
             scales: options.scales.clone(),
             cover: options.cover,
             saturate: options.saturate,
+            accepted_error: None,
             ranges: ranges
                 .into_iter()
                 .map(|r| RangeEntry {

@@ -94,6 +94,11 @@ impl Lower<'_> {
                 let twice = self.b.times(&self.b.acc(r), 2)?;
                 self.b.add(&twice, &self.b.neg(&x)?)?
             }
+            "Max" | "Min" if self.neutral(n, 0, 1) => self.acc(a)?,
+            "Max" | "Min" if self.neutral(n, 1, 0) => {
+                let b = self.need(n, 1)?;
+                self.acc(b)?
+            }
             "Max" | "Min" => {
                 // b + max(a − b, 0) and a − max(a − b, 0)
                 let b = self.need(n, 1)?;
@@ -248,6 +253,18 @@ impl Lower<'_> {
         Ok(self.b.acc(id))
     }
 
+    /// A constant of one element that is infinite.
+    fn infinite(&self, v: ValueId) -> Option<f64> {
+        self.constant(v)?.single().filter(|c| c.is_infinite())
+    }
+
+    /// Whether operand `c` of a maximum or minimum is an infinity that never decides, so that the other one, `x`, is the result.
+    fn neutral(&self, n: &Node, x: usize, c: usize) -> bool {
+        let least = if n.op == "Max" { f64::NEG_INFINITY } else { f64::INFINITY };
+        let (a, b) = (n.input(x), n.input(c).filter(|&b| self.infinite(b) == Some(least)));
+        a.zip(n.output(0)).is_some_and(|(a, out)| b.is_some() && self.shape(a) == self.shape(out))
+    }
+
     fn clip(&mut self, n: &Node, out: ValueId, a: ValueId) -> Outcome<Acc> {
         if !self.is_float(a) {
             return self.clip_integers(n, a);
@@ -255,7 +272,9 @@ impl Lower<'_> {
         let mut bound = |i: usize, name: &str| -> Outcome<Option<f64>> {
             match n.input(i) {
                 Some(v) => {
-                    let c = self.single(v);
+                    // An infinite bound is none, whatever number stands for infinity elsewhere.
+                    let infinite = self.infinite(v);
+                    let c = infinite.or_else(|| self.single(v));
                     Ok(Some(c.ok_or_else(|| format!("`{name}` is not a constant scalar"))?))
                 }
                 None => Ok(n.attrs.float(name)?),

@@ -108,14 +108,26 @@ impl Lower<'_> {
         let plain = x.as_tensor().is_some();
         if let (Some(id), false) = (x.as_tensor(), exact) {
             self.edges.thresholds(id, self.b.shape(id), c);
+            if self.model.value(v).dtype == DType::F32 && self.doubles {
+                self.edges.single(id);
+            }
         }
         let mantissa = exp2(-self.model.value(v).dtype.mantissa_bits());
         let (min, max) = self.b.bounds(&x);
+        let own = x.as_tensor().filter(|_| !exact && !self.images.is_empty());
+        let input = own.and_then(|id| super::super::edges::input_of(&self.b.program, id));
+        let image = |t: f64| {
+            let at = (input?, x.scale, t.to_bits());
+            self.images.get(&at).map(|&image| i128::from(image))
+        };
         // The least element that counts as equal or greater, and the greatest that counts as equal or less.
         let end = |i: usize| -> Option<(i128, i128)> {
             if let Data::I(c) = &c.data {
                 let at = i128::from(*c.get(i)?) << x.scale.clamp(0, 62);
                 return Some((at, at));
+            }
+            if let Some(image) = image(c.at(i)) {
+                return Some((image, image));
             }
             let at = c.at(i) * exp2(x.scale);
             if at.is_nan() {

@@ -5,6 +5,7 @@
 
 mod arith;
 mod compare;
+mod constants;
 mod contract;
 mod cuts;
 mod decide;
@@ -128,6 +129,9 @@ struct Lower<'m> {
     limits: TableLimits,
     slack: Slack,
     edges: Found,
+    images: Images,
+    /// Whether an input is of double precision.
+    doubles: bool,
     /// Fraction bits that inputs have at least.
     finer: Vec<i32>,
     /// Tables of functions that were asked for before.
@@ -149,8 +153,8 @@ pub(super) fn lower(
     options: &QuantOptions,
 ) -> Result<Lowered, QuantError> {
     let mut finer = vec![i32::MIN; model.inputs.len()];
+    let mut lowered = lower_once(model, names, ranges, options, &finer, &Images::new())?;
     for _ in 0..2 {
-        let lowered = lower_once(model, names, ranges, options, &finer)?;
         let needed: Vec<i32> = lowered
             .edges
             .iter()
@@ -159,12 +163,27 @@ pub(super) fn lower(
             .collect();
         let enough = needed.iter().zip(&lowered.program.inputs);
         if enough.into_iter().all(|(n, &id)| *n <= lowered.program.tensor(id).scale) {
-            return Ok(lowered);
+            break;
         }
         finer = needed;
+        lowered = lower_once(model, names, ranges, options, &finer, &Images::new())?;
     }
-    lower_once(model, names, ranges, options, &finer)
+    let scales: Vec<i32> =
+        lowered.program.inputs.iter().map(|&id| lowered.program.tensor(id).scale).collect();
+    let lists: Vec<Vec<(f64, i64)>> = lowered.edges.iter().zip(&scales).map(|(e, &s)| e.images(s)).collect();
+    if lists.iter().all(Vec::is_empty) {
+        return Ok(lowered);
+    }
+    let entries = lists.iter().zip(&scales).enumerate();
+    let images =
+        entries.flat_map(|(k, (l, &s))| l.iter().map(move |&(t, image)| ((k, s, t.to_bits()), image)));
+    lowered = lower_once(model, names, ranges, options, &finer, &images.collect())?;
+    lowered.edges = lowered.edges.into_iter().zip(lists).map(|(e, l)| e.with_images(l)).collect();
+    Ok(lowered)
 }
+
+/// Integers that stand for thresholds, by input, scale and threshold.
+type Images = HashMap<(usize, i32, u64), i64>;
 
 fn lower_once(
     model: &Model,
@@ -172,6 +191,7 @@ fn lower_once(
     ranges: &Ranges,
     options: &QuantOptions,
     finer: &[i32],
+    images: &Images,
 ) -> Result<Lowered, QuantError> {
     let n = model.values.len();
     let mut l = Lower {
@@ -193,6 +213,8 @@ fn lower_once(
         limits: TableLimits { lookup: options.max_lookup.into(), knots: options.max_knots.into() },
         slack: Slack::default(),
         edges: Found::default(),
+        images: images.clone(),
+        doubles: model.input_values().any(|v| v.dtype == DType::F64),
         finer: finer.to_vec(),
         tables: RefCell::default(),
         table_errors: BTreeMap::new(),
@@ -387,7 +409,13 @@ impl<'m> Lower<'m> {
     /// A number of a constant: a mask's, or an infinite one, is one that nothing else reaches.
     fn number(&self, v: ValueId, c: f64) -> f64 {
         let masks = self.ranges.masks();
-        if c.is_infinite() || masks.masked(v) { c.clamp(-masks.fill(), masks.fill()) } else { c }
+        if masks.masked(v) {
+            c.clamp(-masks.fill(), masks.fill())
+        } else if c.is_infinite() {
+            self.ranges.beyond().copysign(c)
+        } else {
+            c
+        }
     }
 
     /// Range that is allowed for a value.
@@ -448,7 +476,7 @@ impl<'m> Lower<'m> {
     /// `a` plus a real number, at a scale that has room for it.
     fn offset_by(&mut self, a: &Acc, c: f64, frac: i32) -> Outcome<Acc> {
         const ROOM: i32 = 58;
-        let most = ROOM - scale::exponent(c.abs());
+        let most = ROOM - scale::exponent(c.abs()).max(self.b.width(a) - a.scale);
         if c == 0.0 || a.scale <= most || a.terms.is_empty() {
             return Ok(self.b.offset(a, c, frac.min(most.max(a.scale)))?);
         }
@@ -541,45 +569,6 @@ impl<'m> Lower<'m> {
         Ok(self.b.acc(id))
     }
 
-    /// A constant as an accumulator of at most so many fraction bits.
-    fn constant_acc(&mut self, v: ValueId, max_scale: i32) -> Outcome<Acc> {
-        let Some(c) = self.constant(v) else { return self.acc(v) };
-        let shape = c.shape.clone();
-        if let Some(x) = self.single_int(v) {
-            return Ok(Acc { shape, terms: vec![], constant: x, scale: 0 });
-        }
-        if let Some(x) = self.single(v) {
-            let zero = Acc { shape, terms: vec![], constant: 0, scale: 0 };
-            return self.constant_at(&zero, x, max_scale);
-        }
-        let scale =
-            if c.dtype.is_float() { self.bias_scale(&self.scaled_numbers(v, c)).min(max_scale) } else { 0 };
-        let id = self.constant_tensor(v, scale)?;
-        Ok(self.b.acc(id))
-    }
-
-    /// A number at no more fraction bits than its own, and no more than fit.
-    fn constant_at(&mut self, zero: &Acc, x: f64, max_scale: i32) -> Outcome<Acc> {
-        let most = 44 - scale::exponent(x.abs());
-        if x != 0.0 && most < zero.scale {
-            let coarse = Acc { scale: most, ..zero.clone() };
-            return Ok(self.b.offset(&coarse, x, most)?);
-        }
-        Ok(self.b.offset(zero, x, max_scale.min(most))?)
-    }
-
-    /// A constant that is added to a contraction of weights: a parameter, even if it is a single number.
-    fn bias_acc(&mut self, v: ValueId, max_scale: i32) -> Outcome<Acc> {
-        let Some(c) = self.constant(v) else { return self.acc(v) };
-        if self.role(v) != Role::Param {
-            return self.constant_acc(v, max_scale);
-        }
-        let scale =
-            if c.dtype.is_float() { self.bias_scale(&self.scaled_numbers(v, c)).min(max_scale) } else { 0 };
-        let id = self.constant_tensor(v, scale)?;
-        Ok(self.b.acc(id))
-    }
-
     /// Whether an accumulator is a contraction of weights.
     fn weighted(&self, a: &Acc) -> bool {
         let weight = |id: &TensorId| self.b.program.tensor(*id).role == Role::Param;
@@ -588,76 +577,6 @@ impl<'m> Lower<'m> {
             Term::Conv { w, .. } => weight(w),
             _ => false,
         })
-    }
-
-    /// Fraction bits of a tensor that is added: more than of a weight, for there are few of them and nothing averages their errors.
-    fn bias_scale(&self, c: &[f64]) -> i32 {
-        match self.weight_scale(c) {
-            0 => 0,
-            s => (s + 6).min(24.max(s)),
-        }
-    }
-
-    /// Fraction bits at which a weight tensor fits its bits; even, so that layers share shifts. Where there are few weights, that is one bit
-    /// more rather than one less: they cost little, and their errors do not average out.
-    fn weight_scale(&self, values: &[f64]) -> i32 {
-        // Numbers that every scale holds exactly need no more bits than they have.
-        if values.iter().all(|v| v.fract() == 0.0 && v.abs() < INTEGERS) {
-            return 0;
-        }
-        let m = values.iter().map(|v| v.abs()).fold(0.0, f64::max);
-        if m == 0.0 {
-            return 0;
-        }
-        let e = scale::exponent(m * (1.0 + 1e-9));
-        let s = self.options.weight_bits as i32 - 1 - e + scale::spread(values);
-        let odd = s.rem_euclid(2);
-        let s = if values.len() <= FEW_WEIGHTS { s + odd } else { s - odd };
-        // Single precision has no more bits than these.
-        s.max((SINGLE_BITS - e).min(0)).min((SINGLE_BITS - e).max(SINGLE_BITS))
-    }
-
-    /// A constant as a tensor at a scale, in the role that [`Lower::role`] gives it.
-    fn constant_tensor(&mut self, v: ValueId, scale: i32) -> Result<TensorId, QuantError> {
-        self.constant_as(v, scale, self.role(v))
-    }
-
-    /// A constant as a tensor at a scale.
-    fn constant_as(&mut self, v: ValueId, scale: i32, role: Role) -> Result<TensorId, QuantError> {
-        let value = self.model.value(v);
-        let Some(c) = &value.constant else { return Err(self.b.fail("not a constant")) };
-        let key = (std::sync::Arc::as_ptr(c).addr(), scale, role);
-        if let Some(&id) = self.data.get(&key) {
-            return Ok(id);
-        }
-        let layer = std::mem::replace(&mut self.b.layer, value.name.clone());
-        let q = self.quantised(v, c, scale);
-        let id = self.b.data(c.shape.clone(), q, scale, role);
-        self.b.layer = layer;
-        let id = id?;
-        self.data.insert(key, id);
-        Ok(id)
-    }
-
-    /// The integers of a constant at a scale.
-    fn quantised(&self, v: ValueId, c: &TensorF, scale: i32) -> Vec<i64> {
-        match &c.data {
-            Data::I(d) => d.iter().map(|&x| shifted(x, scale)).collect(),
-            Data::F(_) => self.numbers(v, c).into_iter().map(|x| (x * exp2(scale)).round() as i64).collect(),
-        }
-    }
-
-    /// The numbers of a constant that decide its scale: all but a mask's.
-    fn scaled_numbers(&self, v: ValueId, c: &TensorF) -> Vec<f64> {
-        let (masked, fill) = (self.ranges.masks().masked(v), self.ranges.masks().fill());
-        let mut numbers = self.numbers(v, c);
-        numbers.retain(|x| !masked || x.abs() < fill);
-        numbers
-    }
-
-    /// The numbers of a constant.
-    fn numbers(&self, v: ValueId, c: &TensorF) -> Vec<f64> {
-        c.to_f64().into_iter().map(|x| self.number(v, x)).collect()
     }
 
     /// Both operands of a sum, made to fit in one operation.
@@ -682,6 +601,8 @@ impl<'m> Lower<'m> {
         /// Bits of a sum, and of the factor that brings the coarser operand to the scale of the finer.
         const ROOM: i32 = 96;
         const FACTOR: i32 = 60;
+        /// Bits of a tensor.
+        const HELD: i32 = 56;
         /// Fraction bits that the finer operand keeps beyond those of the coarser.
         const MORE: i32 = 10;
         let (fine, coarse) = if a.scale > b.scale { (&a, &b) } else { (&b, &a) };
@@ -697,7 +618,9 @@ impl<'m> Lower<'m> {
         if by <= MORE || fine.terms.is_empty() {
             return Ok(self.b.add(&a, &b)?);
         }
-        let id = self.b.coarsen(fine, coarse.scale + MORE)?;
+        // What the bounds of the finer operand leave room for.
+        let most = HELD - (self.b.width(fine) - fine.scale);
+        let id = self.b.coarsen(fine, (coarse.scale + MORE).min(most))?;
         Ok(self.b.add(&self.b.acc(id), coarse)?)
     }
 
