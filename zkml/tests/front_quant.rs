@@ -5,7 +5,7 @@
 mod front_common;
 
 use front_common::build::{A, Builder, FLOAT};
-use parhelion_zkml::onnx::{DType, ImportOptions, Model, TensorF, import};
+use parhelion_zkml::onnx::{DType, Data, ImportOptions, Model, TensorF, import};
 use parhelion_zkml::qir::{OpKind, Term};
 use parhelion_zkml::quant::{QuantOptions, Quantised, quantise};
 use parhelion_zkml::{exec, float};
@@ -300,4 +300,35 @@ fn precision_follows_the_options() {
     };
     let (coarse, fine) = (error(8), error(16));
     assert!(fine < 1e-4 && fine * 16.0 < coarse, "{fine:e} and {coarse:e}");
+}
+
+/// A function far past where it is straight keeps its middle; a quotient by values of both signs has no pole to approximate.
+#[test]
+fn wide_ranges_and_poles_have_a_form() {
+    let x = [-262_000.0, -3.5, -1.0, -0.25, 0.0, 0.75, 2.0, 71_356.0];
+    let inputs = [TensorF::new(vec![8], DType::F32, Data::F(x.to_vec())).unwrap()];
+    for op in ["Softplus", "Elu", "Celu", "Erf"] {
+        let b = Builder::new().input("x", FLOAT, &[8]).node(op, &["x"], &["y"], &[]).output("y");
+        let m = import(&b.bytes(), &ImportOptions::default()).unwrap();
+        let want = float::run(&m, &inputs).unwrap()[0].to_f64();
+        let q = quantise(&m, &[inputs.to_vec()], &QuantOptions::default()).unwrap();
+        let trace = exec::run(&q.program, &q.encode_inputs(&inputs).unwrap()).unwrap();
+        for (g, w) in q.decode_outputs(&trace)[0].to_f64().iter().zip(want) {
+            assert!((g - w).abs() <= 1e-2 + w.abs() * 1e-4, "{op}: {g} instead of {w}");
+        }
+    }
+    let inputs = [TensorF::new(vec![4], DType::F32, Data::F(vec![-3.0, -0.5, 0.25, 40.0])).unwrap()];
+    let b = Builder::new()
+        .input("x", FLOAT, &[4])
+        .floats("c", &[], &[7.0])
+        .node("Div", &["c", "x"], &["a"], &[])
+        .node("Reciprocal", &["x"], &["b"], &[])
+        .node("Add", &["a", "b"], &["y"], &[])
+        .output("y");
+    let m = import(&b.bytes(), &ImportOptions::default()).unwrap();
+    let q = quantise(&m, &[inputs.to_vec()], &QuantOptions::default()).unwrap();
+    let trace = exec::run(&q.program, &q.encode_inputs(&inputs).unwrap()).unwrap();
+    for (g, w) in q.decode_outputs(&trace)[0].to_f64().iter().zip([-8.0 / 3.0, -16.0, 32.0, 0.2]) {
+        assert!((g - w).abs() <= 1e-3, "{g} instead of {w}");
+    }
 }

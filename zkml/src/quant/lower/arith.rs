@@ -400,7 +400,8 @@ impl Lower<'_> {
             let inverse: Vec<f64> = c.to_f64().into_iter().map(|v| 1.0 / v).collect();
             let t = crate::onnx::TensorF::float(c.shape.clone(), DType::F64, inverse)
                 .map_err(|e| e.to_string())?;
-            let scale = self.weight_scale(&t.to_f64());
+            // As a single divisor: a factor of too few bits moves quotients over whole numbers.
+            let scale = self.bias_scale(&t.to_f64());
             let q = super::quantise(&t, scale, f64::round);
             let inverse = self.b.data(t.shape, q, scale, crate::qir::Role::Param)?;
             let x = self.tensor(a)?;

@@ -9,7 +9,7 @@ use crate::qir::{OpKind, TensorId};
 
 use super::super::builder::{Acc, Rounding, exp2, real_hull};
 use super::super::tables::{self, MAX_VALUE, Table, TableLimits, Tolerance};
-use super::{Lower, Outcome};
+use super::{Lower, Outcome, SINGLE_BITS};
 
 /// Greatest number of pieces of a function.
 const MAX_PIECES: usize = 24;
@@ -48,6 +48,15 @@ struct Tail {
     slope: f64,
 }
 
+/// How straight the ends of a function have to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ends {
+    /// To a quarter of a unit.
+    Exact,
+    /// As far as single precision shows, with a table of more knots between them.
+    Single,
+}
+
 /// A function with straight ends: a table between them, downwards from the upper one, or upwards from the lower where that is the only one.
 struct Tails {
     low: Option<Tail>,
@@ -76,14 +85,12 @@ impl Lower<'_> {
         own.filter(|_| self.clusters.is_tabled(node))
     }
 
-    /// Whether a node is the quotient of a real constant by a value.
-    pub(super) fn divides_by(&self, n: &Node, v: ValueId) -> bool {
-        self.is_float(v)
-            && match n.op.as_str() {
-                "Div" => n.input(1) == Some(v) && n.input(0).is_some_and(|a| self.constant(a).is_some()),
-                "Reciprocal" => n.input(0) == Some(v),
-                _ => false,
-            }
+    /// Whether a node is a quotient of real numbers whose operands are lowered.
+    pub(super) fn is_quotient(&self, n: &Node) -> bool {
+        let known = |v: &ValueId| self.constant(*v).is_some() || self.vals[v.index()].is_some();
+        matches!(n.op.as_str(), "Div" | "Reciprocal")
+            && n.inputs.iter().flatten().all(known)
+            && n.output(0).is_some_and(|o| self.is_float(o))
     }
 
     /// Whether a single table, or one with straight tails beside it, approximates a chain well over the range that is allowed for its start.
@@ -95,7 +102,7 @@ impl Lower<'_> {
         let (d, frac) = (Domain { lo, hi, scale }, self.bits(v));
         let tolerance = Tolerance { units: 0.5, share: SHARE };
         let serves = |limits| self.admitted(v, root, d, frac, tolerance, limits).is_some();
-        serves(self.limits) || self.tails(v, root, d, frac).is_some() || serves(self.wide())
+        serves(self.limits) || self.tails(v, root, d, frac, Ends::Exact).is_some() || serves(self.wide())
     }
 
     fn wide(&self) -> TableLimits {
@@ -201,7 +208,7 @@ impl Lower<'_> {
                 if let Some(t) = self.admitted(v, root, d, frac, tolerance, self.wide()) {
                     return self.use_table(v, x, t, frac);
                 }
-            } else if let Some(tails) = self.tails(v, root, d, frac) {
+            } else if let Some(tails) = self.tails(v, root, d, frac, Ends::Exact) {
                 return self.with_tails(v, x, frac, tails);
             }
         }
@@ -213,6 +220,9 @@ impl Lower<'_> {
         let cut = self.divided(v, root, d, frac + PART_BITS, tolerance)?;
         let error = cut.iter().map(|(_, _, t)| t.error).sum::<f64>() * exp2(-PART_BITS);
         if refused(error) {
+            if let Some(tails) = self.tails(v, root, d, frac, Ends::Single) {
+                return self.with_tails(v, x, frac, tails);
+            }
             // Far from what calibration saw, a share of the function's own magnitude is as good as any.
             let wide = self.fitted(v, root, d, frac, tolerance, self.wide());
             if let Some(t) = wide.filter(|t| t.share(size) <= REFUSED_SHARE) {
@@ -341,10 +351,17 @@ impl Lower<'_> {
         (from < to).then_some((from, to))
     }
 
-    /// Where the ends of a function are straight to a quarter of a unit: below the first point and above the second.
-    fn tails(&self, v: ValueId, root: ValueId, d: Domain, frac: i32) -> Option<Tails> {
+    /// Where the ends of a function are straight: below the first point and above the second.
+    fn tails(&self, v: ValueId, root: ValueId, d: Domain, frac: i32, ends: Ends) -> Option<Tails> {
         let f = |p: &[f64]| self.clusters.sample(root, v, p);
-        let straight = |from: i64, to: i64| tables::line(&f, (from, to), d.scale, frac, STRAIGHT);
+        let straight = |from: i64, to: i64| {
+            let most = match ends {
+                Ends::Exact => 0.0,
+                Ends::Single => f(&[d.real(from), d.real(to)]).iter().fold(0.0, |m: f64, y| m.max(y.abs())),
+            };
+            let allowed = (most * exp2(frac - SINGLE_BITS + 1)).max(STRAIGHT);
+            tables::line(&f, (from, to), d.scale, frac, allowed)
+        };
         let sizes = (0..12).map(|j| exp2(j + d.scale)).filter(|s| *s >= 16.0 && *s < exp2(60));
         let (mut low, mut high) = (None, None);
         for size in sizes {
@@ -374,7 +391,10 @@ impl Lower<'_> {
             };
             self.clusters.sample(root, v, &points)
         };
-        let limits = TableLimits { knots: self.limits.knots.max(1 << 10), ..self.limits };
+        let limits = match ends {
+            Ends::Exact => TableLimits { knots: self.limits.knots.max(1 << 10), ..self.limits },
+            Ends::Single => self.wide(),
+        };
         if tables::hopeless(&g, (0, to - from), d.scale, frac, tolerance, limits) {
             return None;
         }

@@ -241,7 +241,7 @@ fn lower_once(
                 }
                 match l.function(out, root) {
                     // What has no table near a pole has a quotient.
-                    Err(Refusal::Unsupported(_)) if l.divides_by(node, root) => l.node(node),
+                    Err(Refusal::Unsupported(_)) if l.is_quotient(node) => l.node(node),
                     done => done,
                 }
             }
