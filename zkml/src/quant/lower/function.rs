@@ -62,6 +62,8 @@ struct Tails {
     low: Option<Tail>,
     high: Option<Tail>,
     table: Table,
+    /// Greatest deviation from the straight ends, in units of the result.
+    bend: f64,
 }
 
 impl Lower<'_> {
@@ -354,14 +356,12 @@ impl Lower<'_> {
     /// Where the ends of a function are straight: below the first point and above the second.
     fn tails(&self, v: ValueId, root: ValueId, d: Domain, frac: i32, ends: Ends) -> Option<Tails> {
         let f = |p: &[f64]| self.clusters.sample(root, v, p);
-        let straight = |from: i64, to: i64| {
-            let most = match ends {
-                Ends::Exact => 0.0,
-                Ends::Single => f(&[d.real(from), d.real(to)]).iter().fold(0.0, |m: f64, y| m.max(y.abs())),
-            };
-            let allowed = (most * exp2(frac - SINGLE_BITS + 1)).max(STRAIGHT);
-            tables::line(&f, (from, to), d.scale, frac, allowed)
+        let most = match ends {
+            Ends::Exact => 0.0,
+            Ends::Single => f(&[d.real(d.lo), d.real(d.hi)]).iter().fold(0.0, |m: f64, y| m.max(y.abs())),
         };
+        let bend = (most * exp2(frac - SINGLE_BITS + 1)).max(STRAIGHT);
+        let straight = |from: i64, to: i64| tables::line(&f, (from, to), d.scale, frac, bend);
         let sizes = (0..12).map(|j| exp2(j + d.scale)).filter(|s| *s >= 16.0 && *s < exp2(60));
         let (mut low, mut high) = (None, None);
         for size in sizes {
@@ -399,7 +399,7 @@ impl Lower<'_> {
             return None;
         }
         let table = tables::build(&g, TensorId(0), (0, to - from), d.scale, frac, tolerance, limits)?;
-        tolerance.admits(&table).then_some(Tails { low, high, table })
+        tolerance.admits(&table).then_some(Tails { low, high, table, bend })
     }
 
     /// A table between straight tails: f(x) = T(clamped x) + the tails' slopes times what lies beyond.
@@ -408,7 +408,7 @@ impl Lower<'_> {
         v: ValueId,
         x: TensorId,
         frac: i32,
-        Tails { low, high, table }: Tails,
+        Tails { low, high, table, bend }: Tails,
     ) -> Outcome<()> {
         let xa = self.b.acc(x);
         let shape = xa.shape.clone();
@@ -437,8 +437,9 @@ impl Lower<'_> {
             None => above.clone().ok_or_else(|| "the function has no tails".to_owned())?,
         };
         let plain = [low, high].iter().flatten().all(|t| t.slope == 0.0);
+        let bend = bend * exp2(-frac);
         let frac = if plain { frac } else { frac + PART_BITS };
-        self.note_table(v, (table.error + STRAIGHT) * exp2(-frac));
+        self.note_table(v, table.error * exp2(-frac) + bend);
         let id = argument.as_tensor().ok_or_else(|| "the argument is no tensor".to_owned())?;
         let bounds = (table.lo, table.hi);
         let y = self.b.op(table.of(id), shape, bounds, frac)?;
