@@ -18,7 +18,7 @@ use crate::onnx::{DType, Model, TensorF, ValueId};
 use crate::qir::Role;
 
 use super::error::SessionError;
-use super::pipeline::{Quantised, Witness};
+use super::stages::{Quantised, Witness};
 
 /// Greatest difference that is accepted without being asked for, as a part of an output's largest absolute value.
 pub const LIMIT: f64 = 0.01;

@@ -52,6 +52,8 @@ pub struct Interface {
     pub outputs: Vec<Named>,
     /// Whether inputs past their range are moved to its end when they are encoded.
     pub saturate: bool,
+    /// Names of constants of the model that the program holds in clear, whatever the visibility of parameters.
+    pub numbers: Vec<String>,
 }
 
 impl Interface {
@@ -64,6 +66,7 @@ impl Interface {
             inputs: named(&model.input_names, &model.input_types),
             outputs: named(&model.output_names, &model.output_types),
             saturate: model.saturate,
+            numbers: model.public_numbers.iter().map(|n| n.name.clone()).collect(),
         }
     }
 }

@@ -30,6 +30,7 @@ mod pipeline;
 mod refine;
 mod seal;
 mod srs;
+mod stages;
 mod statement;
 mod store;
 mod verdict;
@@ -47,12 +48,13 @@ pub use error::{FileError, SessionError};
 pub use link::{Linked, Place, link};
 pub use memory::{Need, Room};
 pub use opening::{MOST_PROOFS, OpeningFile, commitments, digests, opening_secret};
-pub use pipeline::{Imported, Keys, Options, Phase, Prepared, Proof, Quantised, Session, Timings, Witness};
+pub use pipeline::Session;
 pub use seal::{
     FORMAT, Kind, digest, digest_hex, from_hex, read_binary, read_json, seal_json, to_hex, write_binary,
     write_json, write_private,
 };
 pub use srs::{believed, development_srs, load_srs, read_srs, security_of, srs_mark};
+pub use stages::{Imported, Keys, Options, Phase, Prepared, Proof, Quantised, Timings, Witness};
 pub use statement::{Context, ParamGroup, Statement};
 pub use store::{
     CALIBRATION_JSON, CIRCUIT_BIN, INPUTS_JSON, PK_BIN, PROOF_JSON, PROVER_JSON, SETTINGS_JSON, Setup,

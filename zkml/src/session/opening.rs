@@ -10,8 +10,8 @@ use rand_core::OsRng;
 
 use super::artefact::{Disclosed, scalar_to_hex};
 use super::error::{FileError, SessionError};
-use super::pipeline::{Quantised, Witness};
 use super::seal::{from_hex, to_hex};
+use super::stages::{Quantised, Witness};
 use crate::machine::commitment::commit;
 use crate::machine::poseidon::{Segment, digest};
 use crate::machine::{Exposure, OpeningSecret, Part, Vis};

@@ -8,7 +8,7 @@ use crate::quant::{QuantOptions, quantise_with_ranges};
 use super::accuracy::Accuracy;
 use super::artefact::RangeSource;
 use super::error::SessionError;
-use super::pipeline::{Imported, Options, Quantised, Witness};
+use super::stages::{Imported, Options, Quantised, Witness};
 
 /// Bits of activations, inputs, weights and outputs that are tried, in order, where fewer lose what the model says.
 const FINER: [[u32; 4]; 2] = [[18, 18, 20, 20], [22, 20, 24, 22]];

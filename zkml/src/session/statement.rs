@@ -8,6 +8,7 @@
 //! `BLAKE2b-512("parhelion binding" · version · statement · context)` as a field element. No constraint reads it, but every challenge depends on it, so a
 //! proof does not verify for another statement or purpose.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use ff::FromUniformBytes;
@@ -101,16 +102,12 @@ impl Statement {
                 None => groups.push(ParamGroup { visibility, names: vec![name] }),
             }
         }
-        let numbers = program.tensors.iter().filter(|t| t.role == Role::Constant && !t.is_empty());
-        let (circuit_hash, vk_hash) = (digest_hex(&[payload]), digest_hex(&[vk]));
-        let parts = [&circuit_hash, &vk_hash, s_g2].map(str::as_bytes);
-        let lengths = parts.map(|p| (p.len() as u64).to_le_bytes());
-        let mut all: Vec<&[u8]> = vec![b"parhelion statement"];
-        let version = VERSION.to_le_bytes();
-        all.push(&version);
-        all.extend(lengths.iter().zip(parts).flat_map(|(l, p)| [&l[..], p]));
+        let constants = program.tensors.iter().filter(|t| t.role == Role::Constant && !t.is_empty());
+        let named: BTreeSet<&String> = interface.numbers.iter().collect();
+        let others = constants.map(|t| &t.name).filter(|name| !named.contains(name));
+        let numbers = interface.numbers.iter().chain(others).cloned().collect();
         Ok(Statement {
-            digest: to_hex(&digest(&all)),
+            digest: digest_of(payload, vk, s_g2),
             s_g2: s_g2.to_owned(),
             visibility: visibility.clone(),
             k: shape.choice().k,
@@ -118,7 +115,7 @@ impl Statement {
             params,
             outputs,
             groups,
-            numbers: numbers.map(|t| t.name.clone()).collect(),
+            numbers,
             interface: interface.clone(),
             program: program.clone(),
         })
@@ -200,6 +197,17 @@ impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.digest)
     }
+}
+
+/// The digest of the statement of a circuit's payload, a key's bytes and a reference string's `[τ]G2`, none of which it looks into.
+pub(super) fn digest_of(circuit: &[u8], vk: &[u8], s_g2: &str) -> String {
+    let (circuit_hash, vk_hash) = (digest_hex(&[circuit]), digest_hex(&[vk]));
+    let parts = [&circuit_hash, &vk_hash, s_g2].map(str::as_bytes);
+    let lengths = parts.map(|p| (p.len() as u64).to_le_bytes());
+    let version = VERSION.to_le_bytes();
+    let mut all: Vec<&[u8]> = vec![b"parhelion statement", &version];
+    all.extend(lengths.iter().zip(parts).flat_map(|(l, p)| [&l[..], p]));
+    to_hex(&digest(&all))
 }
 
 fn ports(

@@ -15,7 +15,7 @@ use super::disk::read_limited;
 use super::error::{FileError, SessionError};
 use super::seal::{Kind, digest_hex, from_hex, read_binary, read_json, to_hex};
 use super::srs::{believed, read_srs};
-use super::statement::{Context, Statement};
+use super::statement::{Context, Statement, digest_of};
 use super::store::{VK_LIMIT, decode};
 use super::verdict::{Strength, Told, Verdict, remarks, sentence};
 use crate::exec;
@@ -150,6 +150,8 @@ pub(super) fn verify_statement(files: &Files, terms: &Terms) -> Result<(Statemen
     named("verifying key", &files.vk, &vk_bytes, &settings.vk_hash)?;
     let circuit_bytes = read_binary(&files.circuit, Kind::Circuit)?;
     named("circuit", &files.circuit, &circuit_bytes, &settings.circuit_hash)?;
+    // Before anything is read into a circuit or planned, which costs more than any refusal should.
+    held(&digest_of(&circuit_bytes, &vk_bytes, &settings.srs.s_g2), &settings, &proof, terms)?;
     let shape = read_shape(&files.circuit, &circuit_bytes)?;
     let statement = Statement::new(&shape, &circuit_bytes, &vk_bytes, &settings.srs.s_g2)?;
     let vk = circuit::read_vk(&vk_bytes, statement.k(), shape.params()?)
@@ -170,6 +172,24 @@ pub(super) fn read_shape(path: &Path, payload: &[u8]) -> Result<Shape, SessionEr
     Ok(shape)
 }
 
+/// Whether a statement is the pinned one, and the one that settings and proof name.
+fn held(digest: &str, settings: &Settings, file: &ProofFile, terms: &Terms) -> Result<(), SessionError> {
+    let mismatch = |what, why: &str| SessionError::Mismatch { what, why: why.to_owned() };
+    if let Some((wanted, whose)) = terms.pin.wanted()
+        && wanted != digest
+    {
+        let (expected, found) = (printable(wanted), digest.to_owned());
+        return Err(SessionError::OtherStatement { whose, expected, found });
+    }
+    if settings.statement != digest {
+        return Err(mismatch("circuit, key or reference string", "the settings name another statement"));
+    }
+    if file.statement != digest {
+        return Err(mismatch("proof", "it names another statement"));
+    }
+    Ok(())
+}
+
 /// [`verify_under`] from values.
 pub(super) fn verify_with(
     statement: &Statement,
@@ -180,18 +200,7 @@ pub(super) fn verify_with(
 ) -> Result<Verdict, SessionError> {
     let mismatch = |what, why: &str| SessionError::Mismatch { what, why: why.to_owned() };
     settings.check()?;
-    if let Some((wanted, whose)) = terms.pin.wanted()
-        && wanted != statement.digest()
-    {
-        let (expected, found) = (printable(wanted), statement.digest().to_owned());
-        return Err(SessionError::OtherStatement { whose, expected, found });
-    }
-    if settings.statement != statement.digest() {
-        return Err(mismatch("circuit, key or reference string", "the settings name another statement"));
-    }
-    if file.statement != statement.digest() {
-        return Err(mismatch("proof", "it names another statement"));
-    }
+    held(statement.digest(), settings, file, terms)?;
     if vk.get_domain().k() != statement.k() {
         return Err(mismatch("verifying key", "it is for another k"));
     }
