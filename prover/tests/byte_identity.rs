@@ -9,7 +9,7 @@ mod common;
 
 use common::circuits::*;
 use common::upstream::{self, Gwc, OpeningProver, Shplonk};
-use common::{engine, rng, srs};
+use common::{both, engine, other, rng, srs};
 use halo2_axiom::SerdeFormat;
 use halo2_axiom::plonk::{self, Circuit};
 use halo2_axiom::poly::kzg::commitment::ParamsKZG;
@@ -19,8 +19,9 @@ use halo2_axiom::transcript::{
 use halo2curves::bn256::{Bn256, Fr, G1Affine};
 use parhelion_prover::{
     KeygenOptions, Multiopen, PreparedKey, ProofTranscript, ProveOptions, ProvingKey, keygen, keygen_vk,
-    prove, verify,
+    prove,
 };
+use parhelion_second_verifier::Hash;
 use snark_verifier::loader::native::NativeLoader;
 use snark_verifier::system::halo2::transcript::halo2::{ChallengeScalar, PoseidonTranscript};
 
@@ -114,8 +115,15 @@ impl Case {
         let ours = ours.end();
         let equal = ours.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
         assert!(ours == theirs, "proofs differ from byte {equal} of {} on", theirs.len());
-        if let Some(transcript) = T::READABLE {
-            verify(&self.params, self.key.vk(), instances, &ours, transcript, multiopen).unwrap();
+        match T::READABLE {
+            Some(transcript) => {
+                both(&self.params, self.key.vk(), instances, &ours, transcript, multiopen).unwrap();
+            }
+            None => {
+                let (params, vk) = (&self.params, self.key.vk());
+                let theirs = other(params, vk, instances, &ours, Hash::Poseidon, multiopen);
+                theirs.transpose().unwrap();
+            }
         }
     }
 

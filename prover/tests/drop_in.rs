@@ -4,8 +4,8 @@
 mod common;
 
 use common::circuits::{Lookups, Plonk};
+use common::other;
 use halo2curves::bn256::Fr;
-use parhelion_prover::SerdeFormat;
 use parhelion_prover::halo2curves::bn256::{Bn256, G1Affine};
 use parhelion_prover::plonk::{
     Error, create_proof, keygen_pk, keygen_pk2, keygen_vk, keygen_vk_custom, verify_proof,
@@ -20,10 +20,12 @@ use parhelion_prover::poly::{VerificationStrategy, ipa};
 use parhelion_prover::transcript::{
     Blake2bRead, Blake2bWrite, Challenge255, TranscriptReadBuffer, TranscriptWriterBuffer,
 };
+use parhelion_prover::{Multiopen, SerdeFormat};
+use parhelion_second_verifier::Hash;
 use rand_core::OsRng;
 
 macro_rules! round_trip {
-    ($prover:ident, $verifier:ident) => {{
+    ($prover:ident, $verifier:ident, $multiopen:ident) => {{
         let params = ParamsKZG::<Bn256>::setup(6, OsRng);
         let circuit = Plonk { rows: 30, start: 4 };
         let output = [circuit.output()];
@@ -51,18 +53,20 @@ macro_rules! round_trip {
             )
         };
         check(&output).unwrap();
+        let multiopen = Multiopen::$multiopen;
+        other(&params, pk.get_vk(), &[&[&output]], &proof, Hash::Blake2b, multiopen).unwrap().unwrap();
         assert!(check(&[output[0] + Fr::one()]).is_err());
     }};
 }
 
 #[test]
 fn shplonk() {
-    round_trip!(ProverSHPLONK, VerifierSHPLONK);
+    round_trip!(ProverSHPLONK, VerifierSHPLONK, Shplonk);
 }
 
 #[test]
 fn gwc() {
-    round_trip!(ProverGWC, VerifierGWC);
+    round_trip!(ProverGWC, VerifierGWC, Gwc);
 }
 
 #[test]

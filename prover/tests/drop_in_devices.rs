@@ -7,7 +7,8 @@ mod common;
 use std::sync::Arc;
 
 use common::circuits::Plonk;
-use halo2curves::bn256::G1Affine;
+use common::other;
+use halo2curves::bn256::{Fr, G1Affine};
 use parhelion_backend_api::hal::Op;
 use parhelion_backend_api::{Backend, Provider};
 use parhelion_conformance::{Fault, FaultKind, Faulty, FaultyControl, Naive, Remote};
@@ -21,7 +22,8 @@ use parhelion_prover::poly::kzg::strategy::SingleStrategy;
 use parhelion_prover::transcript::{
     Blake2bRead, Blake2bWrite, Challenge255, TranscriptReadBuffer, TranscriptWriterBuffer,
 };
-use parhelion_prover::{Engine, SerdeFormat, default_engine, set_default_engine};
+use parhelion_prover::{Engine, Multiopen, SerdeFormat, default_engine, set_default_engine};
+use parhelion_second_verifier::Hash;
 use rand_core::OsRng;
 
 fn open(backend: &impl Backend<G1Affine>) -> Provider<G1Affine> {
@@ -50,15 +52,27 @@ impl Job {
 
     /// Upstream's verifier.
     fn accepts(&self, proof: &[u8]) -> bool {
+        let instances: &[&[&[Fr]]] = &[&[&[self.circuit.output()]]];
+        let vk = self.pk.get_vk();
+        let second =
+            other(&self.params, vk, instances, proof, Hash::Blake2b, Multiopen::Shplonk).unwrap().is_ok();
         let mut transcript = Blake2bRead::<_, G1Affine, Challenge255<_>>::init(proof);
-        halo2_axiom::plonk::verify_proof::<KZGCommitmentScheme<Bn256>, VerifierSHPLONK<'_, Bn256>, _, _, _>(
+        let ours = halo2_axiom::plonk::verify_proof::<
+            KZGCommitmentScheme<Bn256>,
+            VerifierSHPLONK<'_, Bn256>,
+            _,
+            _,
+            _,
+        >(
             self.params.verifier_params(),
-            self.pk.get_vk(),
+            vk,
             SingleStrategy::new(&self.params),
-            &[&[&[self.circuit.output()]]],
+            instances,
             &mut transcript,
         )
-        .is_ok()
+        .is_ok();
+        assert_eq!(ours, second, "the verifiers disagree");
+        ours
     }
 }
 

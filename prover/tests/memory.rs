@@ -4,11 +4,12 @@
 mod common;
 
 use common::circuits::{Shape, Wide};
-use common::{Blake2b, engine, rng, srs};
+use common::{Blake2b, both, engine, rng, srs};
 use halo2_axiom::transcript::TranscriptWriterBuffer;
 use parhelion_prover::dispatch::Policy;
 use parhelion_prover::{
-    Error, KeygenOptions, MemoryReport, PreparedKey, ProveOptions, Seeded, keygen, prove,
+    Error, KeygenOptions, MemoryReport, Multiopen, PreparedKey, ProofTranscript, ProveOptions, Seeded,
+    keygen, prove,
 };
 
 const CIRCUIT: Wide =
@@ -26,7 +27,9 @@ fn proofs(budget: Option<u64>, circuits: &[Wide]) -> Result<[(Vec<u8>, MemoryRep
         let options = ProveOptions::default().choices(&mut choices);
         let mut transcript = Blake2b::init(Vec::new());
         let report = prove(&engine, &key, circuits, &instances, rng(), &mut transcript, options)?;
-        Ok((transcript.finalize(), report.memory))
+        let (bytes, blake2b) = (transcript.finalize(), ProofTranscript::Blake2b);
+        both(key.verifier_params(), key.vk(), &instances, &bytes, blake2b, Multiopen::Shplonk)?;
+        Ok((bytes, report.memory))
     };
     Ok([run()?, run()?])
 }

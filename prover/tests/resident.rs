@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::circuits::{Lookups, Phases, Plonk, Shape, Wide};
-use common::{Blake2b, rng, srs};
+use common::{Blake2b, both, rng, srs};
 use halo2_axiom::plonk::Circuit;
 use halo2_axiom::transcript::TranscriptWriterBuffer;
 use halo2curves::bn256::{Fr, G1Affine};
@@ -15,8 +15,8 @@ use parhelion_backend_api::{Backend, Provider};
 use parhelion_conformance::{Fault, FaultKind, Faulty, FaultyControl, Naive, Remote};
 use parhelion_prover::dispatch::{Checks, Policy, Settings};
 use parhelion_prover::{
-    Engine, Error, KeygenOptions, Multiopen, PreparedKey, ProofReport, ProveOptions, ProvingKey, Seeded,
-    keygen, prove, prove_recovering,
+    Engine, Error, KeygenOptions, Multiopen, PreparedKey, ProofReport, ProofTranscript, ProveOptions,
+    ProvingKey, Seeded, keygen, prove, prove_recovering,
 };
 
 fn open(backend: &impl Backend<G1Affine>) -> Provider<G1Affine> {
@@ -44,7 +44,13 @@ impl<C: Circuit<Fr> + Clone> Job<C> {
         let pk = keygen(common::engine(), &srs(k), &circuits[0], KeygenOptions::default()).unwrap();
         let (circuits, pk) = (circuits.to_vec(), Arc::new(pk));
         let mut job = Job { circuits, instance, k, pk, expected: Vec::new(), multiopen };
-        job.expected = job.run(&job.key(common::engine()), common::engine()).unwrap().0;
+        let key = job.key(common::engine());
+        job.expected = job.run(&key, common::engine()).unwrap().0;
+        let columns = [job.instance.as_slice()];
+        let columns: &[&[Fr]] = if job.instance.is_empty() { &[] } else { &columns };
+        let instances = vec![columns; job.circuits.len()];
+        let (params, blake2b) = (key.verifier_params(), ProofTranscript::Blake2b);
+        both(params, key.vk(), &instances, &job.expected, blake2b, multiopen).unwrap();
         job
     }
 

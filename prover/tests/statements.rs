@@ -4,7 +4,7 @@
 mod common;
 
 use common::circuits::*;
-use common::{Blake2b, engine, key, proof, rng, srs};
+use common::{Blake2b, both, engine, key, proof, rng, srs};
 use halo2_axiom::circuit::{Layouter, SimpleFloorPlanner, Value};
 use halo2_axiom::plonk::{Advice, Assigned, Circuit, Column, ConstraintSystem, Error as PlonkError};
 use halo2_axiom::poly::Rotation;
@@ -74,7 +74,7 @@ fn three_phases_with_either_way_of_advancing() {
             let options = ProveOptions::default().multiopen(multiopen);
             let (bytes, report) = proof(&key, circuit, &[], options).unwrap();
             assert!(report.verified);
-            verify(key.verifier_params(), key.vk(), &[&[]], &bytes, ProofTranscript::Blake2b, multiopen)
+            both(key.verifier_params(), key.vk(), &[&[]], &bytes, ProofTranscript::Blake2b, multiopen)
                 .unwrap();
         }
     }
@@ -96,7 +96,7 @@ fn several_circuits_with_instances_verify() {
     prove(engine(), &key, &circuits, &instances, rng(), &mut transcript, ProveOptions::default()).unwrap();
     let bytes = transcript.finalize();
     let (params, vk) = (key.verifier_params(), key.vk());
-    verify(params, vk, &instances, &bytes, ProofTranscript::Blake2b, Multiopen::Shplonk).unwrap();
+    both(params, vk, &instances, &bytes, ProofTranscript::Blake2b, Multiopen::Shplonk).unwrap();
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn damaged_proofs_are_rejected_without_panic() {
         let options = ProveOptions::default().multiopen(multiopen);
         let (bytes, _) = proof(&key, circuit.clone(), &[], options).unwrap();
         let check = |bytes: &[u8]| {
-            verify(key.verifier_params(), key.vk(), &[&[]], bytes, ProofTranscript::Blake2b, multiopen)
+            both(key.verifier_params(), key.vk(), &[&[]], bytes, ProofTranscript::Blake2b, multiopen)
         };
         check(&bytes).unwrap();
         let mut random = ChaCha20Rng::seed_from_u64(5);

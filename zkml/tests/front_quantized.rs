@@ -13,9 +13,9 @@
 
 mod machine_common;
 
-use machine_common::{engine, rng, srs};
+use machine_common::{engine, rng, second, srs};
 use parhelion_prover::ProofTranscript;
-use parhelion_zkml::machine::{PlanOptions, Visibility, keygen, plan, prove, verify};
+use parhelion_zkml::machine::{PlanOptions, Visibility, keygen, plan, prove};
 use parhelion_zkml::onnx::{DType, Data, ImportOptions, TensorF, import};
 use parhelion_zkml::quant::{QuantOptions, Quantised, quantise};
 use parhelion_zkml::session::from_hex;
@@ -105,8 +105,7 @@ fn results_are_proven() {
         let (srs, random) = (srs(plan.k()), rng(7));
         let key = keygen(engine(), &srs, &plan).unwrap();
         let proof = prove(engine(), &key, &plan, &trace.values, ProofTranscript::Blake2b, random).unwrap();
-        verify(key.verifier_params(), key.vk(), &proof.bytes, &proof.instances, ProofTranscript::Blake2b)
-            .unwrap();
+        assert!(second::both(&key, &proof.bytes, &proof.instances));
     }
     assert_eq!(proven.len(), 6);
 }

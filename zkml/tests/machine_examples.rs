@@ -9,7 +9,7 @@ mod machine_common;
 use std::time::Instant;
 
 use front_common::{ReferenceModel, reference_models};
-use machine_common::{engine, rng, srs};
+use machine_common::{engine, rng, second, srs};
 use parhelion_prover::ProofTranscript;
 use parhelion_zkml::exec;
 use parhelion_zkml::machine::{Bench, PlanOptions, Visibility, keygen, plan, prove};
@@ -98,6 +98,7 @@ fn every_example_has_a_plan_whose_constraints_hold() {
             let made = start.elapsed();
             match prove(engine(), &key, &plan, &trace.values, ProofTranscript::Blake2b, rng(1)) {
                 Ok(proof) => {
+                    assert!(second::both(&key, &proof.bytes, &proof.instances), "{name}");
                     println!(
                         "    keys {made:?} witness {:?} proof {} B, predicted {}\n{}",
                         proof.witness,

@@ -5,7 +5,7 @@ mod machine_common;
 
 use ff::Field;
 use halo2_axiom::halo2curves::bn256::Fr;
-use machine_common::{Build, engine, random_inputs, rng, srs};
+use machine_common::{Build, engine, random_inputs, rng, second, srs};
 use parhelion_prover::{PreparedKey, ProofTranscript};
 use parhelion_zkml::exec;
 use parhelion_zkml::machine::commitment::{commit, of_proof};
@@ -68,10 +68,13 @@ impl Setup {
             Some(secret) => circuit.sealed(secret),
             None => circuit,
         };
-        prove_circuit(engine(), &self.key, circuit, ProofTranscript::Blake2b, rng(9)).unwrap()
+        let proof = prove_circuit(engine(), &self.key, circuit, ProofTranscript::Blake2b, rng(9)).unwrap();
+        assert!(second::both(&self.key, &proof.bytes, &proof.instances));
+        proof
     }
 
     fn verify(&self, proof: &[u8], instances: &[Vec<Fr>]) -> Result<(), ProveError> {
+        second::both(&self.key, proof, instances);
         verify(self.key.verifier_params(), self.key.vk(), proof, instances, ProofTranscript::Blake2b)
     }
 }

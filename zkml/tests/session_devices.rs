@@ -1,6 +1,9 @@
 //! A session on a device that lies or fails: the proof that comes out is right, and the device is left out from then on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "machine_common/second.rs"]
+mod second;
+
 use std::path::{Path, PathBuf};
 
 use halo2curves::bn256::G1Affine;
@@ -43,6 +46,7 @@ fn prove(checks: Checks, kind: FaultKind, at: u64) -> (bool, bool) {
         .prove(&prepared, &keys, &witness)
         .unwrap_or_else(|e| panic!("{kind:?} at {at}: {e:?}; {:?}", engine.devices()));
     session.verify(&keys, &proof).unwrap();
+    second::accepts(&keys, &proof);
     let quarantined = engine.devices().iter().any(|device| device.quarantined.is_some());
     (control.injected() > 0, quarantined)
 }

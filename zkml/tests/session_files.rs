@@ -1,6 +1,9 @@
 //! A session's files against somebody who can recompute checksums: what the seals do not stop, the verifier must.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "machine_common/second.rs"]
+mod second;
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -33,6 +36,7 @@ fn proven() -> &'static Path {
         let witness = session.witness(&prepared.quantised, &input).unwrap();
         let proof = session.prove(&prepared, &keys, &witness).unwrap();
         session.verify(&keys, &proof).unwrap();
+        second::accepts(&keys, &proof);
         for phase in Phase::ALL {
             assert!(!session.timings().get(phase).is_zero(), "{}", phase.name());
         }
@@ -247,5 +251,6 @@ fn a_wanted_length_of_the_proof_is_kept() {
     let witness = session.witness(&shortest.quantised, &input).unwrap();
     let proof = session.prove(&shortest, &keys, &witness).unwrap();
     session.verify(&keys, &proof).unwrap();
+    second::accepts(&keys, &proof);
     assert_eq!(proof.bytes.len(), bytes);
 }
