@@ -5,14 +5,23 @@
 #[path = "front_common/build.rs"]
 mod build;
 
+#[path = "machine_common/second.rs"]
+mod second;
+
+#[path = "front_common/weighted.rs"]
+mod weighted;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use build::{A, Builder, FLOAT, INT64};
+use build::{Builder, FLOAT};
 use parhelion_zkml::input::Surplus;
-use parhelion_zkml::quant::calibrate::Calibration;
+use parhelion_zkml::onnx::{operators, operators_of};
+use parhelion_zkml::quant::calibrate::{Calibration, RangeEntry};
 use parhelion_zkml::session::{self, Cache, Keys, Kind, Options, Prepared, Session, Setup};
 use serde_json::Value;
+use weighted::{CASES, Make, WITHOUT, Weights, sample};
 
 /// A directory that is removed at the end.
 struct Scratch(PathBuf);
@@ -36,150 +45,21 @@ fn session() -> Session {
     Session::new(parhelion_backends::default_engine().unwrap().clone(), Cache::none())
 }
 
-/// `n` numbers of both signs below 1, the largest above 1/2 for both variants.
-fn weights(n: usize, variant: u32) -> Vec<f32> {
-    let at = |i: usize| ((i as f32 + 1.0) * 0.618_034).fract() * 1.8 - 0.9;
-    let shrunk = |v: f32| if variant == 0 { v } else { v * 0.875 + 0.003 };
-    (0..n).map(|i| if i == 0 { 0.96875 - variant as f32 / 64.0 } else { shrunk(at(i)) }).collect()
-}
-
-/// One operator with weights.
-struct Case {
-    name: &'static str,
-    model: fn(u32) -> Builder,
-    input: &'static str,
-}
-
-const CASES: &[Case] = &[
-    Case {
-        name: "MatMul",
-        model: |v| {
-            let b =
-                Builder::new().input("x", FLOAT, &[1, 4]).output("y").floats("w", &[4, 3], &weights(12, v));
-            b.node("MatMul", &["x", "w"], &["y"], &[])
-        },
-        input: "[[0.5, -0.25, 0.75, 0.125]]",
-    },
-    Case {
-        name: "Gemm",
-        model: |v| {
-            let b =
-                Builder::new().input("x", FLOAT, &[1, 4]).output("y").floats("w", &[4, 3], &weights(12, v));
-            b.floats("c", &[3], &weights(3, v)).node(
-                "Gemm",
-                &["x", "w", "c"],
-                &["y"],
-                &[("alpha", A::Float(0.5))],
-            )
-        },
-        input: "[[0.5, -0.25, 0.75, 0.125]]",
-    },
-    Case {
-        name: "Conv",
-        model: |v| {
-            let b = Builder::new().input("x", FLOAT, &[1, 1, 4, 4]).output("y");
-            let b = b.floats("w", &[2, 1, 3, 3], &weights(18, v)).floats("c", &[2], &weights(2, v));
-            b.node("Conv", &["x", "w", "c"], &["y"], &[])
-        },
-        input: "[[0.1,0.2,0.3,0.4,-0.1,-0.2,-0.3,-0.4,0.5,0.6,0.7,0.8,0.9,-0.9,0.8,0.1]]",
-    },
-    Case {
-        name: "ConvTranspose",
-        model: |v| {
-            let b = Builder::new().input("x", FLOAT, &[1, 1, 2, 2]).output("y");
-            b.floats("w", &[1, 2, 2, 2], &weights(8, v)).node("ConvTranspose", &["x", "w"], &["y"], &[])
-        },
-        input: "[[0.5, -0.25, 0.75, 0.125]]",
-    },
-    Case {
-        name: "LSTM",
-        model: |v| {
-            let b = Builder::new().input("x", FLOAT, &[2, 1, 2]).output("y");
-            let b = b.floats("w", &[1, 8, 2], &weights(16, v)).floats("r", &[1, 8, 2], &weights(16, v));
-            let b = b.floats("b", &[1, 16], &weights(16, v));
-            b.node("LSTM", &["x", "w", "r", "b"], &["y"], &[("hidden_size", A::Int(2))])
-        },
-        input: "[[0.5, -0.25, 0.75, 0.125]]",
-    },
-    Case {
-        name: "GRU",
-        model: |v| {
-            let b = Builder::new().input("x", FLOAT, &[2, 1, 2]).output("y");
-            let b = b.floats("w", &[1, 6, 2], &weights(12, v)).floats("r", &[1, 6, 2], &weights(12, v));
-            b.node("GRU", &["x", "w", "r"], &["y"], &[("hidden_size", A::Int(2))])
-        },
-        input: "[[0.5, -0.25, 0.75, 0.125]]",
-    },
-    Case {
-        name: "Gather",
-        model: |v| {
-            let b = Builder::new().input("i", INT64, &[3]).output("y").floats("w", &[5, 2], &weights(10, v));
-            b.node("Gather", &["w", "i"], &["y"], &[])
-        },
-        input: "[[0, 4, 2]]",
-    },
-    Case {
-        name: "Add",
-        model: |v| {
-            let b = Builder::new().input("x", FLOAT, &[1, 4]).output("y").floats("w", &[4], &weights(4, v));
-            b.node("Add", &["x", "w"], &["y"], &[])
-        },
-        input: "[[0.5, -0.25, 0.75, 0.125]]",
-    },
-    Case {
-        name: "Mul",
-        model: |v| {
-            let b = Builder::new().input("x", FLOAT, &[1, 4]).output("y").floats("w", &[4], &weights(4, v));
-            b.node("Mul", &["x", "w"], &["y"], &[])
-        },
-        input: "[[0.5, -0.25, 0.75, 0.125]]",
-    },
-    Case {
-        name: "PRelu",
-        model: |v| {
-            let b = Builder::new().input("x", FLOAT, &[1, 4]).output("y").floats("w", &[4], &weights(4, v));
-            b.node("PRelu", &["x", "w"], &["y"], &[])
-        },
-        input: "[[0.5, -0.25, 0.75, 0.125]]",
-    },
-    Case {
-        name: "LayerNormalization",
-        model: |v| {
-            let b = Builder::new().input("x", FLOAT, &[1, 4]).output("y").floats("w", &[4], &weights(4, v));
-            b.floats("b", &[4], &weights(4, v)).node("LayerNormalization", &["x", "w", "b"], &["y"], &[])
-        },
-        input: "[[0.5, -0.25, 0.75, 0.125]]",
-    },
-    Case {
-        name: "two layers",
-        model: |v| {
-            let b =
-                Builder::new().input("x", FLOAT, &[1, 4]).output("y").floats("w", &[4, 6], &weights(24, v));
-            let b = b.floats("b", &[6], &weights(6, v)).floats("u", &[6, 3], &weights(18, v));
-            let b = b.node("MatMul", &["x", "w"], &["h"], &[]).node("Add", &["h", "b"], &["g"], &[]);
-            b.node("Tanh", &["g"], &["t"], &[]).node("MatMul", &["t", "u"], &["y"], &[])
-        },
-        input: "[[0.5, -0.25, 0.75, 0.125]]",
-    },
-];
-
 /// Sets a variant of a model up; with a calibration, its ranges are from there.
 fn setup(
     dir: &Path,
-    case: &Case,
-    variant: u32,
+    (name, make): (&str, Make),
+    variant: u64,
     visibility: &str,
     calibration: Option<Arc<Calibration>>,
 ) -> (Prepared, Keys, PathBuf) {
-    let (model, input) = (dir.join(format!("{variant}.onnx")), dir.join("input.json"));
-    std::fs::write(&model, (case.model)(variant).bytes()).unwrap();
-    std::fs::write(&input, format!(r#"{{"input_data": {}}}"#, case.input)).unwrap();
+    let model = dir.join(format!("{variant}.onnx"));
+    std::fs::write(&model, make(&mut Weights(variant)).bytes()).unwrap();
     let mut session = session();
     let options = Options { visibility: visibility.parse().unwrap(), calibration, ..Options::default() };
-    let imported = session.import(&model, &options.import).unwrap();
-    let samples = vec![session.input(&imported, &input, Surplus::Refuse).unwrap()];
-    let prepared =
-        session.prepare(imported, &samples, &options).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    let imported = session.import(&model, &options.import).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let samples = vec![sample(&imported.model)];
+    let prepared = session.prepare(imported, &samples, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
     let srs = session.srs(None, prepared.k()).unwrap();
     let keys = session.keys(&prepared, &srs).unwrap();
     let out = dir.join(format!("keys-{variant}"));
@@ -205,7 +85,7 @@ const FILES: [&str; 4] =
 
 #[test]
 fn other_weights_of_the_same_ranges_give_the_same_files() {
-    for (i, case) in CASES.iter().enumerate() {
+    for (i, &(name, make)) in CASES.iter().enumerate() {
         let visibilities = [
             ("params=private,output=private", &[][..]),
             ("params=hashed,output=private", &["params_digest"]),
@@ -213,42 +93,59 @@ fn other_weights_of_the_same_ranges_give_the_same_files() {
         ];
         // Digests and commitments are of tensors, whatever reads them.
         for (visibility, without) in visibilities.into_iter().take(if i < 2 { 3 } else { 1 }) {
-            let scratch = Scratch::new(&case.name.replace(' ', "-"));
-            let (prepared, _, first) = setup(&scratch.0, case, 0, visibility, None);
+            let scratch = Scratch::new(&format!("case-{i}"));
+            let (prepared, _, first) = setup(&scratch.0, (name, make), 1, visibility, None);
             let calibration = prepared.quantised.calibration.clone();
-            let (other, _, second) = setup(&scratch.0, case, 1, visibility, Some(calibration));
-            assert_ne!(prepared.quantised.program_hash, other.quantised.program_hash, "{}", case.name);
-            for name in FILES {
-                assert!(told(&first, name, &[]) == told(&second, name, &[]), "{}: {name}", case.name);
+            let (other, _, second) = setup(&scratch.0, (name, make), 2, visibility, Some(calibration));
+            assert_ne!(prepared.quantised.program_hash, other.quantised.program_hash, "{name}");
+            for file in FILES {
+                assert!(told(&first, file, &[]) == told(&second, file, &[]), "{name}: {file}");
             }
             let settings = |dir| told(dir, session::SETTINGS_JSON, without);
-            assert!(settings(&first) == settings(&second), "{}: settings", case.name);
+            assert!(settings(&first) == settings(&second), "{name}: settings");
             // Nothing of the verifier's names the file.
             let hash = other.quantised.imported.hash.as_bytes();
-            for name in [session::SETTINGS_JSON, session::CALIBRATION_JSON, session::CIRCUIT_BIN] {
-                let bytes = told(&second, name, &[]);
-                assert!(!bytes.windows(hash.len()).any(|w| w == hash), "{}: {name}", case.name);
+            for file in [session::SETTINGS_JSON, session::CALIBRATION_JSON, session::CIRCUIT_BIN] {
+                let bytes = told(&second, file, &[]);
+                assert!(!bytes.windows(hash.len()).any(|w| w == hash), "{name}: {file}");
             }
         }
     }
 }
 
 #[test]
+fn every_operator_has_a_case_or_carries_no_weights() {
+    let others = ["ai.onnx.ml", "com.microsoft"].into_iter().flat_map(operators_of);
+    let table: BTreeSet<&str> = operators().chain(others).map(|o| o.name).collect();
+    let with: BTreeSet<&str> = CASES.iter().map(|(name, _)| name.split(' ').next().unwrap()).collect();
+    let without: BTreeSet<&str> = WITHOUT.iter().copied().collect();
+    for name in &table {
+        let (with, without) = (with.contains(name), without.contains(name));
+        assert!(with != without, "{name}: a case of its weights, or a reason for none, and not both");
+    }
+    assert!(without.is_subset(&table), "{:?}", without.difference(&table));
+}
+
+#[test]
 fn other_inputs_under_a_setup_give_the_same_files() {
-    let case = &CASES[0];
     let scratch = Scratch::new("inputs");
-    let (_, _, keys) = setup(&scratch.0, case, 0, "output=private", None);
+    let (_, _, keys) = setup(&scratch.0, CASES[0], 1, "output=private", None);
     let mut dirs = Vec::new();
-    for (i, values) in ["[[0.5, -0.25, 0.75, 0.125]]", "[[0.1, 0.2, -0.3, 0.7]]"].iter().enumerate() {
+    for (i, values) in
+        ["[[0.5, -0.25, 0.75, 0.125, 0.5, 0, -0.5, 0.25]]", "[[0.1, 0.2, -0.3, 0.7, 0.9, -0.9, 0.3, 0]]"]
+            .iter()
+            .enumerate()
+    {
         let mut session = session();
         let input = scratch.0.join("other.json");
         std::fs::write(&input, format!(r#"{{"input_data": {values}}}"#)).unwrap();
-        let imported = session.import(&scratch.0.join("0.onnx"), &Default::default()).unwrap();
+        let imported = session.import(&scratch.0.join("1.onnx"), &Default::default()).unwrap();
         let input = session.input(&imported, &input, Surplus::Refuse).unwrap();
         let (prepared, keys) = session.resume(imported, Setup::read(&keys).unwrap(), None).unwrap();
         let witness = session.witness(&prepared.quantised, &input).unwrap();
         let proof = session.prove(&prepared, &keys, &witness).unwrap();
         session.verify(&keys, &proof).unwrap();
+        second::accepts(&keys, &proof);
         let out = scratch.0.join(format!("proof-{i}"));
         session.write_proof(&out, &prepared, &keys, &proof).unwrap();
         let mut names: Vec<String> =
@@ -293,10 +190,11 @@ fn ranges_of_samples_are_powers_of_two() {
         let path = scratch.0.join("calibration.json");
         session::write_json(&path, Kind::Calibration, &*prepared.quantised.calibration).unwrap();
         let calibration: Calibration = session::read_json(&path, Kind::Calibration).unwrap();
-        for range in &calibration.ranges {
-            for end in [&range.lo, &range.hi] {
+        // All that a file says of a value: whoever adds to it has to say what it tells of samples.
+        for RangeEntry { value: _, name, lo, hi, least, below: _, above: _ } in &calibration.ranges {
+            for end in [lo, hi].into_iter().chain(least) {
                 let number: f64 = end.trim_start_matches(['<', '>']).parse().unwrap();
-                assert!(number == 0.0 || number.abs().log2().fract() == 0.0, "{}: {end}", range.name);
+                assert!(number == 0.0 || number.abs().log2().fract() == 0.0, "{name}: {end}");
             }
         }
         circuits.push(postcard::to_stdvec(&prepared.shape()).unwrap());
@@ -325,5 +223,27 @@ fn a_visibility_of_parameters_needs_some() {
             Ok(_) => assert!(!refused, "{visibility}"),
             Err(e) => assert!(refused && e.to_string().contains("no parameters"), "{visibility}: {e}"),
         }
+    }
+}
+
+/// Divisors whose least magnitude is a power of two: the samples themselves are within what their ranges admit.
+#[test]
+fn a_divisor_at_the_end_of_its_range_is_proven() {
+    for sum in [4.0f64, 1.0, 0.25, -4.0, -1.0, 3.0] {
+        let b = Builder::new().input("x", FLOAT, &[1, 4]).output("y").ints("axes", &[1]);
+        let b = b.node("ReduceSum", &["x", "axes"], &["s"], &[]).node("Div", &["x", "s"], &["y"], &[]);
+        let scratch = Scratch::new(&format!("divisor{sum}"));
+        let (model, input) = (scratch.0.join("model.onnx"), scratch.0.join("input.json"));
+        std::fs::write(&model, b.bytes()).unwrap();
+        let quarter = sum / 4.0;
+        std::fs::write(&input, format!(r#"{{"input_data": [{:?}]}}"#, [quarter; 4])).unwrap();
+        let mut session = session();
+        let imported = session.import(&model, &Default::default()).unwrap();
+        let input = session.input(&imported, &input, Surplus::Refuse).unwrap();
+        let prepared = session.prepare(imported, std::slice::from_ref(&input), &Options::default()).unwrap();
+        let witness = session.witness(&prepared.quantised, &input).unwrap();
+        session.mock(&prepared, &witness).unwrap_or_else(|e| panic!("{sum}: {e}"));
+        let worst = prepared.quantised.max_abs_error(&witness, &input).unwrap();
+        assert!(worst < 1e-3, "{sum}: off by {worst}");
     }
 }
