@@ -32,7 +32,6 @@ use crate::input::{self, InputError, Surplus, parse_inputs_with};
 use crate::machine::{self, Exposure, OpeningSecret, PlanError, PlanOptions, Vis, Visibility};
 use crate::onnx::{self, ImportError, ImportOptions, TensorF};
 use crate::qir::Role;
-use crate::quant;
 use crate::quant::calibrate::Calibration;
 
 const MODEL_LIMIT: u64 = 4 << 30;
