@@ -4,7 +4,9 @@
 //! shape, with scalar constants beside it, is a function of that tensor; where the chain contains a function that needs a
 //! table anyway, the whole chain becomes one.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::float;
 use crate::onnx::{DType, Data, Model, Node, TensorF, ValueId};
@@ -60,6 +62,20 @@ const ELEMENTWISE: &[&str] = &[
 /// Most operators of a chain: a longer one is several, so that what tables cost to make grows with the model and not with its square.
 const LONGEST: u32 = 48;
 
+/// Points at once, whose values stay in the processor's cache from one operator to the next.
+const BLOCK: usize = 1 << 12;
+/// Points from which on values are kept, and how many lists of them.
+const MANY: usize = 1 << 11;
+const KEPT: usize = 6;
+
+/// The values of the end of a chain at many points of its root.
+struct Dense {
+    root: ValueId,
+    points: Vec<f64>,
+    value: ValueId,
+    values: Arc<[f64]>,
+}
+
 /// The chains of a model.
 pub(super) struct Clusters<'m> {
     model: &'m Model,
@@ -69,6 +85,7 @@ pub(super) struct Clusters<'m> {
     tabled: Vec<bool>,
     /// Operators on the longest way from the root.
     length: Vec<u32>,
+    dense: RefCell<Vec<Dense>>,
 }
 
 impl<'m> Clusters<'m> {
@@ -79,6 +96,7 @@ impl<'m> Clusters<'m> {
             root: vec![None; model.values.len()],
             tabled: vec![false; model.values.len()],
             length: vec![0; model.values.len()],
+            dense: RefCell::default(),
         };
         for (i, n) in model.nodes.iter().enumerate() {
             c.producer.extend(n.outputs.iter().flatten().map(|&o| (o, i)));
@@ -271,13 +289,57 @@ impl<'m> Clusters<'m> {
         found
     }
 
-    /// The function of a value at points of its root.
+    /// The function of a value at points of its root. What the value before it in the chain is at the same points is not computed again.
     pub(super) fn sample(&self, root: ValueId, v: ValueId, points: &[f64]) -> Vec<f64> {
-        self.sample_as(DType::F64, root, v, points)
+        if points.len() < MANY || !self.model.value(root).dtype.is_float() {
+            return self.sample_as(DType::F64, root, v, points);
+        }
+        let same = |d: &&Dense| d.root == root && d.points == points;
+        let known = self.dense.borrow().iter().find(same).map(|d| (d.value, Arc::clone(&d.values)));
+        let before = known.as_ref().map(|(value, values)| (*value, &values[..]));
+        let values = self.sample_blocks(DType::F64, root, v, points, before);
+        if values.len() == points.len() {
+            let mut dense = self.dense.borrow_mut();
+            dense.retain(|d| !same(&d));
+            dense.insert(0, Dense { root, points: points.into(), value: v, values: values[..].into() });
+            dense.truncate(KEPT);
+        }
+        values
     }
 
     /// [`Clusters::sample`], rounded to a type after every operator.
     pub(super) fn sample_as(&self, dtype: DType, root: ValueId, v: ValueId, points: &[f64]) -> Vec<f64> {
+        self.sample_blocks(dtype, root, v, points, None)
+    }
+
+    fn sample_blocks(
+        &self,
+        dtype: DType,
+        root: ValueId,
+        v: ValueId,
+        points: &[f64],
+        before: Option<(ValueId, &[f64])>,
+    ) -> Vec<f64> {
+        let mut values = Vec::with_capacity(points.len());
+        for (i, block) in points.chunks(BLOCK).enumerate() {
+            let before = before.map(|(v, all)| (v, &all[i * BLOCK..i * BLOCK + block.len()]));
+            let found = self.sample_block(dtype, root, v, block, before);
+            if found.len() != block.len() {
+                return vec![];
+            }
+            values.extend(found);
+        }
+        values
+    }
+
+    fn sample_block(
+        &self,
+        dtype: DType,
+        root: ValueId,
+        v: ValueId,
+        points: &[f64],
+        before: Option<(ValueId, &[f64])>,
+    ) -> Vec<f64> {
         let mut known: HashMap<ValueId, TensorF> = HashMap::new();
         let make = |data: Vec<f64>, shape: Vec<usize>| TensorF { shape, dtype, data: Data::F(data) };
         // What starts at integers is computed in the precision of the file, so that it is rounded where it would be.
@@ -288,6 +350,7 @@ impl<'m> Clusters<'m> {
             known.insert(root, TensorF { shape: vec![points.len()], dtype: start, data });
         } else {
             known.insert(root, make(points.to_vec(), vec![points.len()]));
+            known.extend(before.map(|(at, values)| (at, make(values.to_vec(), vec![points.len()]))));
         }
         // Depth first, without recursion: a chain may be long.
         let mut stack = vec![v];

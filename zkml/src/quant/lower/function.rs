@@ -196,9 +196,14 @@ impl Lower<'_> {
         }
         // Where the function ends inside the range, the range ends too: with less room where that spares the function its pieces.
         let domains = self.domains(v, root, whole, frac)?;
-        let single = domains
+        let mut tables: Vec<(Domain, Table)> = domains
             .iter()
-            .find_map(|&d| self.admitted(v, root, d, frac, tolerance, self.limits).map(|table| (d, table)));
+            .filter_map(|&d| Some((d, self.admitted(v, root, d, frac, tolerance, self.limits)?)))
+            .collect();
+        // Room that takes more than twice the rows is not worth them.
+        let least = tables.iter().map(|(_, t)| t.rows()).min().unwrap_or(0);
+        let wanted = tables.iter().position(|(_, t)| t.rows() <= 2 * least);
+        let single = wanted.map(|at| tables.swap_remove(at));
         let d = single.as_ref().map_or(domains[0], |s| s.0);
         let x = if d == whole { x } else { self.b.demand(&self.b.acc(x), (d.lo.into(), d.hi.into()))? };
         if let Some((_, t)) = single {
