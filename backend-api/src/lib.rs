@@ -1,22 +1,29 @@
 //! What one backend offers on one device. With the operation traits, all that a backend author depends on.
 //!
-//! A [`Backend`] finds devices and opens them; a [`Provider`] is an open device, each operation an `Option`: `None` is a legal,
-//! permanent answer, so an accelerator may offer multi-scalar multiplication alone. Providers live for the whole process and
-//! are usable from any thread.
+//! A [`Backend`] finds devices and opens them; a [`Provider`] is an open device with the operations that it offers, keyed by their traits.
+//! `None` is a legal, permanent answer, so an accelerator may offer multi-scalar multiplication alone, and a new operation, or a field without
+//! a curve, changes no backend. Providers live for the whole process and are usable from any thread.
 
-use std::fmt::Debug;
+pub mod knob;
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use ff::PrimeField;
 use halo2curves::CurveAffine;
-use parhelion_hal::{DeviceRepr, Result, Space};
+use parhelion_hal::{Capability, DeviceRepr, Result, Space};
+
+pub use knob::{Knob, KnobKind, parse_bytes};
 
 pub use parhelion_hal as hal;
 pub use parhelion_hal::{DeviceInfo, Error, Op, Queue, SpaceId, Support};
 pub use parhelion_msm_trait::{self as msm, Bases, Msm, MsmShape, Reuse, ScalarKind};
 pub use parhelion_ntt_trait::{self as ntt, Direction, Ntt, NttPlan, NttShape};
 pub use parhelion_quotient_trait::{
-    self as quotient, Compiled, Domain, PolyOps, Program, Quotient, QuotientShape, Source, Step,
+    self as quotient, Compiled, Domain, PolyCall, PolyOps, PolyShape, Program, Quotient, QuotientShape,
+    Recurrence, Source, Step,
 };
 
 /// Why a backend has no device here, in words: "libcuda.so.1 not found".
@@ -36,11 +43,7 @@ pub trait Curve: CurveAffine<ScalarExt: DeviceRepr> + DeviceRepr {}
 impl<C: CurveAffine<ScalarExt: DeviceRepr> + DeviceRepr> Curve for C {}
 
 /// A way to compute: a library, a language, an instruction set.
-pub trait Backend<C: CurveAffine>: Debug + Send + Sync
-where
-    C: DeviceRepr,
-    C::ScalarExt: DeviceRepr + PrimeField,
-{
+pub trait Backend: Debug + Send + Sync {
     /// The name used in knobs, tables and reports: lower case, no spaces.
     fn name(&self) -> &'static str;
 
@@ -54,14 +57,21 @@ where
     ///
     /// # Errors
     /// The device's own.
-    fn open(&self, device: &DeviceInfo) -> Result<Provider<C>>;
+    fn open(&self, device: &DeviceInfo) -> Result<Provider>;
+
+    /// The environment variables that the backend reads.
+    fn knobs(&self) -> &'static [Knob] {
+        &[]
+    }
+
+    /// What every device of the backend computes at least. The conformance suite holds it to that: an operation that is promised, and that
+    /// [`Provider`] does not offer or does not support, is a failure instead of a legal absence.
+    fn promises(&self) -> &'static [Promise] {
+        &[]
+    }
 }
 
-impl<C: CurveAffine, B: Backend<C> + ?Sized> Backend<C> for Box<B>
-where
-    C: DeviceRepr,
-    C::ScalarExt: DeviceRepr + PrimeField,
-{
+impl<B: Backend + ?Sized> Backend for Box<B> {
     fn name(&self) -> &'static str {
         (**self).name()
     }
@@ -70,45 +80,130 @@ where
         (**self).probe()
     }
 
-    fn open(&self, device: &DeviceInfo) -> Result<Provider<C>> {
+    fn open(&self, device: &DeviceInfo) -> Result<Provider> {
         (**self).open(device)
+    }
+
+    fn knobs(&self) -> &'static [Knob] {
+        (**self).knobs()
+    }
+
+    fn promises(&self) -> &'static [Promise] {
+        (**self).promises()
     }
 }
 
+/// An operation with the sizes up to which it is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// The operation.
+    pub op: Op,
+    /// log₂ of the length up to which every shape is supported.
+    pub log_n: u32,
+}
+
+impl Promise {
+    /// Every operation of a PLONK prover, up to 2^`log_n` elements.
+    pub const fn plonk(log_n: u32) -> [Promise; 4] {
+        let [msm, ntt, quotient, poly] = Op::PLONK;
+        [
+            Promise { op: msm, log_n },
+            Promise { op: ntt, log_n },
+            Promise { op: quotient, log_n },
+            Promise { op: poly, log_n },
+        ]
+    }
+}
+
+/// An operation as a provider keeps it.
+#[derive(Clone)]
+struct Offer {
+    op: Op,
+    /// An `Arc` of the trait object whose type is the key.
+    object: Arc<dyn Any + Send + Sync>,
+}
+
 /// What one backend offers on one open device.
-#[derive(Clone, Debug)]
-pub struct Provider<C: CurveAffine>
-where
-    C: DeviceRepr,
-    C::ScalarExt: DeviceRepr + PrimeField,
-{
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Provider {
     /// The device.
     pub info: DeviceInfo,
     /// Its memory.
     pub space: Arc<dyn Space>,
-    /// Multi-scalar multiplication.
-    pub msm: Option<Arc<dyn Msm<C>>>,
-    /// Number-theoretic transforms.
-    pub ntt: Option<Arc<dyn Ntt<C::ScalarExt>>>,
-    /// Program evaluation.
-    pub quotient: Option<Arc<dyn Quotient<C::ScalarExt>>>,
-    /// Polynomial operations.
-    pub poly: Option<Arc<dyn PolyOps<C::ScalarExt>>>,
+    offers: HashMap<TypeId, Offer>,
 }
 
-impl<C: CurveAffine> Provider<C>
-where
-    C: DeviceRepr,
-    C::ScalarExt: DeviceRepr + PrimeField,
-{
-    /// The operations that it offers.
+impl Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider")
+            .field("info", &self.info)
+            .field("space", &self.space)
+            .field("ops", &self.ops().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+impl Provider {
+    /// An open device that offers nothing yet.
+    pub fn new(info: DeviceInfo, space: Arc<dyn Space>) -> Self {
+        Provider { info, space, offers: HashMap::new() }
+    }
+
+    /// With an operation, in place of one of the same trait: `offer::<dyn Msm<G1Affine>>(msm)`.
+    #[must_use]
+    pub fn offer<T: Capability + ?Sized>(mut self, operation: Arc<T>) -> Self {
+        self.offers.insert(TypeId::of::<T>(), Offer { op: T::OP, object: Arc::new(operation) });
+        self
+    }
+
+    /// [`Provider::offer`], where there is one.
+    #[must_use]
+    pub fn offer_some<T: Capability + ?Sized>(self, operation: Option<Arc<T>>) -> Self {
+        match operation {
+            Some(operation) => self.offer(operation),
+            None => self,
+        }
+    }
+
+    /// Without an operation.
+    #[must_use]
+    pub fn without<T: Capability + ?Sized>(mut self) -> Self {
+        self.offers.remove(&TypeId::of::<T>());
+        self
+    }
+
+    /// The operation of a trait, if the device offers it: `get::<dyn Msm<G1Affine>>()`.
+    pub fn get<T: Capability + ?Sized>(&self) -> Option<Arc<T>> {
+        self.offers.get(&TypeId::of::<T>())?.object.downcast_ref::<Arc<T>>().cloned()
+    }
+
+    /// Multi-scalar multiplication over a curve.
+    pub fn msm<C: Curve>(&self) -> Option<Arc<dyn Msm<C>>> {
+        self.get()
+    }
+
+    /// Number-theoretic transforms over a field.
+    pub fn ntt<F: PrimeField + DeviceRepr>(&self) -> Option<Arc<dyn Ntt<F>>> {
+        self.get()
+    }
+
+    /// Program evaluation over a field.
+    pub fn quotient<F: PrimeField + DeviceRepr>(&self) -> Option<Arc<dyn Quotient<F>>> {
+        self.get()
+    }
+
+    /// Polynomial operations over a field.
+    pub fn poly<F: PrimeField + DeviceRepr>(&self) -> Option<Arc<dyn PolyOps<F>>> {
+        self.get()
+    }
+
+    /// The operations that it offers, those of a PLONK prover first.
     pub fn ops(&self) -> impl Iterator<Item = Op> + '_ {
-        Op::ALL.into_iter().filter(|op| match op {
-            Op::Msm => self.msm.is_some(),
-            Op::Ntt => self.ntt.is_some(),
-            Op::Quotient => self.quotient.is_some(),
-            Op::Poly => self.poly.is_some(),
-            _ => false,
-        })
+        let place = |op: &Op| (Op::PLONK.iter().position(|known| known == op).unwrap_or(usize::MAX), *op);
+        let mut ops: Vec<Op> = self.offers.values().map(|offer| offer.op).collect();
+        ops.sort_by_key(place);
+        ops.dedup();
+        ops.into_iter()
     }
 }

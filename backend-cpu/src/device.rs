@@ -2,11 +2,31 @@
 
 use std::sync::Arc;
 
-use halo2curves::bn256::G1Affine;
+use halo2curves::bn256::{Fr, G1Affine};
 use parhelion_backend_api::hal::{HostSpace, MemoryInfo};
-use parhelion_backend_api::{Backend, DeviceInfo, Error, Provider, SpaceId};
+use parhelion_backend_api::{
+    Backend, DeviceInfo, Error, Knob, KnobKind, Msm, Ntt, PolyOps, Promise, Provider, Quotient, SpaceId,
+};
 
 use crate::{CpuMsm, CpuNtt, CpuPoly, CpuQuotient, Isa, IsaError, NAME, PrecomputeError};
+
+/// Every shape, up to the two-adicity of the field.
+const PROMISES: [Promise; 4] = Promise::plonk(28);
+
+const KNOBS: &[Knob] = &[
+    Knob {
+        name: "PARHELION_CPU_ISA",
+        kind: KnobKind::Word(&["auto", "scalar", "ifma"]),
+        default: "auto",
+        doc: "instruction set of the CPU backend",
+    },
+    Knob {
+        name: "PARHELION_CPU_PRECOMPUTE",
+        kind: KnobKind::Bytes,
+        default: "0",
+        doc: "memory for multiples of the reference string, which make multi-scalar multiplications on the CPU faster",
+    },
+];
 
 /// The CPU backend. Its one device is the processor, its space the host's memory; every operation is offered.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +75,7 @@ impl CpuBackend {
     }
 }
 
-impl Backend<G1Affine> for CpuBackend {
+impl Backend for CpuBackend {
     fn name(&self) -> &'static str {
         NAME
     }
@@ -74,7 +94,15 @@ impl Backend<G1Affine> for CpuBackend {
         }])
     }
 
-    fn open(&self, device: &DeviceInfo) -> Result<Provider<G1Affine>, Error> {
+    fn knobs(&self) -> &'static [Knob] {
+        KNOBS
+    }
+
+    fn promises(&self) -> &'static [Promise] {
+        &PROMISES
+    }
+
+    fn open(&self, device: &DeviceInfo) -> Result<Provider, Error> {
         if device.backend != NAME || device.space != SpaceId::HOST {
             return Err(Error::Invalid {
                 what: "device",
@@ -82,13 +110,10 @@ impl Backend<G1Affine> for CpuBackend {
             });
         }
         let isa = self.isa()?;
-        Ok(Provider {
-            info: device.clone(),
-            space: Arc::new(HostSpace),
-            msm: Some(Arc::new(CpuMsm::new(isa)?.with_precompute(self.precompute()?))),
-            ntt: Some(Arc::new(CpuNtt::new(isa)?)),
-            quotient: Some(Arc::new(CpuQuotient::new(isa)?)),
-            poly: Some(Arc::new(CpuPoly::new(isa)?)),
-        })
+        Ok(Provider::new(device.clone(), Arc::new(HostSpace))
+            .offer::<dyn Msm<G1Affine>>(Arc::new(CpuMsm::new(isa)?.with_precompute(self.precompute()?)))
+            .offer::<dyn Ntt<Fr>>(Arc::new(CpuNtt::new(isa)?))
+            .offer::<dyn Quotient<Fr>>(Arc::new(CpuQuotient::new(isa)?))
+            .offer::<dyn PolyOps<Fr>>(Arc::new(CpuPoly::new(isa)?)))
     }
 }

@@ -3,10 +3,13 @@
 //! Recurrences (running products, division, evaluation) are cut into segments that are walked side by side, by threads and, on vector
 //! instructions, by lanes; the segments' ends are joined by a short serial pass.
 
+use std::sync::Arc;
+
 use ff::Field;
 use halo2curves::bn256::Fr;
-use parhelion_backend_api::hal::{Ref, RefMut};
-use parhelion_backend_api::{Error, PolyOps, Queue, Support};
+use parhelion_backend_api::hal::{HostSpace, Ref, RefMut, Space};
+use parhelion_backend_api::quotient::check_recurrence;
+use parhelion_backend_api::{Error, PolyOps, Queue, Recurrence};
 
 #[cfg(target_arch = "x86_64")]
 use crate::arch::ifma;
@@ -92,8 +95,8 @@ fn block_len(n: usize) -> usize {
 }
 
 impl PolyOps<Fr> for CpuPoly {
-    fn supports(&self, _: u32, _: usize) -> Support {
-        Support::Yes
+    fn space(&self) -> Arc<dyn Space> {
+        Arc::new(HostSpace)
     }
 
     fn linear_combination(
@@ -256,5 +259,40 @@ impl PolyOps<Fr> for CpuPoly {
             }
         });
         Ok(generic::poly::scan(rest, product))
+    }
+
+    fn scan(&self, _: &Queue, recurrence: &Recurrence<'_, Fr>, mut out: RefMut<'_, Fr>) -> Result<Fr, Error> {
+        check_recurrence(recurrence, out.len())?;
+        let factors = recurrence.factors.map(|column| column.as_host()).transpose()?;
+        let summands = recurrence.summands.map(|column| column.as_host()).transpose()?;
+        let out = out.as_host()?;
+        let threads = rayon::current_num_threads();
+        // A second walk for the segments' maps pays from three threads on, and always for sums, whose maps are cheap.
+        if out.len() < PARALLEL || threads == 1 || (threads == 2 && factors.is_some()) {
+            return Ok(generic::poly::affine_scan(factors, summands, recurrence.first, out));
+        }
+        let len = out.len().div_ceil(4 * threads);
+        fn cut(column: Option<&[Fr]>, i: usize, len: usize) -> Option<&[Fr]> {
+            column.and_then(|column| column.chunks(len).nth(i))
+        }
+        let maps = parallel::map(true, &(0..out.len().div_ceil(len)).collect::<Vec<_>>(), |i| {
+            let factors = cut(factors, *i, len);
+            let summands = cut(summands, *i, len);
+            generic::poly::affine_map(factors, summands)
+        });
+        let mut u = recurrence.first;
+        let starts: Vec<Fr> = maps
+            .iter()
+            .map(|(factor, summand)| {
+                let next = u * factor + summand;
+                std::mem::replace(&mut u, next)
+            })
+            .collect();
+        parallel::chunks_mut(out, len, |i, out| {
+            let factors = cut(factors, i, len);
+            let summands = cut(summands, i, len);
+            generic::poly::affine_scan(factors, summands, starts[i], out);
+        });
+        Ok(u)
     }
 }

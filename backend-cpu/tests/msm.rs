@@ -19,8 +19,8 @@ fn formula(scalars: &[Fr], bases: &[G1Affine]) -> G1 {
     scalars.iter().zip(bases).map(|(s, b)| b * s).sum()
 }
 
-fn run(provider: &Provider<G1Affine>, queue: &Queue, bases: &[G1Affine], columns: &[Vec<Fr>]) -> Vec<G1> {
-    let msm = provider.msm.as_deref().unwrap();
+fn run(provider: &Provider, queue: &Queue, bases: &[G1Affine], columns: &[Vec<Fr>]) -> Vec<G1> {
+    let msm = provider.msm::<G1Affine>().unwrap();
     let mut out = vec![G1::generator(); columns.len()];
     for reuse in [Reuse::Once, Reuse::Often] {
         let prepared = msm.prepare(queue, bases, reuse).unwrap();
@@ -39,7 +39,7 @@ fn run(provider: &Provider<G1Affine>, queue: &Queue, bases: &[G1Affine], columns
 const BUDGETS: [u64; 5] = [0, 300 * 64 - 1, 300 * 64, 300 * 64 * 5, 1 << 30];
 
 /// Runs a test once per instruction set and budget.
-fn on_every_budget(test: impl Fn(&Provider<G1Affine>, &Queue)) {
+fn on_every_budget(test: impl Fn(&Provider, &Queue)) {
     for isa in Isa::available() {
         for bytes in BUDGETS {
             let backend = CpuBackend::with_isa(isa).unwrap().with_precompute(bytes);
@@ -165,7 +165,7 @@ fn promises_about_magnitude_are_usable() {
     let n = 1000;
     let bases = points(5, n);
     on_every_isa(|provider, queue| {
-        let msm = provider.msm.as_deref().unwrap();
+        let msm = provider.msm::<G1Affine>().unwrap();
         let prepared = msm.prepare(queue, &bases, Reuse::Once).unwrap();
         for bits in [0u16, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 200, 253] {
             let magnitude: Vec<Fr> = (0..n)
@@ -230,7 +230,7 @@ fn a_budget_is_shared_and_given_back() {
         let backend = CpuBackend::with_isa(isa).unwrap().with_precompute(600 * 64 * 4);
         let provider = backend.open(&backend.probe().unwrap()[0]).unwrap();
         let queue = provider.space.queue().unwrap();
-        let msm = provider.msm.as_deref().unwrap();
+        let msm = provider.msm::<G1Affine>().unwrap();
         for _ in 0..3 {
             let tables: Vec<_> = (0..3).map(|_| msm.prepare(&queue, &bases, Reuse::Often).unwrap()).collect();
             for table in &tables {
@@ -266,7 +266,7 @@ fn any_number_of_threads_gives_the_same() {
                 let backend = CpuBackend::with_isa(isa).unwrap().with_precompute(bytes);
                 let provider = backend.open(&backend.probe().unwrap()[0]).unwrap();
                 let queue = provider.space.queue().unwrap();
-                let msm = provider.msm.as_deref().unwrap();
+                let msm = provider.msm::<G1Affine>().unwrap();
                 pool.install(|| {
                     let prepared = msm.prepare(&queue, &bases, Reuse::Often).unwrap();
                     for (columns, expected) in batches.iter().zip(&expected) {
@@ -326,7 +326,7 @@ proptest! {
 fn wrong_arguments_are_typed_errors() {
     let bases = points(6, 8);
     on_every_isa(|provider, queue| {
-        let msm = provider.msm.as_deref().unwrap();
+        let msm = provider.msm::<G1Affine>().unwrap();
         let prepared = msm.prepare(queue, &bases, Reuse::Once).unwrap();
         let long = vec![Fr::ONE; 9];
         let err = msm.msm(queue, &prepared, Ref::host(&long), ScalarKind::Full).unwrap_err();

@@ -28,7 +28,7 @@ fn horner(coefficients: &[Fr], x: Fr) -> Fr {
 fn small_sizes_match_the_formula() {
     let zeta = <Fr as WithSmallOrderMulGroup<3>>::ZETA;
     on_every_isa(|provider, queue| {
-        let ntt = provider.ntt.as_deref().unwrap();
+        let ntt = provider.ntt::<Fr>().unwrap();
         for log_n in 0..=8u32 {
             let n = 1 << log_n;
             let omega: Fr = root_of_unity(log_n).unwrap();
@@ -43,7 +43,7 @@ fn small_sizes_match_the_formula() {
                 let input: Vec<_> = (0..3).map(|i| elements(&mut rng(i + u64::from(log_n)), n)).collect();
                 let mut plan = NttPlan::forward(log_n);
                 plan.coset = shift;
-                let output = in_place(ntt, queue, plan, &input);
+                let output = in_place(ntt.as_ref(), queue, plan, &input);
                 for (a, b) in input.iter().zip(&output) {
                     let mut x = shift.unwrap_or(Fr::ONE);
                     for value in b {
@@ -52,7 +52,11 @@ fn small_sizes_match_the_formula() {
                     }
                 }
                 plan.direction = Direction::Inverse;
-                assert_eq!(in_place(ntt, queue, plan, &output), input, "log_n {log_n} shift {shift:?}");
+                assert_eq!(
+                    in_place(ntt.as_ref(), queue, plan, &output),
+                    input,
+                    "log_n {log_n} shift {shift:?}"
+                );
             }
         }
     });
@@ -61,17 +65,17 @@ fn small_sizes_match_the_formula() {
 #[test]
 fn every_size_matches_halo2() {
     on_every_isa(|provider, queue| {
-        let ntt = provider.ntt.as_deref().unwrap();
+        let ntt = provider.ntt::<Fr>().unwrap();
         for log_n in 1..=17u32 {
             let domain = EvaluationDomain::<Fr>::new(2, log_n);
             let input = elements(&mut rng(u64::from(log_n)), 1 << log_n);
             let mut expected = input.clone();
             best_fft(&mut expected, domain.get_omega(), log_n, domain.get_fft_data(1 << log_n), false);
             let columns = vec![input.clone(); 1 + (log_n as usize) % 4];
-            let got = in_place(ntt, queue, NttPlan::forward(log_n), &columns);
+            let got = in_place(ntt.as_ref(), queue, NttPlan::forward(log_n), &columns);
             assert!(got.iter().all(|c| *c == expected), "forward {log_n}");
             let expected = domain.lagrange_to_coeff(domain.lagrange_from_vec(input));
-            let got = in_place(ntt, queue, NttPlan::inverse(log_n), &columns);
+            let got = in_place(ntt.as_ref(), queue, NttPlan::inverse(log_n), &columns);
             assert!(got.iter().all(|c| c[..] == expected[..]), "inverse {log_n}");
         }
     });
@@ -81,7 +85,7 @@ fn every_size_matches_halo2() {
 fn coset_parts_match_halo2() {
     let zeta = <Fr as WithSmallOrderMulGroup<3>>::ZETA;
     on_every_isa(|provider, queue| {
-        let ntt = provider.ntt.as_deref().unwrap();
+        let ntt = provider.ntt::<Fr>().unwrap();
         for log_n in 1..=12u32 {
             let domain = EvaluationDomain::<Fr>::new(5, log_n);
             let parts = 1usize << (domain.extended_k() - domain.k());
@@ -91,7 +95,7 @@ fn coset_parts_match_halo2() {
                 let expected = domain
                     .coeff_to_extended_part(poly.clone(), domain.get_extended_omega().pow([part as u64]));
                 let plan = NttPlan::forward(log_n).on_coset(shift);
-                let got = in_place(ntt, queue, plan, &[poly.to_vec()]);
+                let got = in_place(ntt.as_ref(), queue, plan, &[poly.to_vec()]);
                 assert_eq!(got[0][..], expected[..], "k {log_n} part {part}");
                 let mut into = vec![Fr::ONE; 1 << log_n];
                 ntt.ntt_batch_into(queue, &plan, &[Ref::host(&poly)], &mut [RefMut::host(&mut into)])
@@ -106,7 +110,7 @@ fn coset_parts_match_halo2() {
 #[test]
 fn padding_equals_explicit_zeros() {
     on_every_isa(|provider, queue| {
-        let ntt = provider.ntt.as_deref().unwrap();
+        let ntt = provider.ntt::<Fr>().unwrap();
         let coset = Some(<Fr as WithSmallOrderMulGroup<3>>::ZETA);
         for log_n in [0u32, 1, 2, 3, 5, 6, 9, 10, 11, 13, 14, 16] {
             let n = 1usize << log_n;
@@ -121,7 +125,7 @@ fn padding_equals_explicit_zeros() {
                     .iter()
                     .map(|v| v.iter().copied().chain(std::iter::repeat(Fr::ZERO)).take(n).collect())
                     .collect::<Vec<Vec<_>>>();
-                let expected = in_place(ntt, queue, plan, &padded);
+                let expected = in_place(ntt.as_ref(), queue, plan, &padded);
                 let mut to = vec![vec![-Fr::ONE; n]; from.len()];
                 let refs: Vec<_> = from.iter().map(|c| Ref::host(c)).collect();
                 let mut outs: Vec<_> = to.iter_mut().map(|c| RefMut::host(c)).collect();
@@ -135,10 +139,10 @@ fn padding_equals_explicit_zeros() {
 #[test]
 fn inverse_on_padded_plan_is_the_in_place_inverse() {
     on_every_isa(|provider, queue| {
-        let ntt = provider.ntt.as_deref().unwrap();
+        let ntt = provider.ntt::<Fr>().unwrap();
         let plan = NttPlan::inverse(6).on_coset(Fr::from(3));
         let input = uniform(&mut rng(1), 64);
-        let expected = in_place(ntt, queue, plan, std::slice::from_ref(&input));
+        let expected = in_place(ntt.as_ref(), queue, plan, std::slice::from_ref(&input));
         let mut to = vec![Fr::ZERO; 64];
         ntt.ntt_batch_into(queue, &plan, &[Ref::host(&input)], &mut [RefMut::host(&mut to)]).unwrap();
         assert_eq!(to, expected[0]);
@@ -148,7 +152,7 @@ fn inverse_on_padded_plan_is_the_in_place_inverse() {
 #[test]
 fn wrong_arguments_are_typed_errors() {
     on_every_isa(|provider, queue| {
-        let ntt = provider.ntt.as_deref().unwrap();
+        let ntt = provider.ntt::<Fr>().unwrap();
         let mut short = vec![Fr::ONE; 7];
         let err = ntt.ntt_batch(queue, &NttPlan::forward(3), &mut [RefMut::host(&mut short)]).unwrap_err();
         assert!(matches!(err, Error::Length { expected: 8, found: 7, .. }), "{err}");
@@ -177,15 +181,15 @@ fn wrong_arguments_are_typed_errors() {
 #[ignore = "large sizes: cargo test --release -p parhelion-backend-cpu --test ntt -- --ignored"]
 fn a_million_points() {
     on_every_isa(|provider, queue| {
-        let ntt = provider.ntt.as_deref().unwrap();
+        let ntt = provider.ntt::<Fr>().unwrap();
         for log_n in 18..=21u32 {
             let domain = EvaluationDomain::<Fr>::new(2, log_n);
             let input = elements(&mut rng(u64::from(log_n)), 1 << log_n);
             let mut expected = input.clone();
             best_fft(&mut expected, domain.get_omega(), log_n, domain.get_fft_data(1 << log_n), false);
-            let got = in_place(ntt, queue, NttPlan::forward(log_n), std::slice::from_ref(&input));
+            let got = in_place(ntt.as_ref(), queue, NttPlan::forward(log_n), std::slice::from_ref(&input));
             assert!(got[0] == expected, "forward {log_n}");
-            let back = in_place(ntt, queue, NttPlan::inverse(log_n), &got);
+            let back = in_place(ntt.as_ref(), queue, NttPlan::inverse(log_n), &got);
             assert!(back[0] == input, "inverse {log_n}");
         }
     });

@@ -16,7 +16,7 @@ const LENGTHS: [usize; 17] = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 63, 255, 1024, 10
 #[test]
 fn linear_combination() {
     on_every_isa(|provider, queue| {
-        let poly = provider.poly.as_deref().unwrap();
+        let poly = provider.poly::<Fr>().unwrap();
         for n in LENGTHS {
             let mut r = rng(n as u64);
             for terms in [0usize, 1, 2, 3, 7, 40] {
@@ -44,7 +44,7 @@ fn linear_combination() {
 #[test]
 fn evaluations() {
     on_every_isa(|provider, queue| {
-        let poly = provider.poly.as_deref().unwrap();
+        let poly = provider.poly::<Fr>().unwrap();
         let polys: Vec<_> = LENGTHS.iter().map(|n| elements(&mut rng(*n as u64), *n)).collect();
         let refs: Vec<_> = polys.iter().map(|p| Ref::host(p)).collect();
         let points = elements(&mut rng(1), 6);
@@ -68,7 +68,7 @@ fn evaluations() {
 #[test]
 fn division_by_linear() {
     on_every_isa(|provider, queue| {
-        let poly = provider.poly.as_deref().unwrap();
+        let poly = provider.poly::<Fr>().unwrap();
         for n in LENGTHS {
             let p = elements(&mut rng(n as u64), n);
             for root in elements(&mut rng(2), 5).into_iter().chain([Fr::ZERO]) {
@@ -87,7 +87,7 @@ fn division_by_linear() {
 #[test]
 fn inverses_products_and_running_products() {
     on_every_isa(|provider, queue| {
-        let poly = provider.poly.as_deref().unwrap();
+        let poly = provider.poly::<Fr>().unwrap();
         for n in LENGTHS {
             let mut r = rng(n as u64);
             for values in [elements(&mut r, n), vec![Fr::ZERO; n], vec![Fr::ONE; n]] {

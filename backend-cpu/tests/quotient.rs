@@ -109,7 +109,7 @@ fn agree(p: &Program<Fr>, log_n: u32, seed: u64) {
     };
     let expected = formula(p, &domain, &columns, &challenges);
     on_every_isa(|provider, queue| {
-        let quotient = provider.quotient.as_deref().unwrap();
+        let quotient = provider.quotient::<Fr>().unwrap();
         let compiled = quotient.compile(queue, p).unwrap();
         let mut out = vec![vec![Fr::ONE; n]; p.results.len()];
         let refs: Vec<_> = columns.iter().map(|c| Ref::host(c)).collect();
@@ -208,7 +208,7 @@ fn large_domains_are_covered_to_the_last_row() {
 #[test]
 fn wrong_arguments_are_typed_errors() {
     on_every_isa(|provider, queue| {
-        let quotient = provider.quotient.as_deref().unwrap();
+        let quotient = provider.quotient::<Fr>().unwrap();
         let bad = Program { results: vec![Source::Register(0)], ..Program::<Fr>::default() };
         assert!(matches!(quotient.compile(queue, &bad), Err(Error::Invalid { .. })));
         let good = Program {

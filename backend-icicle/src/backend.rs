@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, OnceLock, PoisonError};
 
-use halo2curves::bn256::G1Affine;
+use halo2curves::bn256::{Fr, G1Affine};
 use parhelion_backend_api::hal::MemoryInfo;
-use parhelion_backend_api::{Backend, DeviceInfo, Error, Provider, SpaceId, Unavailable};
+use parhelion_backend_api::{Backend, DeviceInfo, Error, Knob, Msm, Ntt, Provider, SpaceId, Unavailable};
 
 use crate::NAME;
 use crate::buffer::DeviceSpace;
@@ -14,7 +14,7 @@ use crate::ffi::{Part, RawDevice};
 use crate::library::{CPU, Library};
 use crate::msm::IcicleMsm;
 use crate::ntt::IcicleNtt;
-use crate::options::IcicleOptions;
+use crate::options::{IcicleOptions, KNOBS};
 use crate::session::Session;
 
 /// One device of the library.
@@ -100,7 +100,6 @@ fn find(options: &IcicleOptions) -> Result<Vec<Found>, String> {
                         memory: memory.map_or_else(MemoryInfo::default, |(total, free)| MemoryInfo {
                             total: Some(total),
                             free: Some(free),
-                            largest_buffer: None,
                         }),
                         simulated: kind == CPU,
                     };
@@ -125,7 +124,7 @@ fn find(options: &IcicleOptions) -> Result<Vec<Found>, String> {
     Err(format!("{} registers {registered} ({backends}): {why}", library.driver()))
 }
 
-impl Backend<G1Affine> for IcicleBackend {
+impl Backend for IcicleBackend {
     fn name(&self) -> &'static str {
         NAME
     }
@@ -135,7 +134,11 @@ impl Backend<G1Affine> for IcicleBackend {
         Ok(found.iter().map(|device| device.info.clone()).collect())
     }
 
-    fn open(&self, device: &DeviceInfo) -> Result<Provider<G1Affine>, Error> {
+    fn knobs(&self) -> &'static [Knob] {
+        KNOBS
+    }
+
+    fn open(&self, device: &DeviceInfo) -> Result<Provider, Error> {
         let no_such = |why: String| Error::Invalid { what: "device", why };
         let found = self.found().map_err(no_such)?;
         let options = self.options().map_err(no_such)?;
@@ -153,17 +156,13 @@ impl Backend<G1Affine> for IcicleBackend {
                 false
             }
         };
-        Ok(Provider {
-            info: info.clone(),
-            space: Arc::new(DeviceSpace(open.clone())),
-            msm: offer(Part::Curve)
-                .then(|| Arc::new(IcicleMsm::new(open.clone(), kind, options.precompute)) as _),
-            ntt: offer(Part::Field).then(|| Arc::new(IcicleNtt::new(open.clone())) as _),
-            // Icicle has no evaluation of programs with rotations, no running product and no division by a linear factor; what it has
-            // moves a column for one multiplication per element, which the host's own memory is faster for.
-            quotient: None,
-            poly: None,
-        })
+        let msm = offer(Part::Curve).then(|| -> Arc<dyn Msm<G1Affine>> {
+            Arc::new(IcicleMsm::new(open.clone(), kind, options.precompute))
+        });
+        let ntt = offer(Part::Field).then(|| -> Arc<dyn Ntt<Fr>> { Arc::new(IcicleNtt::new(open.clone())) });
+        // Icicle has no evaluation of programs with rotations, no running product and no division by a linear factor; what it has moves a
+        // column for one multiplication per element, which the host's own memory is faster for.
+        Ok(Provider::new(info.clone(), Arc::new(DeviceSpace(open))).offer_some(msm).offer_some(ntt))
     }
 }
 

@@ -149,7 +149,7 @@ impl Space for DeviceSpace {
                     let free = self.memory().free;
                     Error::OutOfMemory { backend: NAME, what, requested: bytes, free }
                 }
-                other => other.untouched(Op::Poly),
+                other => other.untouched(Op::POLY),
             })?;
         Ok(Box::new(DeviceBuffer { name, bytes, memory: Arc::new(memory) }))
     }
@@ -177,7 +177,7 @@ impl Space for DeviceSpace {
             let bytes = as_bytes_mut(&mut words).get_mut(..len as usize).unwrap_or_default();
             session.download(&memory.slice(at, len)?, bytes).map(|()| words)
         });
-        let words = done.map_err(|failure| failure.untouched(Op::Poly))?;
+        let words = done.map_err(|failure| failure.untouched(Op::POLY))?;
         if let Some(bytes) = crate::session::bytes_of(&words).get(..dst.len()) {
             dst.copy_from_slice(bytes);
         }

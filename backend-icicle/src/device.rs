@@ -214,7 +214,7 @@ impl Device {
 
 fn memory_info(session: &Session) -> MemoryInfo {
     match session.memory() {
-        Some((total, free)) => MemoryInfo { total: Some(total), free: Some(free), largest_buffer: None },
+        Some((total, free)) => MemoryInfo { total: Some(total), free: Some(free) },
         None => MemoryInfo::default(),
     }
 }

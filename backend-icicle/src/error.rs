@@ -178,11 +178,11 @@ mod tests {
     fn only_what_left_operands_alone_may_be_retried_elsewhere() {
         for code in 1..=14 {
             let failure = || Failure::Returned { call: "f", error: IcicleError::check(code).unwrap_err() };
-            assert_eq!(failure().untouched(Op::Msm).try_elsewhere(), matches!(code, 2 | 4 | 10), "{code}");
+            assert_eq!(failure().untouched(Op::MSM).try_elsewhere(), matches!(code, 2 | 4 | 10), "{code}");
             assert!(!failure().touched().try_elsewhere(), "{code}");
         }
         assert!(!Failure::Memory { what: "x", bytes: 1 }.touched().try_elsewhere());
-        let lost = Failure::Lost("gone".into()).untouched(Op::Ntt);
+        let lost = Failure::Lost("gone".into()).untouched(Op::NTT);
         assert!(matches!(lost, Error::DeviceLost { .. }));
     }
 }

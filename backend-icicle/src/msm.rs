@@ -114,7 +114,7 @@ impl Msm<G1Affine> for IcicleMsm {
     fn prepare(&self, _: &Queue, bases: &[G1Affine], reuse: Reuse) -> Result<Bases<G1Affine>, Error> {
         if bases.len() > MAX_LEN {
             let why = format!("{} bases exceed the limit of 2^31 - 1", bases.len());
-            return Err(Error::Unsupported { backend: crate::NAME, op: Op::Msm, why });
+            return Err(Error::Unsupported { backend: crate::NAME, op: Op::MSM, why });
         }
         let bytes = bases.len() as u64 * POINT;
         let free = self.device.memory_info().free.map_or(u64::MAX, |free| free / 4);
@@ -148,7 +148,7 @@ impl Msm<G1Affine> for IcicleMsm {
             };
             Ok((DeviceBases { device, plain: Arc::new(plain), multiples }, words))
         });
-        let (prepared, words) = prepared.map_err(|failure| failure.untouched(Op::Msm))?;
+        let (prepared, words) = prepared.map_err(|failure| failure.untouched(Op::MSM))?;
         self.device.recycle(words);
         Ok(Bases::new(Arc::new(prepared), bases.len()))
     }
@@ -211,7 +211,7 @@ impl IcicleMsm {
             let results = session.msm(&scalars.all(), &points.all(), batch, parameters)?;
             Ok((results, words))
         });
-        let (results, words) = done.map_err(|failure| failure.untouched(Op::Msm))?;
+        let (results, words) = done.map_err(|failure| failure.untouched(Op::MSM))?;
         self.device.recycle(words);
         results.iter().map(|point| to_curve(point).map_err(Failure::touched)).collect()
     }

@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ff::Field;
 use halo2curves::bn256::Fr;
-use parhelion_backend_api::hal::{Ref, RefMut, SpaceId, as_bytes_mut};
+use parhelion_backend_api::hal::{Ref, RefMut, Space, SpaceId, as_bytes_mut};
 use parhelion_backend_api::ntt::{check_columns, check_plan};
 use parhelion_backend_api::{Direction, Error, Ntt, NttPlan, NttShape, Op, Queue, Support};
 use rayon::prelude::*;
 
 use crate::NAME;
-use crate::buffer::{Memory, own};
+use crate::buffer::{DeviceSpace, Memory, own};
 use crate::columns::{Columns, copy};
 use crate::device::Device;
 use crate::error::Failure;
@@ -84,7 +84,7 @@ impl IcicleNtt {
             session.scalars_to_standard(&memory.all())?;
             Ok((Arc::new(memory), words))
         });
-        let (powers, words) = made.map_err(|failure| failure.untouched(Op::Ntt))?;
+        let (powers, words) = made.map_err(|failure| failure.untouched(Op::NTT))?;
         self.device.recycle(words);
         let mut shifts = self.shifts.lock().unwrap_or_else(PoisonError::into_inner);
         if shifts.len() >= SHIFTS {
@@ -227,12 +227,16 @@ impl Failed {
             }
             Failed::Typed(error) => error,
             Failed::Library(failure, touched) if written || touched => failure.touched(),
-            Failed::Library(failure, _) => failure.untouched(Op::Ntt),
+            Failed::Library(failure, _) => failure.untouched(Op::NTT),
         }
     }
 }
 
 impl Ntt<Fr> for IcicleNtt {
+    fn space(&self) -> Arc<dyn Space> {
+        Arc::new(DeviceSpace(self.device.clone()))
+    }
+
     fn supports(&self, shape: &NttShape) -> Support {
         if shape.log_n > MAX_LOG_N {
             return Support::No(format!("a transform of length 2^{} exceeds 2^{MAX_LOG_N}", shape.log_n));

@@ -4,8 +4,50 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use parhelion_backend_api::{Knob, KnobKind, parse_bytes};
+
 /// Where Icicle installs itself unless told otherwise.
 const INSTALL_DIR: &str = "/opt/icicle/lib";
+
+/// The environment variables of the backend.
+pub(crate) const KNOBS: &[Knob] = &[
+    Knob {
+        name: "PARHELION_ICICLE_LIB",
+        kind: KnobKind::Path,
+        default: "searched",
+        doc: "directory of Icicle's front-end libraries",
+    },
+    Knob {
+        name: "PARHELION_ICICLE_DEVICE",
+        kind: KnobKind::Word(&["auto", "CUDA", "METAL", "VULKAN", "CPU"]),
+        default: "auto",
+        doc: "kind of Icicle's devices to offer; `auto` is every kind but its own slow CPU",
+    },
+    Knob {
+        name: "PARHELION_ICICLE_TIMEOUT",
+        kind: KnobKind::Count,
+        default: "300",
+        doc: "seconds after which a call of Icicle counts as hanging and its device as lost",
+    },
+    Knob {
+        name: "PARHELION_ICICLE_PRECOMPUTE",
+        kind: KnobKind::Bytes,
+        default: "0",
+        doc: "device memory for precomputed multiples of one set of bases",
+    },
+    Knob {
+        name: "PARHELION_ICICLE_NTT_LOG_N",
+        kind: KnobKind::Log2,
+        default: "22",
+        doc: "log2 of the length that Icicle's twiddle factors are made for at first",
+    },
+    Knob {
+        name: "ICICLE_BACKEND_INSTALL_DIR",
+        kind: KnobKind::Path,
+        default: "none",
+        doc: "ezkl, Icicle: where Icicle's backend libraries are installed",
+    },
+];
 
 /// Settings of the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,8 +123,7 @@ impl IcicleOptions {
         };
         let precompute = match text("PARHELION_ICICLE_PRECOMPUTE")? {
             None => default.precompute,
-            Some((name, value)) => bytes(&value)
-                .ok_or_else(|| format!("{name}={value}: expected bytes, such as 4096, 512M or 8G"))?,
+            Some((name, value)) => parse_bytes(&value).map_err(|why| format!("{name}={value}: {why}"))?,
         };
         let ntt_log_n = number("PARHELION_ICICLE_NTT_LOG_N", 1, 28)?;
         Ok(IcicleOptions {
@@ -114,21 +155,6 @@ impl IcicleOptions {
         let default = PathBuf::from(INSTALL_DIR).join("backend");
         self.backend_dir.clone().or_else(|| default.is_dir().then_some(default))
     }
-}
-
-/// `4096`, `64K`, `512M`, `8G`, `8GiB`: bytes in powers of 1024.
-fn bytes(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text.get(digits.len()..)?.to_ascii_uppercase();
-    let shift = match unit.strip_suffix("IB").or(unit.strip_suffix('B')).unwrap_or(&unit) {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return None,
-    };
-    digits.trim().parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 #[cfg(test)]

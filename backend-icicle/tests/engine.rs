@@ -25,13 +25,13 @@ use rand_core::RngCore;
 
 const FAULTS: u64 = 10_000;
 
-fn cpu() -> Provider<G1Affine> {
+fn cpu() -> Provider {
     let cpu = CpuBackend::new();
-    let devices = Backend::<G1Affine>::probe(&cpu).unwrap();
+    let devices = Backend::probe(&cpu).unwrap();
     cpu.open(&devices[0]).unwrap()
 }
 
-fn engine(icicle: &Provider<G1Affine>, cpu: &Provider<G1Affine>) -> Engine<G1Affine> {
+fn engine(icicle: &Provider, cpu: &Provider) -> Engine<G1Affine> {
     let policy = Policy { checks: Checks::FULL, ..Policy::prefer(["icicle", "cpu"]) };
     let settings = Settings { policy, ..Settings::default() };
     Engine::new(vec![icicle.clone(), cpu.clone()]).configure(settings).unwrap()

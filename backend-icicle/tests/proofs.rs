@@ -32,16 +32,16 @@ use parhelion_prover::{
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
-fn cpu() -> Provider<G1Affine> {
+fn cpu() -> Provider {
     let cpu = CpuBackend::new();
-    let devices = Backend::<G1Affine>::probe(&cpu).unwrap();
+    let devices = Backend::probe(&cpu).unwrap();
     cpu.open(&devices[0]).unwrap()
 }
 
 /// Commitments and transforms by force on the device, the rest on the CPU.
-fn forced(icicle: Provider<G1Affine>) -> Engine {
+fn forced(icicle: Provider) -> Engine {
     let mut policy = Policy::default();
-    for op in [Op::Msm, Op::Ntt] {
+    for op in [Op::MSM, Op::NTT] {
         policy.per_op.insert(op, Choice::Force(Name::new("icicle")));
     }
     let engine = Engine::new(vec![cpu(), icicle]);
@@ -74,7 +74,7 @@ fn same_bytes<C: Circuit<Fr>>(k: u32, circuit: &C, instances: &[&[Fr]]) {
     }
 }
 
-fn same_bytes_on<C: Circuit<Fr>>(icicle: Provider<G1Affine>, k: u32, circuit: &C, instances: &[&[Fr]]) {
+fn same_bytes_on<C: Circuit<Fr>>(icicle: Provider, k: u32, circuit: &C, instances: &[&[Fr]]) {
     let srs = Srs::insecure_from_seed(k, 7).unwrap();
     let (host, engine) = (Engine::new(vec![cpu()]), forced(icicle));
     for multiopen in [Multiopen::Shplonk, Multiopen::Gwc] {
@@ -82,7 +82,7 @@ fn same_bytes_on<C: Circuit<Fr>>(icicle: Provider<G1Affine>, k: u32, circuit: &C
         let (found, report, key) = proof(&engine, &srs, circuit, instances, multiopen);
         assert!(found == expected, "proofs differ");
         assert!(report.verified);
-        for op in [Op::Msm, Op::Ntt] {
+        for op in [Op::MSM, Op::NTT] {
             assert_eq!(report.ledger.backends(op), ["icicle"], "{op}");
         }
         verify(key.verifier_params(), key.vk(), &[instances], &found, ProofTranscript::Blake2b, multiopen)

@@ -36,7 +36,7 @@ fn precomputed_bases_give_the_same_results() {
         return;
     };
     assert_eq!(precomputing().unwrap().name(), "icicle");
-    let msm = subject.provider.msm.clone().unwrap();
+    let msm = subject.provider.msm::<G1Affine>().unwrap();
     let mut rng = rng(9);
     for len in [1usize, 2, 100, 3000] {
         let (points, multiples) = known_points::<G1Affine>(len, &mut rng);

@@ -24,16 +24,15 @@ use std::time::Duration;
 
 use common::Fixture;
 use foreign::on_pthread;
-use halo2curves::bn256::G1Affine;
 use parhelion_backend_api::{Backend, Provider};
 use parhelion_backend_cpu::CpuBackend;
 use parhelion_dispatch::{Checks, Policy, Settings};
 use parhelion_prover::Engine;
 use service::{EVERYWHERE, Service, from_everywhere, within};
 
-fn cpu() -> Provider<G1Affine> {
+fn cpu() -> Provider {
     let cpu = CpuBackend::new();
-    let devices = Backend::<G1Affine>::probe(&cpu).unwrap();
+    let devices = Backend::probe(&cpu).unwrap();
     cpu.open(&devices[0]).unwrap()
 }
 

@@ -16,10 +16,10 @@ use parhelion_backend_api::{Direction, MsmShape, NttPlan, NttShape, Provider, Qu
 use parhelion_conformance::inputs::{bases, columns, known_points, random, rng};
 use parhelion_conformance::{Naive, horner};
 
-fn transform(provider: &Provider<G1Affine>, plan: &NttPlan<Fr>, input: &[Fr]) -> Vec<Fr> {
+fn transform(provider: &Provider, plan: &NttPlan<Fr>, input: &[Fr]) -> Vec<Fr> {
     let mut column = input.to_vec();
     let queue = provider.space.queue().unwrap();
-    let ntt = provider.ntt.as_ref().unwrap();
+    let ntt = provider.ntt::<Fr>().unwrap();
     ntt.ntt_batch(&queue, plan, &mut [RefMut::host(&mut column)]).unwrap();
     column
 }
@@ -79,7 +79,7 @@ fn t02_t11_cosets_of_zeta_are_scaled_by_resident_powers() {
 fn products(fixture: &Fixture, reuse: Reuse) {
     let provider = fixture.open();
     let queue = provider.space.queue().unwrap();
-    let msm = provider.msm.as_ref().unwrap();
+    let msm = provider.msm::<G1Affine>().unwrap();
     let mut rng = rng(2);
     let (points, multiples) = known_points::<G1Affine>(300, &mut rng);
     let prepared = msm.prepare(&queue, &points, reuse).unwrap();
@@ -127,10 +127,10 @@ fn t04_every_thread_computes_on_the_device() {
 fn t05_what_would_throw_is_ruled_out() {
     let fixture = Fixture::cuda().unwrap();
     let provider = fixture.open();
-    let ntt = provider.ntt.as_ref().unwrap();
+    let ntt = provider.ntt::<Fr>().unwrap();
     let shape = |log_n| NttShape { log_n, batch: 1, direction: Direction::Forward, coset: false };
     assert!(ntt.supports(&shape(28)).is_yes() && !ntt.supports(&shape(29)).is_yes());
-    let msm = provider.msm.as_ref().unwrap();
+    let msm = provider.msm::<G1Affine>().unwrap();
     let shape = |len| MsmShape { len, batch: 1, scalars: ScalarKind::Full };
     assert!(msm.supports(&shape(i32::MAX as usize)).is_yes());
     assert!(!msm.supports(&shape(i32::MAX as usize + 1)).is_yes());
@@ -148,7 +148,7 @@ fn t07_identity_bases_count_for_nothing() {
         let fixture = Fixture::with(&["CUDA"], |options| options.precompute = 1 << 20).unwrap();
         let provider = fixture.open();
         let queue = provider.space.queue().unwrap();
-        let msm = provider.msm.as_ref().unwrap();
+        let msm = provider.msm::<G1Affine>().unwrap();
         let mut rng = rng(4);
         let scalars: Vec<Fr> = random(12, &mut rng);
         for (name, points) in bases::<G1Affine>(12, &mut rng) {
@@ -210,8 +210,8 @@ fn t12_the_domain_is_initialised_once_and_grows_by_release() {
     assert_eq!((calls("bn254_ntt_init_domain"), calls("bn254_ntt_release_domain")), (2, 1));
     // A second provider on the same library shares the domain, as the library does.
     let other = common::backend(&fixture.library, &["CUDA"], |options| options.timeout *= 2);
-    let device = parhelion_backend_api::Backend::<G1Affine>::probe(&other).unwrap().remove(0);
-    let provider = parhelion_backend_api::Backend::<G1Affine>::open(&other, &device).unwrap();
+    let device = parhelion_backend_api::Backend::probe(&other).unwrap().remove(0);
+    let provider = parhelion_backend_api::Backend::open(&other, &device).unwrap();
     transform(&provider, &NttPlan::forward(13), &vec![Fr::ONE; 1 << 13]);
     assert_eq!((calls("bn254_ntt_init_domain"), calls("bn254_ntt_release_domain")), (2, 1));
     assert_eq!(fixture.library.violations(), "");

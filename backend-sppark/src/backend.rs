@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use halo2curves::bn256::G1Affine;
+use halo2curves::bn256::{Fr, G1Affine};
 use parhelion_backend_api::hal::MemoryInfo;
-use parhelion_backend_api::{Backend, DeviceInfo, Error, Provider, SpaceId, Unavailable};
+use parhelion_backend_api::{
+    Backend, DeviceInfo, Error, Knob, Msm, Ntt, PolyOps, Promise, Provider, Quotient, SpaceId, Unavailable,
+};
 
 use crate::NAME;
 use crate::buffer::DeviceSpace;
@@ -13,10 +15,13 @@ use crate::error::Failure;
 use crate::ffi::{self, Api, Info, MESSAGE, code};
 use crate::msm::SpparkMsm;
 use crate::ntt::SpparkNtt;
-use crate::options::SpparkOptions;
+use crate::options::{KNOBS, SpparkOptions};
 use crate::poly::SpparkPoly;
 use crate::quotient::SpparkQuotient;
 use crate::session::text;
+
+/// What the kernels are for, on a card with the memory that it takes.
+const PROMISES: [Promise; 4] = Promise::plonk(26);
 
 /// Oldest card that the kernels are for: warps whose threads go their own ways.
 const OLDEST: (u32, u32) = (7, 0);
@@ -159,12 +164,12 @@ fn describe(index: u16, name: String, info: &Info) -> DeviceInfo {
         space: SpaceId { name: NAME, index },
         name,
         driver,
-        memory: MemoryInfo { total: Some(info.total), free: None, largest_buffer: None },
+        memory: MemoryInfo { total: Some(info.total), free: None },
         simulated: info.simulated != 0,
     }
 }
 
-impl Backend<G1Affine> for SpparkBackend {
+impl Backend for SpparkBackend {
     fn name(&self) -> &'static str {
         NAME
     }
@@ -174,7 +179,15 @@ impl Backend<G1Affine> for SpparkBackend {
         Ok(found.iter().map(|device| device.info.clone()).collect())
     }
 
-    fn open(&self, device: &DeviceInfo) -> Result<Provider<G1Affine>, Error> {
+    fn knobs(&self) -> &'static [Knob] {
+        KNOBS
+    }
+
+    fn promises(&self) -> &'static [Promise] {
+        &PROMISES
+    }
+
+    fn open(&self, device: &DeviceInfo) -> Result<Provider, Error> {
         let no_such = |why: String| Error::Invalid { what: "device", why };
         let found = self.found().map_err(no_such)?;
         let options = self.options.as_ref().map_err(|why| no_such(why.clone()))?;
@@ -197,13 +210,10 @@ impl Backend<G1Affine> for SpparkBackend {
                 device
             }
         };
-        Ok(Provider {
-            info: info.clone(),
-            space: Arc::new(DeviceSpace(device.clone())),
-            msm: Some(Arc::new(SpparkMsm(device.clone()))),
-            ntt: Some(Arc::new(SpparkNtt(device.clone()))),
-            quotient: Some(Arc::new(SpparkQuotient(device.clone()))),
-            poly: Some(Arc::new(SpparkPoly(device))),
-        })
+        Ok(Provider::new(info.clone(), Arc::new(DeviceSpace(device.clone())))
+            .offer::<dyn Msm<G1Affine>>(Arc::new(SpparkMsm(device.clone())))
+            .offer::<dyn Ntt<Fr>>(Arc::new(SpparkNtt(device.clone())))
+            .offer::<dyn Quotient<Fr>>(Arc::new(SpparkQuotient(device.clone())))
+            .offer::<dyn PolyOps<Fr>>(Arc::new(SpparkPoly(device))))
     }
 }

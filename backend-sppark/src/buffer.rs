@@ -166,7 +166,7 @@ impl Space for DeviceSpace {
                 requested: bytes,
                 free: self.memory().free,
             }),
-            Err(failure) => Err(failure.untouched(Op::Poly)),
+            Err(failure) => Err(failure.untouched(Op::POLY)),
         }
     }
 

@@ -182,8 +182,7 @@ impl Device {
         if let Ok(context) = self.context.try_lock() {
             let session = self.hold(context);
             if let Ok((total, free)) = session.memory() {
-                *lock(&self.memory) =
-                    MemoryInfo { total: Some(total), free: Some(free), largest_buffer: None };
+                *lock(&self.memory) = MemoryInfo { total: Some(total), free: Some(free) };
             }
         }
         *lock(&self.memory)

@@ -76,14 +76,14 @@ mod tests {
         for returned in 1..6 {
             let failure = || Failure::from_code("f", returned, "words".into());
             assert_eq!(
-                failure().untouched(Op::Ntt).try_elsewhere(),
+                failure().untouched(Op::NTT).try_elsewhere(),
                 returned == code::OUT_OF_MEMORY,
                 "{returned}"
             );
             assert!(!failure().touched().try_elsewhere(), "{returned}");
             assert!(failure().to_string().contains("words"), "{returned}");
         }
-        let lost = Failure::from_code("f", code::LOST, "gone".into()).untouched(Op::Msm);
+        let lost = Failure::from_code("f", code::LOST, "gone".into()).untouched(Op::MSM);
         assert!(matches!(lost, Error::DeviceLost { .. }));
     }
 }

@@ -90,7 +90,7 @@ impl Msm<G1Affine> for SpparkMsm {
     fn prepare(&self, _: &Queue, bases: &[G1Affine], reuse: Reuse) -> Result<Bases<G1Affine>, Error> {
         if bases.len() > MAX_LEN {
             let why = format!("{} bases exceed the limit of 2^27", bases.len());
-            return Err(Error::Unsupported { backend: NAME, op: Op::Msm, why });
+            return Err(Error::Unsupported { backend: NAME, op: Op::MSM, why });
         }
         let bytes = bases.len() as u64 * POINT;
         let upload = |cut: (u32, u32)| {
@@ -112,7 +112,7 @@ impl Msm<G1Affine> for SpparkMsm {
             }
             made => made,
         };
-        let points = points.map_err(|failure: Failure| failure.untouched(Op::Msm))?;
+        let points = points.map_err(|failure: Failure| failure.untouched(Op::MSM))?;
         Ok(Bases::new(Arc::new(DeviceBases { space: self.0.space(), points, cut }), bases.len()))
     }
 
@@ -132,7 +132,7 @@ impl Msm<G1Affine> for SpparkMsm {
         let sources = Source::all(&self.0, scalars)?;
         let mut results = Vec::with_capacity(sources.len());
         for group in groups(&sources, self.0.memory_info().free.unwrap_or(0) / 3) {
-            let sums = self.sums(prepared, group).map_err(|failure| failure.untouched(Op::Msm))?;
+            let sums = self.sums(prepared, group).map_err(|failure| failure.untouched(Op::MSM))?;
             results.extend(to_curve(&sums).map_err(Failure::touched)?);
         }
         out.copy_from_slice(&results);

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use ff::{Field, PrimeField};
 use halo2curves::bn256::Fr;
-use parhelion_backend_api::hal::{Ref, RefMut, as_bytes};
+use parhelion_backend_api::hal::{Ref, RefMut, Space, as_bytes};
 use parhelion_backend_api::ntt::{check_columns, check_plan};
 use parhelion_backend_api::{Direction, Error, Ntt, NttPlan, NttShape, Op, Queue, Support};
 
 use crate::NAME;
+use crate::buffer::DeviceSpace;
 use crate::device::Device;
 use crate::error::Failure;
 use crate::ffi::Transform;
@@ -66,7 +67,7 @@ impl SpparkNtt {
         let mut before: Option<(Begun<'_>, &mut [Target<'_>])> = None;
         let failed = |written: bool| {
             move |(failure, touched): (Failure, bool)| {
-                if written || touched { failure.touched() } else { failure.untouched(Op::Ntt) }
+                if written || touched { failure.touched() } else { failure.untouched(Op::NTT) }
             }
         };
         for targets in targets.chunks_mut(per_group) {
@@ -156,6 +157,10 @@ struct Begun<'a> {
 }
 
 impl Ntt<Fr> for SpparkNtt {
+    fn space(&self) -> Arc<dyn Space> {
+        Arc::new(DeviceSpace(self.0.clone()))
+    }
+
     fn supports(&self, shape: &NttShape) -> Support {
         if shape.log_n > MAX_LOG_N {
             return Support::No(format!("a transform of length 2^{} exceeds 2^{MAX_LOG_N}", shape.log_n));
@@ -203,7 +208,7 @@ impl SpparkNtt {
     fn check_length(&self, plan: &NttPlan<Fr>) -> Result<(), Error> {
         match self.supports(&plan.shape(1)) {
             Support::Yes => Ok(()),
-            Support::No(why) => Err(Error::Unsupported { backend: NAME, op: Op::Ntt, why }),
+            Support::No(why) => Err(Error::Unsupported { backend: NAME, op: Op::NTT, why }),
         }
     }
 }

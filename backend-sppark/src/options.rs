@@ -3,6 +3,36 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use parhelion_backend_api::{Knob, KnobKind, parse_bytes};
+
+/// The environment variables of the backend.
+pub(crate) const KNOBS: &[Knob] = &[
+    Knob {
+        name: "PARHELION_SPPARK_MEMORY",
+        kind: KnobKind::Bytes,
+        default: "nine tenths of what is free",
+        doc: "most bytes of a card's memory to use",
+    },
+    Knob {
+        name: "PARHELION_SPPARK_RADIX",
+        kind: KnobKind::Count,
+        default: "by the card",
+        doc: "log2 of the radix of a pass of a transform, 1 to 4",
+    },
+    Knob {
+        name: "PARHELION_SPPARK_TIMEOUT",
+        kind: KnobKind::Count,
+        default: "60",
+        doc: "seconds after which a card that does not answer counts as lost",
+    },
+    Knob {
+        name: "PARHELION_SPPARK_PRECOMPUTE",
+        kind: KnobKind::Bytes,
+        default: "0",
+        doc: "memory of a card for multiples of the reference string, which make multi-scalar multiplications faster",
+    },
+];
+
 /// Settings of the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpparkOptions {
@@ -48,7 +78,7 @@ impl SpparkOptions {
         let memory = match text("PARHELION_SPPARK_MEMORY")? {
             None => None,
             Some((name, value)) => {
-                let bytes = bytes(&value).filter(|bytes| *bytes > 0);
+                let bytes = parse_bytes(&value).ok().filter(|bytes| *bytes > 0);
                 Some(bytes.ok_or_else(|| format!("{name}={value}: expected bytes, such as 512M or 8G"))?)
             }
         };
@@ -69,26 +99,10 @@ impl SpparkOptions {
         };
         let precompute = match text("PARHELION_SPPARK_PRECOMPUTE")? {
             None => default.precompute,
-            Some((name, value)) => bytes(&value)
-                .ok_or_else(|| format!("{name}={value}: expected bytes, such as 0, 512M or 8G"))?,
+            Some((name, value)) => parse_bytes(&value).map_err(|why| format!("{name}={value}: {why}"))?,
         };
         Ok(SpparkOptions { memory, radix, timeout, precompute })
     }
-}
-
-/// `4096`, `64K`, `512M`, `8G`, `8GiB`: bytes in powers of 1024.
-fn bytes(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text.get(digits.len()..)?.to_ascii_uppercase();
-    let shift = match unit.strip_suffix("IB").or(unit.strip_suffix('B')).unwrap_or(&unit) {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return None,
-    };
-    digits.trim().parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use halo2curves::bn256::Fr;
-use parhelion_backend_api::hal::{Ref, RefMut, as_bytes};
-use parhelion_backend_api::{Error, Op, PolyOps, Queue, Support};
+use parhelion_backend_api::hal::{Ref, RefMut, Space, as_bytes};
+use parhelion_backend_api::{Error, Op, PolyOps, PolyShape, Queue, Support};
 
-use crate::buffer::Slice;
+use crate::buffer::{DeviceSpace, Slice};
 use crate::device::Device;
 use crate::error::Failure;
 use crate::operands::{Brought, Source, Target};
@@ -55,13 +55,18 @@ impl SpparkPoly {
             Ok(result)
         };
         attempt().map_err(
-            |(failure, touched)| if touched { failure.touched() } else { failure.untouched(Op::Poly) },
+            |(failure, touched)| if touched { failure.touched() } else { failure.untouched(Op::POLY) },
         )
     }
 }
 
 impl PolyOps<Fr> for SpparkPoly {
-    fn supports(&self, log_n: u32, _: usize) -> Support {
+    fn space(&self) -> Arc<dyn Space> {
+        Arc::new(DeviceSpace(self.0.clone()))
+    }
+
+    fn supports(&self, shape: &PolyShape) -> Support {
+        let log_n = shape.log_n;
         if log_n > MAX_LOG_N {
             return Support::No(format!("2^{log_n} elements exceed 2^{MAX_LOG_N}"));
         }
@@ -113,7 +118,7 @@ impl PolyOps<Fr> for SpparkPoly {
                 .collect();
             session.horner(&queries)
         };
-        let values = evaluate().map_err(|failure: Failure| failure.untouched(Op::Poly))?;
+        let values = evaluate().map_err(|failure: Failure| failure.untouched(Op::POLY))?;
         out.copy_from_slice(&values);
         Ok(())
     }

@@ -143,7 +143,7 @@ impl Quotient<Fr> for SpparkQuotient {
         let parts = [uniforms, program.registers as usize, program.steps.len(), program.results.len()];
         if parts.iter().any(|part| *part >= MAX_INDEX) {
             let why = "the program has more than 2^30 parts of a kind".into();
-            return Err(Error::Unsupported { backend: NAME, op: Op::Quotient, why });
+            return Err(Error::Unsupported { backend: NAME, op: Op::QUOTIENT, why });
         }
         let mut encoder = Encoder::default();
         for step in &program.steps {
@@ -159,7 +159,7 @@ impl Quotient<Fr> for SpparkQuotient {
             session.upload(as_bytes(&encoder.words), &code.all())?;
             Ok(code)
         };
-        let code = upload().map_err(|failure: Failure| failure.untouched(Op::Quotient))?;
+        let code = upload().map_err(|failure: Failure| failure.untouched(Op::QUOTIENT))?;
         let steps = program.steps.len();
         Ok(Compiled::new(Arc::new(DeviceProgram {
             space: self.0.space(),
@@ -195,7 +195,7 @@ impl Quotient<Fr> for SpparkQuotient {
             return Ok(());
         }
         self.run(compiled, domain, &sources, challenges, &mut targets).map_err(|(failure, touched)| {
-            if touched { failure.touched() } else { failure.untouched(Op::Quotient) }
+            if touched { failure.touched() } else { failure.untouched(Op::QUOTIENT) }
         })
     }
 }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use ff::Field;
 use foreign::on_pthread;
-use halo2curves::bn256::{Fr, G1Affine};
+use halo2curves::bn256::Fr;
 use parhelion_backend_api::hal::{Buffer, Ref, RefMut};
 use parhelion_backend_api::{Backend, NttPlan, Provider};
 use parhelion_backend_cpu::CpuBackend;
@@ -35,21 +35,21 @@ use service::{EVERYWHERE, Service, from_everywhere, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-fn cpu() -> Provider<G1Affine> {
+fn cpu() -> Provider {
     let cpu = CpuBackend::new();
-    let devices = Backend::<G1Affine>::probe(&cpu).unwrap();
+    let devices = Backend::probe(&cpu).unwrap();
     cpu.open(&devices[0]).unwrap()
 }
 
 /// The emulated device, if this build has one.
-fn emulated(timeout: Duration) -> Option<(SpparkBackend, Provider<G1Affine>)> {
+fn emulated(timeout: Duration) -> Option<(SpparkBackend, Provider)> {
     let backend = SpparkBackend::emulated(SpparkOptions { timeout, ..SpparkOptions::default() });
     let devices = backend.probe().map_err(|why| eprintln!("skipped: {why}")).ok()?;
     let provider = backend.open(&devices[0]).unwrap();
     Some((backend, provider))
 }
 
-fn service(provider: Provider<G1Affine>) -> &'static Service {
+fn service(provider: Provider) -> &'static Service {
     let policy = Policy { checks: Checks::FULL, ..Policy::prefer(["sppark", "cpu"]) };
     let engine = Engine::new(vec![cpu(), provider]);
     let engine = engine.configure(Settings { policy, ..Settings::default() }).unwrap();
@@ -95,7 +95,7 @@ fn a_device_that_hangs_is_given_up_in_time() {
     for after in (1..40).step_by(3) {
         let Some((backend, provider)) = emulated(limit) else { return };
         let queue = provider.space.queue().unwrap();
-        let ntt = provider.ntt.clone().unwrap();
+        let ntt = provider.ntt::<Fr>().unwrap();
         let input: Vec<Fr> = (0..1u64 << 14).map(Fr::from).collect();
         let transform = |column: &mut [Fr]| {
             let plan = NttPlan::forward(14).on_coset(Fr::from(5));
@@ -114,7 +114,7 @@ fn a_device_that_hangs_is_given_up_in_time() {
         drop(provider);
         // Opened again, it is another context.
         let again = backend.open(&backend.probe().unwrap()[0]).unwrap();
-        let (queue, ntt) = (again.space.queue().unwrap(), again.ntt.clone().unwrap());
+        let (queue, ntt) = (again.space.queue().unwrap(), again.ntt::<Fr>().unwrap());
         let plan = NttPlan::forward(14);
         ntt.ntt_batch(&queue, &plan, &mut [RefMut::host(&mut column)]).unwrap();
         assert_ne!(column, input);
@@ -126,7 +126,7 @@ fn a_device_that_hangs_is_given_up_in_time() {
 #[test]
 fn overlapping_copies_do_not_mix_columns() {
     let Some((_, provider)) = emulated(LIMIT) else { return };
-    let (queue, ntt) = (provider.space.queue().unwrap(), provider.ntt.clone().unwrap());
+    let (queue, ntt) = (provider.space.queue().unwrap(), provider.ntt::<Fr>().unwrap());
     let log_n = 15;
     let plan = NttPlan::forward(log_n).on_coset(Fr::from(5));
     let column =
@@ -135,7 +135,7 @@ fn overlapping_copies_do_not_mix_columns() {
     let cpu = cpu();
     let mut expected = input.clone();
     let mut refs: Vec<_> = expected.iter_mut().map(|column| RefMut::host(column)).collect();
-    cpu.ntt.as_ref().unwrap().ntt_batch(&cpu.space.queue().unwrap(), &plan, &mut refs).unwrap();
+    cpu.ntt::<Fr>().unwrap().ntt_batch(&cpu.space.queue().unwrap(), &plan, &mut refs).unwrap();
     for _ in 0..2 {
         let mut found = input.clone();
         let mut refs: Vec<_> = found.iter_mut().map(|column| RefMut::host(column)).collect();
@@ -168,7 +168,7 @@ fn large_copies_inside_a_pool_end() {
     let one = provider.clone();
     within(LIMIT, move || {
         let queue = one.space.queue().unwrap();
-        let ntt = one.ntt.clone().unwrap();
+        let ntt = one.ntt::<Fr>().unwrap();
         let plan = NttPlan::forward(16);
         let mut columns: Vec<Vec<Fr>> = (0..12u64).map(|i| vec![Fr::from(i); 1 << 16]).collect();
         columns.par_iter_mut().for_each(|column| {

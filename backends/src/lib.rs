@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use halo2curves::bn256::G1Affine;
-use parhelion_backend_api::{Backend, DeviceInfo, Unavailable};
+use parhelion_backend_api::{Backend, DeviceInfo, Knob, Unavailable};
 use parhelion_dispatch::{Engine, KnobError, Knobs, TableError};
 
 pub use open::{engine, open};
@@ -69,7 +69,7 @@ pub enum Error {
 }
 
 /// Every backend of this build, host first.
-pub fn all() -> Vec<Box<dyn Backend<G1Affine>>> {
+pub fn all() -> Vec<Box<dyn Backend>> {
     vec![
         #[cfg(feature = "cpu")]
         Box::new(parhelion_backend_cpu::CpuBackend::new()),
@@ -86,7 +86,17 @@ pub fn all() -> Vec<Box<dyn Backend<G1Affine>>> {
 /// [`Error`]: a variable that does not parse, a backend that is named and cannot be used, a table or a trace file that cannot be
 /// opened.
 pub fn engine_from_env() -> Result<Engine<G1Affine>, Error> {
-    engine(&all(), &Knobs::from_env()?)
+    let backends = all();
+    engine(&backends, &Knobs::from_env(&knobs_of(&backends))?)
+}
+
+/// The environment variables of every backend of this build.
+pub fn knobs() -> Vec<Knob> {
+    knobs_of(&all())
+}
+
+fn knobs_of(backends: &[Box<dyn Backend>]) -> Vec<Knob> {
+    backends.iter().flat_map(|backend| backend.knobs()).copied().collect()
 }
 
 static ENGINE: OnceLock<Result<Engine<G1Affine>, Error>> = OnceLock::new();

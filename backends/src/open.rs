@@ -13,10 +13,7 @@ use crate::Error;
 /// is used when it is asked for.
 ///
 /// The second value says what could not be opened, and why.
-pub fn open<C: Curve>(
-    backends: &[Box<dyn Backend<C>>],
-    policy: &Policy,
-) -> (Vec<Provider<C>>, Vec<Unavailable>) {
+pub fn open(backends: &[Box<dyn Backend>], policy: &Policy) -> (Vec<Provider>, Vec<Unavailable>) {
     let choices = || std::iter::once(&policy.choice).chain(policy.per_op.values());
     let named = |info: &DeviceInfo| policy.names().any(|name| name.matches(info));
     let open_to_all = choices().any(|choice| match choice {
@@ -53,7 +50,7 @@ pub fn open<C: Curve>(
 ///
 /// # Errors
 /// See [`Error`].
-pub fn engine<C: Curve>(backends: &[Box<dyn Backend<C>>], knobs: &Knobs) -> Result<Engine<C>, Error> {
+pub fn engine<C: Curve>(backends: &[Box<dyn Backend>], knobs: &Knobs) -> Result<Engine<C>, Error> {
     let mut policy = knobs.policy();
     if knobs.backend.is_some() {
         for name in policy.names() {
@@ -120,7 +117,7 @@ pub fn engine<C: Curve>(backends: &[Box<dyn Backend<C>>], knobs: &Knobs) -> Resu
     Engine::new(providers).configure(settings).map_err(|error| Error::Settings(Arc::new(error)))
 }
 
-fn unavailable<C: Curve>(backends: &[Box<dyn Backend<C>>], name: &Name, why: String) -> Error {
+fn unavailable(backends: &[Box<dyn Backend>], name: &Name, why: String) -> Error {
     match backends.iter().find(|backend| backend.name() == name.backend()) {
         Some(backend) => Error::Unavailable(Unavailable { backend: backend.name(), why }),
         None => Error::Unknown { name: name.to_string(), known: why },

@@ -12,14 +12,14 @@ use parhelion_dispatch::{Engine, KNOBS, Knobs, Query};
 #[derive(Debug)]
 struct Missing;
 
-impl Backend<G1Affine> for Missing {
+impl Backend for Missing {
     fn name(&self) -> &'static str {
         "missing"
     }
     fn probe(&self) -> Result<Vec<DeviceInfo>, Unavailable> {
         Err(Unavailable { backend: "missing", why: "libmissing.so.1 not found".into() })
     }
-    fn open(&self, _: &DeviceInfo) -> Result<Provider<G1Affine>, hal::Error> {
+    fn open(&self, _: &DeviceInfo) -> Result<Provider, hal::Error> {
         Err(hal::Error::DeviceLost { backend: "missing", why: "libmissing.so.1 not found".into() })
     }
 }
@@ -28,22 +28,23 @@ impl Backend<G1Affine> for Missing {
 #[derive(Debug)]
 struct Broken;
 
-impl Backend<G1Affine> for Broken {
+impl Backend for Broken {
     fn name(&self) -> &'static str {
         "broken"
     }
     fn probe(&self) -> Result<Vec<DeviceInfo>, Unavailable> {
         Ok(vec![DeviceInfo { backend: "broken", ..Naive::device() }])
     }
-    fn open(&self, _: &DeviceInfo) -> Result<Provider<G1Affine>, hal::Error> {
+    fn open(&self, _: &DeviceInfo) -> Result<Provider, hal::Error> {
         Err(hal::Error::DeviceLost { backend: "broken", why: "it does not open".into() })
     }
 }
 
 fn build(set: &[(&str, &str)]) -> Result<Engine<G1Affine>, Error> {
     let set: HashMap<&str, &str> = set.iter().copied().collect();
-    let knobs = Knobs::from_source(|name| set.get(name).map(|value| value.into()))?;
-    let backends: Vec<Box<dyn Backend<G1Affine>>> =
+    let knobs =
+        Knobs::from_source(&parhelion_backends::knobs(), |name| set.get(name).map(|value| value.into()))?;
+    let backends: Vec<Box<dyn Backend>> =
         vec![Box::new(Missing), Box::new(Broken), Box::new(Remote::new(Naive)), Box::new(Naive)];
     engine(&backends, &knobs)
 }
@@ -105,8 +106,8 @@ fn bad_values_and_files_are_errors_that_name_them() {
         let text = build(&[(name, value)]).unwrap_err().to_string();
         assert!(text.contains(value), "{text}");
     }
-    let empty: Vec<Box<dyn Backend<G1Affine>>> = vec![Box::new(Missing)];
-    let error = engine(&empty, &Knobs::default()).unwrap_err();
+    let empty: Vec<Box<dyn Backend>> = vec![Box::new(Missing)];
+    let error = engine::<G1Affine>(&empty, &Knobs::default()).unwrap_err();
     assert!(matches!(&error, Error::Nothing(why) if why.contains("libmissing")), "{error}");
 }
 
@@ -121,7 +122,7 @@ fn knobs_reach_the_engine() {
     .unwrap();
     assert_eq!(engine.memory_budget(), Some(3 << 20));
     let settings = engine.settings();
-    assert_eq!(settings.policy.thresholds.op(hal::Op::Msm), Some(9));
+    assert_eq!(settings.policy.thresholds.op(hal::Op::MSM), Some(9));
     assert_eq!(settings.policy.checks, parhelion_dispatch::Checks::FULL);
     assert!(settings.fft_stats);
 }

@@ -21,7 +21,7 @@ use parhelion_backend_cpu::CpuBackend;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
-fn cpu() -> (Provider<G1Affine>, Queue) {
+fn cpu() -> (Provider, Queue) {
     let backend = CpuBackend::new();
     let provider = backend.open(&backend.probe().expect("a processor").remove(0)).expect("a processor");
     let queue = provider.space.queue().expect("host memory");
@@ -35,7 +35,7 @@ fn scalars(n: usize) -> Vec<Fr> {
 
 fn msm(c: &mut Criterion) {
     let (provider, queue) = cpu();
-    let msm = provider.msm.as_deref().expect("the CPU offers every operation");
+    let msm = provider.msm::<G1Affine>().expect("the CPU offers every operation");
     let mut group = c.benchmark_group("msm");
     for log_n in [12, 14, 16] {
         let n = 1usize << log_n;
@@ -55,7 +55,7 @@ fn msm(c: &mut Criterion) {
 
 fn ntt(c: &mut Criterion) {
     let (provider, queue) = cpu();
-    let ntt = provider.ntt.as_deref().expect("the CPU offers every operation");
+    let ntt = provider.ntt::<Fr>().expect("the CPU offers every operation");
     let mut group = c.benchmark_group("ntt");
     for log_n in [12, 14, 16, 18] {
         let mut column = scalars(1 << log_n);
@@ -74,7 +74,7 @@ fn ntt(c: &mut Criterion) {
 
 fn quotient(c: &mut Criterion) {
     let (provider, queue) = cpu();
-    let quotient = provider.quotient.as_deref().expect("the CPU offers every operation");
+    let quotient = provider.quotient::<Fr>().expect("the CPU offers every operation");
     // Products of neighbours, summed.
     let column = |column: u32| Source::Column { column, rotation: 0 };
     let mut steps = vec![Step::Mul { dst: 0, a: column(0), b: column(1) }];
@@ -113,7 +113,7 @@ fn quotient(c: &mut Criterion) {
 
 fn poly(c: &mut Criterion) {
     let (provider, queue) = cpu();
-    let poly = provider.poly.as_deref().expect("the CPU offers every operation");
+    let poly = provider.poly::<Fr>().expect("the CPU offers every operation");
     let n = 1usize << 16;
     let (mut a, b_values, x) = (scalars(n), scalars(n), Fr::from(0x1234_5678_9abc_def1));
     let mut group = c.benchmark_group("poly");

@@ -59,21 +59,21 @@ macro_rules! suite {
 macro_rules! clauses {
     ($then:ident $args:tt) => {
         $crate::$then! { $args
-            space: round_trips_values, refuses_bad_copies, runs_out_of_memory_politely,
-                leaves_operands_alone_without_memory, answers_about_any_shape, keeps_its_word;
+            space: round_trips_values, refuses_bad_copies, copies_and_fills, runs_out_of_memory_politely,
+                leaves_operands_alone_without_memory, answers_about_any_shape, keeps_its_word, keeps_promises;
             msm: matches_the_definition, matches_known_multiples, takes_any_bases, takes_unequal_columns,
                 takes_nothing, keeps_to_promises, batches_like_single_calls, keeps_handles_alive,
-                refuses_wrong_lengths, refuses_foreign_operands, reads_resident_scalars,
+                refuses_wrong_lengths, refuses_foreign_operands, reads_resident_scalars, reads_slices,
                 completes_and_repeats, works_from_many_threads;
             ntt: matches_the_definition, uses_the_root_of_the_field, matches_closed_forms,
                 batches_like_single_calls, works_out_of_place, refuses_wrong_lengths,
-                refuses_impossible_plans, refuses_foreign_operands, works_on_resident_columns,
+                refuses_impossible_plans, refuses_foreign_operands, works_on_resident_columns, works_on_slices,
                 completes_and_repeats, works_from_many_threads;
             quotient: matches_the_definition, evaluates_large_programs, wraps_rotations, returns_sources,
                 refuses_bad_programs, refuses_wrong_lengths, refuses_foreign_operands,
-                works_on_resident_columns, works_from_many_threads;
-            poly: divides, inverts, accumulates_products, multiplies, combines, evaluates,
-                refuses_foreign_operands, works_on_resident_columns, works_from_many_threads;
+                works_on_resident_columns, works_on_slices, works_from_many_threads;
+            poly: divides, inverts, accumulates_products, scans, multiplies, combines, evaluates,
+                refuses_foreign_operands, works_on_resident_columns, works_on_slices, works_from_many_threads;
         }
     };
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ff::{Field, PrimeField};
 use halo2curves::bn256::{Fr, G1Affine};
-use parhelion_backend_api::hal::{Queue, RefMut, Result};
+use parhelion_backend_api::hal::{HostSpace, Queue, RefMut, Result, Space};
 use parhelion_backend_api::{
     Backend, DeviceInfo, Direction, Ntt, NttPlan, NttShape, Provider, Unavailable, hal,
 };
@@ -17,7 +17,7 @@ use parhelion_conformance::suite::subject;
 use parhelion_conformance::{CLAUSES, FUNCTIONS, Fault, FaultKind, Faulty, Naive, Remote, Sizes};
 
 /// The clauses that a backend breaks, as `op::clause`.
-fn broken<B: Backend<G1Affine>>(backend: B) -> BTreeSet<String> {
+fn broken<B: Backend>(backend: B) -> BTreeSet<String> {
     let subject = subject::<G1Affine, B>(Ok::<_, Infallible>(backend), Sizes::SMALL).unwrap();
     let fails = |clause: &fn(&_)| catch_unwind(AssertUnwindSafe(|| clause(&subject))).is_err();
     CLAUSES
@@ -87,6 +87,10 @@ enum Defect {
 const E: usize = 0x2dd_9d21;
 
 impl Ntt<Fr> for Defect {
+    fn space(&self) -> Arc<dyn Space> {
+        Arc::new(HostSpace)
+    }
+
     fn supports(&self, _: &NttShape) -> hal::Support {
         hal::Support::Yes
     }
@@ -146,15 +150,17 @@ fn permute(columns: &mut [RefMut<'_, Fr>], n: usize, p: impl Fn(usize) -> usize,
     Ok(())
 }
 
-impl Backend<G1Affine> for Defect {
+impl Backend for Defect {
     fn name(&self) -> &'static str {
         "defect"
     }
     fn probe(&self) -> std::result::Result<Vec<DeviceInfo>, Unavailable> {
         Ok(vec![DeviceInfo { backend: "defect", ..Naive::device() }])
     }
-    fn open(&self, info: &DeviceInfo) -> Result<Provider<G1Affine>> {
-        Ok(Provider { info: info.clone(), ntt: Some(Arc::new(*self)), ..Naive::provider() })
+    fn open(&self, info: &DeviceInfo) -> Result<Provider> {
+        let mut provider = Naive::provider().offer::<dyn Ntt<Fr>>(Arc::new(*self));
+        provider.info = info.clone();
+        Ok(provider)
     }
 }
 

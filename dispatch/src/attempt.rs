@@ -140,6 +140,7 @@ impl<C: Curve> Engine<C> {
                 kept = self.copies(outs, policy.checks.recompute)?;
             }
             let extra = Extra::default();
+            let _running = slot.running();
             let mut start = Instant::now();
             let mut result = self.attempt(slot, call.outs, outs, &extra, &mut f);
             if matches!(&result, Err(Fault::Provider(Error::OutOfMemory { .. }))) && slot.make_room(u64::MAX)
@@ -407,7 +408,7 @@ impl<C: Curve> Engine<C> {
             }
             trace.event(&shape.to_string(), shape.op().name(), start + prepare, duration, &args);
         }
-        if settings.fft_stats && shape.op() == Op::Ntt {
+        if settings.fft_stats && shape.op() == Op::NTT {
             let ms = duration.as_secs_f64() * 1e3;
             eprintln!(
                 "fft: {} log_n={} batch={} backend={} ms={ms:.3}",

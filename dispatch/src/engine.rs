@@ -9,6 +9,7 @@ use parhelion_backend_api::hal::{DeviceInfo, Error, Op, Result, SpaceId};
 use parhelion_backend_api::{Bases, Compiled, Curve, Program, Provider, Reuse};
 
 use crate::cost::CostTable;
+use crate::exam;
 use crate::ledger::Ledger;
 use crate::policy::{Choice, Policy};
 use crate::query::{Candidate, Decision, Query, Reason, Rejection};
@@ -74,7 +75,7 @@ pub struct DeviceStatus {
     pub ops: Vec<Op>,
     /// Whether its results need no check.
     pub trusted: bool,
-    /// Why it is out for the rest of the process, if it is.
+    /// Why it is out until it passes an examination, if it is.
     pub quarantined: Option<String>,
 }
 
@@ -129,7 +130,7 @@ pub(crate) struct Shared<C: Curve> {
 
 impl<C: Curve> Engine<C> {
     /// An engine over open providers, in order of preference, with default settings. Nothing is read from the environment.
-    pub fn new(providers: Vec<Provider<C>>) -> Self {
+    pub fn new(providers: Vec<Provider>) -> Self {
         Engine {
             shared: Arc::new(Shared {
                 slots: providers.into_iter().map(Slot::new).collect(),
@@ -194,7 +195,7 @@ impl<C: Curve> Engine<C> {
             info: slot.provider.info.clone(),
             ops: slot.provider.ops().collect(),
             trusted: trust.covers(&slot.provider.info),
-            quarantined: slot.quarantined().map(str::to_owned),
+            quarantined: slot.quarantined(),
         };
         self.shared.slots.iter().map(status).collect()
     }
@@ -249,6 +250,11 @@ impl<C: Curve> Engine<C> {
         let op = query.shape.op();
         let choice = policy.choice(op);
         let below = policy.thresholds.below(op, query.shape.log_n(), query.shape.batch());
+        if let Some(after) = policy.readmit {
+            for slot in self.shared.slots.iter() {
+                slot.readmit(after, || exam::passes(slot));
+            }
+        }
         let mut ranked = Vec::with_capacity(self.shared.slots.len());
         let mut rejected = Vec::new();
         for (provider, slot) in self.shared.slots.iter().enumerate() {
@@ -290,7 +296,11 @@ impl<C: Curve> Engine<C> {
                         && policy.accelerate.contains(&op)
                         && below.is_none();
                     let time = predicted.unwrap_or(std::time::Duration::MAX);
-                    let rank = (demoted, place.unwrap_or(usize::MAX), time, unaccelerated, provider);
+                    // Equal devices stand where the first of them stands, and the least busy one computes.
+                    let kind = self.shared.slots.iter().position(|other| other.is_like(slot));
+                    let turn = (kind.unwrap_or(provider), !resident, slot.load(), provider);
+                    let place = place.unwrap_or(usize::MAX);
+                    let rank = (demoted, place, time, unaccelerated, turn);
                     ranked.push((rank, candidate(Ok(Reason::Only))));
                 }
                 Err(rejection) => rejected.push(candidate(Err(rejection))),

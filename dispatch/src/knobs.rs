@@ -1,7 +1,7 @@
-//! Every environment variable that Parhelion reads, in one typed table.
+//! Every environment variable that the engine reads, in one typed table, beside those that backends declare.
 //!
 //! A variable is declared in [`KNOBS`] with its type, default and meaning, parsed once into [`Knobs`], and printed with what it
-//! resolved to. A value that does not parse is an error that names the variable and the value: a typo is never a silent
+//! resolved to. A backend's are declared by the backend ([`parhelion_backend_api::Backend::knobs`]). A value that does not parse is an error that names the variable and the value: a typo is never a silent
 //! default. An unset or empty variable is its default.
 //!
 //! Some variables belong to other projects whose users should find that they still work. ezkl chooses its GPU by the *presence*
@@ -13,63 +13,16 @@ use std::fmt;
 use std::path::PathBuf;
 
 use parhelion_backend_api::hal::Op;
+use parhelion_backend_api::knob::{parse_bytes, parse_count, parse_log2, parse_switch, parse_word};
+use parhelion_backend_api::{Knob, KnobKind};
 
 use crate::policy::{Checks, Choice, Name, Policy, Preference, Thresholds};
-
-/// The type of a knob.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KnobKind {
-    /// `auto`, one backend (`cuda` or `cuda:1`), or a comma-separated preference list.
-    Backends,
-    /// The base-2 logarithm of a length.
-    Log2,
-    /// A non-negative integer.
-    Count,
-    /// A number of bytes, with an optional suffix K, M, G or T (powers of 1024).
-    Bytes,
-    /// A path.
-    Path,
-    /// `1`, `true`, `on`, `yes` or `0`, `false`, `off`, `no`.
-    Switch,
-    /// Set or unset; the value is not looked at.
-    Presence,
-    /// One of these words.
-    Word(&'static [&'static str]),
-}
-
-impl fmt::Display for KnobKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            KnobKind::Backends => f.write_str("auto | NAME[:INDEX] | list"),
-            KnobKind::Log2 => f.write_str("log2"),
-            KnobKind::Count => f.write_str("count"),
-            KnobKind::Bytes => f.write_str("bytes"),
-            KnobKind::Path => f.write_str("path"),
-            KnobKind::Switch => f.write_str("switch"),
-            KnobKind::Presence => f.write_str("set | unset"),
-            KnobKind::Word(words) => f.write_str(&words.join(" | ")),
-        }
-    }
-}
 
 /// Variables of this project that other rooms read: the key cache and model-suite's Python (command line), `create_proof`'s own check (prover),
 /// data for tests.
 const ELSEWHERE: [&str; 4] = ["PARHELION_CACHE", "PARHELION_PYTHON", "PARHELION_VERIFY", "PARHELION_SHARED"];
 
-/// One declared environment variable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Knob {
-    /// Name of the variable.
-    pub name: &'static str,
-    /// Type of its value.
-    pub kind: KnobKind,
-    /// What it is when unset, in words.
-    pub default: &'static str,
-    /// What it does.
-    pub doc: &'static str,
-}
-
-/// Every environment variable that Parhelion reads, in the order in which reports list them.
+/// Every environment variable that the engine reads, in the order in which reports list them.
 pub const KNOBS: &[Knob] = &[
     Knob {
         name: "PARHELION_BACKEND",
@@ -138,48 +91,6 @@ pub const KNOBS: &[Knob] = &[
         doc: "file that receives every operation as a Chrome trace",
     },
     Knob {
-        name: "PARHELION_CPU_ISA",
-        kind: KnobKind::Word(&["auto", "scalar", "ifma"]),
-        default: "auto",
-        doc: "instruction set of the CPU backend",
-    },
-    Knob {
-        name: "PARHELION_CPU_PRECOMPUTE",
-        kind: KnobKind::Bytes,
-        default: "0",
-        doc: "memory for multiples of the reference string, which make multi-scalar multiplications on the CPU faster",
-    },
-    Knob {
-        name: "PARHELION_ICICLE_LIB",
-        kind: KnobKind::Path,
-        default: "searched",
-        doc: "directory of Icicle's front-end libraries",
-    },
-    Knob {
-        name: "PARHELION_ICICLE_DEVICE",
-        kind: KnobKind::Word(&["auto", "CUDA", "METAL", "VULKAN", "CPU"]),
-        default: "auto",
-        doc: "kind of Icicle's devices to offer; `auto` is every kind but its own slow CPU",
-    },
-    Knob {
-        name: "PARHELION_ICICLE_TIMEOUT",
-        kind: KnobKind::Count,
-        default: "300",
-        doc: "seconds after which a call of Icicle counts as hanging and its device as lost",
-    },
-    Knob {
-        name: "PARHELION_ICICLE_PRECOMPUTE",
-        kind: KnobKind::Bytes,
-        default: "0",
-        doc: "device memory for precomputed multiples of one set of bases",
-    },
-    Knob {
-        name: "PARHELION_ICICLE_NTT_LOG_N",
-        kind: KnobKind::Log2,
-        default: "22",
-        doc: "log2 of the length that Icicle's twiddle factors are made for at first",
-    },
-    Knob {
         name: "ENABLE_ICICLE_GPU",
         kind: KnobKind::Presence,
         default: "unset",
@@ -190,12 +101,6 @@ pub const KNOBS: &[Knob] = &[
         kind: KnobKind::Log2,
         default: "8",
         doc: "ezkl: with ENABLE_ICICLE_GPU, lengths up to 2^k stay on the host",
-    },
-    Knob {
-        name: "ICICLE_BACKEND_INSTALL_DIR",
-        kind: KnobKind::Path,
-        default: "none",
-        doc: "ezkl, Icicle: where Icicle's backend libraries are installed",
     },
     Knob {
         name: "HALO2_FFT_STATS",
@@ -241,30 +146,15 @@ pub struct Knobs {
     pub checks: Checks,
     /// `PARHELION_TRACE`.
     pub trace: Option<PathBuf>,
-    /// `PARHELION_CPU_ISA`.
-    pub cpu_isa: Option<String>,
-    /// `PARHELION_CPU_PRECOMPUTE`, in bytes.
-    pub cpu_precompute: Option<u64>,
-    /// `PARHELION_ICICLE_LIB`.
-    pub icicle_lib: Option<PathBuf>,
-    /// `PARHELION_ICICLE_DEVICE`.
-    pub icicle_device: Option<String>,
-    /// `PARHELION_ICICLE_TIMEOUT`, in seconds.
-    pub icicle_timeout: Option<usize>,
-    /// `PARHELION_ICICLE_PRECOMPUTE`, in bytes.
-    pub icicle_precompute: Option<u64>,
-    /// `PARHELION_ICICLE_NTT_LOG_N`.
-    pub icicle_ntt_log_n: Option<u32>,
     /// `ENABLE_ICICLE_GPU`.
     pub enable_icicle_gpu: bool,
     /// `ICICLE_SMALL_K`.
     pub icicle_small_k: Option<u32>,
-    /// `ICICLE_BACKEND_INSTALL_DIR`.
-    pub icicle_backend_install_dir: Option<PathBuf>,
     /// `HALO2_FFT_STATS`.
     pub fft_stats: bool,
     /// `HALO2_USE_GPU_NTT`.
     pub use_gpu_ntt: bool,
+    backends: Vec<Knob>,
     raw: Vec<(&'static str, String)>,
 }
 
@@ -289,29 +179,32 @@ impl fmt::Display for Resolved {
 }
 
 impl Knobs {
-    /// Reads the environment of the process. Variables that begin with `PARHELION_` and are not declared get a warning, since
-    /// they are likely misspelt.
+    /// Reads the environment of the process: the engine's variables, and those that `backends` declare, which are only looked at here and read
+    /// by their backend. Others that begin with `PARHELION_` get a warning, since they are likely misspelt.
     ///
     /// # Errors
     /// [`KnobError`] for the first value that does not parse.
-    pub fn from_env() -> Result<Self, KnobError> {
+    pub fn from_env(backends: &[Knob]) -> Result<Self, KnobError> {
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
-            let declared = KNOBS.iter().any(|k| k.name == name) || ELSEWHERE.contains(&&*name);
-            if name.starts_with("PARHELION_") && !declared {
-                tracing::warn!("{name} is not a variable that the engine knows");
+            if name.starts_with("PARHELION_") && !is_declared(&name, backends) {
+                tracing::warn!("{name} is not a variable of the engine or of a backend of this build");
             }
         }
-        Self::from_source(|name| std::env::var_os(name))
+        Self::from_source(backends, |name| std::env::var_os(name))
     }
 
     /// Reads variables from any source: a map in tests, command-line overrides over the environment.
     ///
     /// # Errors
     /// As [`Knobs::from_env`].
-    pub fn from_source(mut get: impl FnMut(&str) -> Option<OsString>) -> Result<Self, KnobError> {
-        let mut knobs = Knobs::default();
-        for knob in KNOBS {
+    pub fn from_source(
+        backends: &[Knob],
+        mut get: impl FnMut(&str) -> Option<OsString>,
+    ) -> Result<Self, KnobError> {
+        let mut knobs = Knobs { backends: backends.to_vec(), ..Knobs::default() };
+        let engines = KNOBS.iter().map(|knob| (knob, true));
+        for (knob, own) in engines.chain(backends.iter().map(|knob| (knob, false))) {
             let Some(value) = get(knob.name) else { continue };
             let value = value.into_string().map_err(|value| KnobError {
                 name: knob.name,
@@ -321,11 +214,8 @@ impl Knobs {
             if value.trim().is_empty() && knob.kind != KnobKind::Presence {
                 continue;
             }
-            knobs.set(knob, value.trim()).map_err(|why| KnobError {
-                name: knob.name,
-                value: value.clone(),
-                why,
-            })?;
+            let parsed = if own { knobs.set(knob, value.trim()) } else { knob.check(value.trim()) };
+            parsed.map_err(|why| KnobError { name: knob.name, value: value.clone(), why })?;
             knobs.raw.push((knob.name, value));
         }
         Ok(knobs)
@@ -336,30 +226,22 @@ impl Knobs {
             "PARHELION_BACKEND" => self.backend = Some(value.parse()?),
             "PARHELION_MIN_K" => self.thresholds.min_k = Some(parse_log2(value)?),
             "PARHELION_MIN_BATCH" => self.thresholds.min_batch = Some(parse_count(value)?),
-            "PARHELION_MSM_MIN_K" => self.thresholds.set_op(Op::Msm, parse_log2(value)?),
-            "PARHELION_NTT_MIN_K" => self.thresholds.set_op(Op::Ntt, parse_log2(value)?),
-            "PARHELION_QUOTIENT_MIN_K" => self.thresholds.set_op(Op::Quotient, parse_log2(value)?),
-            "PARHELION_POLY_MIN_K" => self.thresholds.set_op(Op::Poly, parse_log2(value)?),
+            "PARHELION_MSM_MIN_K" => self.thresholds.set_op(Op::MSM, parse_log2(value)?),
+            "PARHELION_NTT_MIN_K" => self.thresholds.set_op(Op::NTT, parse_log2(value)?),
+            "PARHELION_QUOTIENT_MIN_K" => self.thresholds.set_op(Op::QUOTIENT, parse_log2(value)?),
+            "PARHELION_POLY_MIN_K" => self.thresholds.set_op(Op::POLY, parse_log2(value)?),
             "PARHELION_TABLE" => self.table = Some(value.into()),
             "PARHELION_MEMORY" => self.memory = Some(parse_bytes(value)?),
             "PARHELION_CHECK" => {
-                self.checks = match parse_word(knob, value)? {
+                self.checks = match parse_word(knob.kind, value)? {
                     "off" => Checks::OFF,
                     "full" => Checks::FULL,
                     _ => Checks::CHEAP,
                 }
             }
             "PARHELION_TRACE" => self.trace = Some(value.into()),
-            "PARHELION_CPU_ISA" => self.cpu_isa = Some(parse_word(knob, value)?.to_owned()),
-            "PARHELION_CPU_PRECOMPUTE" => self.cpu_precompute = Some(parse_bytes(value)?),
-            "PARHELION_ICICLE_LIB" => self.icicle_lib = Some(value.into()),
-            "PARHELION_ICICLE_DEVICE" => self.icicle_device = Some(parse_word(knob, value)?.to_owned()),
-            "PARHELION_ICICLE_TIMEOUT" => self.icicle_timeout = Some(parse_count(value)?),
-            "PARHELION_ICICLE_PRECOMPUTE" => self.icicle_precompute = Some(parse_bytes(value)?),
-            "PARHELION_ICICLE_NTT_LOG_N" => self.icicle_ntt_log_n = Some(parse_log2(value)?),
             "ENABLE_ICICLE_GPU" => self.enable_icicle_gpu = true,
             "ICICLE_SMALL_K" => self.icicle_small_k = Some(parse_log2(value)?),
-            "ICICLE_BACKEND_INSTALL_DIR" => self.icicle_backend_install_dir = Some(value.into()),
             "HALO2_FFT_STATS" => self.fft_stats = parse_switch(value)?,
             "HALO2_USE_GPU_NTT" => self.use_gpu_ntt = parse_switch(value)?,
             _ => return Err("declared, but nothing reads it".into()),
@@ -367,10 +249,11 @@ impl Knobs {
         Ok(())
     }
 
-    /// Every knob with what it resolved to, in the order of [`KNOBS`].
+    /// Every knob with what it resolved to, in the order of [`KNOBS`], then those of backends.
     pub fn resolved(&self) -> Vec<Resolved> {
         let set = |name| self.raw.iter().find(|(n, _)| *n == name).map(|(_, value)| value.clone());
-        KNOBS.iter().map(|knob| Resolved { knob: *knob, set: set(knob.name) }).collect()
+        let all = KNOBS.iter().chain(&self.backends);
+        all.map(|knob| Resolved { knob: *knob, set: set(knob.name) }).collect()
     }
 
     /// The policy that the variables ask for.
@@ -392,9 +275,9 @@ impl Knobs {
             policy.thresholds.min_k.get_or_insert(min_k);
         }
         if self.use_gpu_ntt {
-            policy.accelerate.push(Op::Ntt);
-            if policy.thresholds.op(Op::Ntt).is_none() {
-                policy.thresholds.set_op(Op::Ntt, HALO2_GPU_NTT_MIN_K);
+            policy.accelerate.push(Op::NTT);
+            if policy.thresholds.op(Op::NTT).is_none() {
+                policy.thresholds.set_op(Op::NTT, HALO2_GPU_NTT_MIN_K);
             }
         }
         policy
@@ -407,55 +290,9 @@ impl fmt::Display for Knobs {
     }
 }
 
-fn parse_log2(value: &str) -> Result<u32, String> {
-    match value.parse() {
-        Ok(k) if k <= 63 => Ok(k),
-        _ => Err("expected an integer from 0 to 63".into()),
-    }
-}
-
-fn parse_count(value: &str) -> Result<usize, String> {
-    value.parse().map_err(|_| "expected a non-negative integer".into())
-}
-
-fn parse_switch(value: &str) -> Result<bool, String> {
-    match value.to_ascii_lowercase().as_str() {
-        "1" | "true" | "on" | "yes" => Ok(true),
-        "0" | "false" | "off" | "no" => Ok(false),
-        _ => Err("expected 1 or 0".into()),
-    }
-}
-
-fn parse_word<'a>(knob: &Knob, value: &'a str) -> Result<&'a str, String> {
-    match knob.kind {
-        KnobKind::Word(words) if !words.contains(&value) => Err(format!("expected {}", words.join(", "))),
-        _ => Ok(value),
-    }
-}
-
-/// `4096`, `64K`, `512M`, `8G`, `8GiB`, `1.5G`: bytes in powers of 1024.
-///
-/// # Errors
-/// What is wrong, in words.
-pub fn parse_bytes(value: &str) -> Result<u64, String> {
-    let wrong = || "expected bytes, such as 4096, 512M or 8G".to_string();
-    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let suffix = value[digits.len()..].to_ascii_uppercase();
-    let shift = match suffix.strip_suffix("IB").or(suffix.strip_suffix('B')).unwrap_or(&suffix) {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return Err(wrong()),
-    };
-    if let Ok(whole) = digits.trim().parse::<u64>() {
-        return whole.checked_mul(1 << shift).ok_or_else(|| "more than 2^64 bytes".into());
-    }
-    let number: f64 = digits.trim().parse().map_err(|_| wrong())?;
-    let bytes = number * (1u64 << shift) as f64;
-    // 2^63 bounds what a double holds without surprises in the conversion.
-    if number.is_finite() && number >= 0.0 && bytes < 9.2e18 { Ok(bytes as u64) } else { Err(wrong()) }
+/// Whether somebody reads a variable.
+fn is_declared(name: &str, backends: &[Knob]) -> bool {
+    KNOBS.iter().chain(backends).any(|knob| knob.name == name) || ELSEWHERE.contains(&name)
 }
 
 #[cfg(test)]
@@ -463,7 +300,7 @@ mod tests {
     use super::*;
 
     fn knobs(set: &[(&str, &str)]) -> Result<Knobs, KnobError> {
-        Knobs::from_source(|name| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()))
+        Knobs::from_source(&[], |name| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()))
     }
 
     #[test]
@@ -503,8 +340,6 @@ mod tests {
             ("PARHELION_MEMORY", "-1G"),
             ("PARHELION_MEMORY", "99999999999T"),
             ("PARHELION_CHECK", "maybe"),
-            ("PARHELION_CPU_ISA", "sse2"),
-            ("PARHELION_CPU_PRECOMPUTE", "some"),
             ("HALO2_USE_GPU_NTT", "2"),
         ] {
             let error = knobs(&[(name, value)]).unwrap_err();
@@ -515,20 +350,15 @@ mod tests {
     }
 
     #[test]
-    fn bytes_have_suffixes() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("4096", 4096),
-            ("64K", 64 << 10),
-            ("512m", 512 << 20),
-            ("8G", 8 << 30),
-            ("8GiB", 8 << 30),
-            ("8GB", 8 << 30),
-            ("1.5G", 3 << 29),
-            ("2T", 2 << 40),
-        ] {
-            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
-        }
+    fn knobs_of_backends_are_declared_checked_and_listed() {
+        const SIZE: Knob =
+            Knob { name: "PARHELION_DEVICE_SIZE", kind: KnobKind::Bytes, default: "1G", doc: "its size" };
+        let read =
+            |value: &str| Knobs::from_source(&[SIZE], |name| (name == SIZE.name).then(|| value.into()));
+        assert!(is_declared(SIZE.name, &[SIZE]) && !is_declared(SIZE.name, &[]));
+        let listed = read("2G").unwrap().resolved();
+        assert_eq!(listed.last().map(|r| (r.knob.name, r.set.as_deref())), Some((SIZE.name, Some("2G"))));
+        assert_eq!(read("large").unwrap_err().name, SIZE.name);
     }
 
     #[test]
@@ -558,6 +388,6 @@ mod tests {
         assert_eq!(own.choice, Choice::Force(Name::new("cpu")), "Parhelion's own variable wins");
 
         let policy = knobs(&[("HALO2_USE_GPU_NTT", "1")]).unwrap().policy();
-        assert_eq!((policy.accelerate.as_slice(), policy.thresholds.op(Op::Ntt)), (&[Op::Ntt][..], Some(16)));
+        assert_eq!((policy.accelerate.as_slice(), policy.thresholds.op(Op::NTT)), (&[Op::NTT][..], Some(16)));
     }
 }

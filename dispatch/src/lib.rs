@@ -8,7 +8,7 @@
 //! - **Force means error, auto means next candidate.** A forced backend that cannot compute is an error that says why. Otherwise the
 //!   next candidate computes, one warning per cause is logged, and the [`Ledger`] names the backend that really ran.
 //! - **Failures.** After `Unsupported` and `OutOfMemory` the operands are untouched and the call moves on. After any other error of
-//!   an untrusted provider its results mean nothing: it is quarantined for the rest of the process and the call is made again on the next
+//!   an untrusted provider its results mean nothing: it is quarantined until it passes an examination and the call is made again on the next
 //!   candidate, from a host copy of what the call overwrites. No copy is kept for trusted providers, which compute in host
 //!   memory, nor of operands that live on a device: there the error is returned and the caller restarts its stage from host
 //!   data.
@@ -23,6 +23,7 @@ mod attempt;
 mod check;
 mod cost;
 mod engine;
+mod exam;
 mod kept;
 mod knobs;
 mod ledger;
@@ -41,11 +42,13 @@ use parhelion_backend_api::hal::Error;
 pub use cost::{CostTable, Point, Provenance, Series, TableError};
 pub use engine::{DeviceStatus, Engine, EngineBases, EngineProgram, Settings};
 pub use kept::Owner;
-pub use knobs::{KNOBS, Knob, KnobError, KnobKind, Knobs, Resolved, parse_bytes};
+pub use knobs::{KNOBS, KnobError, Knobs, Resolved};
 pub use ledger::{Ledger, Record, Total, Transfers};
 pub use once::Once;
+pub use parhelion_backend_api::{Knob, KnobKind, parse_bytes};
+pub use parhelion_backend_api::{PolyCall, PolyShape};
 pub use policy::{Checks, Choice, Name, Policy, Preference, Thresholds, Trust};
-pub use query::{Candidate, Decision, PolyCall, Query, Reason, Rejection, Shape};
+pub use query::{Candidate, Decision, Query, Reason, Rejection, Shape};
 pub use residence::{Residence, Work};
 pub use trace::{Stage, Trace};
 pub use tune::{Progress, Regret, Sample, TunePlan, tune, tune_check};

@@ -6,14 +6,14 @@ use ff::PrimeField;
 use group::Group;
 use parhelion_backend_api::hal::{DeviceRepr, Error, Queue, Ref, RefMut, Result, SpaceId};
 use parhelion_backend_api::{
-    Bases, Compiled, Curve, Domain, Msm, MsmShape, NttPlan, PolyOps, QuotientShape, ScalarKind, msm, ntt,
-    quotient,
+    Bases, Compiled, Curve, Domain, Msm, MsmShape, NttPlan, PolyCall, PolyOps, PolyShape, QuotientShape,
+    Recurrence, ScalarKind, msm, ntt, quotient,
 };
 
 use crate::attempt::{Call, Extra, Fault, Operand, Outs};
 use crate::check;
 use crate::engine::{Engine, EngineBases, EngineProgram};
-use crate::query::{PolyCall, Query, Shape, log2_ceil};
+use crate::query::{Query, Shape, log2_ceil};
 use crate::slot::Slot;
 
 fn refs<'a, F: DeviceRepr>(operands: &'a [Operand<'_, F>]) -> Vec<Ref<'a, F>> {
@@ -275,7 +275,7 @@ impl<C: Curve> Engine<C> {
             &Extra,
         ) -> std::result::Result<R, Fault>,
     ) -> Result<R> {
-        let shape = Shape::Poly { call, log_n: log2_ceil(len), batch };
+        let shape = Shape::Poly(PolyShape { call, log_n: log2_ceil(len), batch });
         let query = Query { shape, space, bytes: bytes::<C::ScalarExt>(len.saturating_mul(batch)) };
         let call = Call { query, outs, checked: false, check: None };
         self.run(
@@ -384,6 +384,33 @@ impl<C: Curve> Engine<C> {
     ) -> Result<C::ScalarExt> {
         self.in_place(PolyCall::RunningProduct, values, |ops, queue, values| {
             ops.running_product(queue, values, first)
+        })
+    }
+
+    /// The exclusive affine scan, see `PolyOps::scan`.
+    ///
+    /// # Errors
+    /// As there, when no candidate is left.
+    pub fn scan(
+        &self,
+        recurrence: &Recurrence<'_, C::ScalarExt>,
+        out: RefMut<'_, C::ScalarExt>,
+    ) -> Result<C::ScalarExt> {
+        quotient::check_recurrence(recurrence, out.len())?;
+        let columns: Vec<_> = recurrence.factors.iter().chain(&recurrence.summands).copied().collect();
+        let size = (out.len(), 1);
+        let space = common_space(columns.iter().map(Ref::space).chain([out.space()]));
+        let outs = (Outs::Fresh, &mut [out][..]);
+        self.run_poly(PolyCall::Scan, size, space, outs, |poly, slot, queue, outs, extra| {
+            let brought = self.bring(slot, &columns, extra)?;
+            let mut brought = refs(&brought).into_iter();
+            let factors = recurrence.factors.and_then(|_| brought.next());
+            let recurrence = Recurrence { first: recurrence.first, factors, summands: brought.next() };
+            let mut last = recurrence.first;
+            for out in outs {
+                last = poly.scan(queue, &recurrence, out.reborrow())?;
+            }
+            Ok(last)
         })
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use parhelion_backend_api::hal::{DeviceInfo, Op, SpaceId};
 
@@ -185,12 +186,16 @@ impl Default for Checks {
     }
 }
 
+/// The backends of this project that compute in host memory.
+const OWN: [&str; 2] = ["cpu", "naive"];
+
 /// Whose results need no check and whose failures leave operands alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
-    /// Providers that compute in host memory and are not simulated: the CPU.
+    /// The processor and the definitions of the conformance crate, by their names, in host memory. Whoever composes an engine of backends of
+    /// others says whom they trust by [`Trust::Named`]: no backend can claim it by where it computes.
     #[default]
-    Host,
+    Own,
     /// These backends.
     Named(Vec<String>),
     /// No provider.
@@ -201,7 +206,7 @@ impl Trust {
     /// Whether a device is trusted.
     pub fn covers(&self, info: &DeviceInfo) -> bool {
         match self {
-            Trust::Host => info.space == SpaceId::HOST && !info.simulated,
+            Trust::Own => info.space == SpaceId::HOST && !info.simulated && OWN.contains(&info.backend),
             Trust::Named(names) => names.iter().any(|name| name == info.backend),
             Trust::Nobody => false,
         }
@@ -209,7 +214,7 @@ impl Trust {
 }
 
 /// What the user wants.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Which backends, for every operation without a choice of its own.
     pub choice: Choice,
@@ -225,8 +230,27 @@ pub struct Policy {
     pub checks: Checks,
     /// Whose results need no check.
     pub trust: Trust,
+    /// How long a quarantined device is out before it is examined, and how much longer after each failure; `None` for ever. An examination asks for
+    /// a few known answers of every operation.
+    pub readmit: Option<Duration>,
     /// Whether columns are passed to every operation anew where they could stay on a device: to measure what that costs.
     pub passing: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            choice: Choice::default(),
+            per_op: BTreeMap::new(),
+            thresholds: Thresholds::default(),
+            accelerate: Vec::new(),
+            memory: None,
+            checks: Checks::default(),
+            trust: Trust::default(),
+            readmit: Some(Duration::from_secs(600)),
+            passing: false,
+        }
+    }
 }
 
 impl Policy {
@@ -273,10 +297,10 @@ mod tests {
     #[test]
     fn the_threshold_of_an_operation_wins_over_the_common_one() {
         let mut thresholds = Thresholds { min_k: Some(12), min_batch: Some(2), ..Thresholds::default() };
-        thresholds.set_op(Op::Ntt, 4);
-        assert!(thresholds.below(Op::Msm, 11, 9).is_some_and(|why| why.contains("2^12")));
-        assert_eq!(thresholds.below(Op::Msm, 12, 2), None);
-        assert_eq!(thresholds.below(Op::Ntt, 4, 2), None);
-        assert!(thresholds.below(Op::Ntt, 20, 1).is_some_and(|why| why.contains("batch of 1")));
+        thresholds.set_op(Op::NTT, 4);
+        assert!(thresholds.below(Op::MSM, 11, 9).is_some_and(|why| why.contains("2^12")));
+        assert_eq!(thresholds.below(Op::MSM, 12, 2), None);
+        assert_eq!(thresholds.below(Op::NTT, 4, 2), None);
+        assert!(thresholds.below(Op::NTT, 20, 1).is_some_and(|why| why.contains("batch of 1")));
     }
 }

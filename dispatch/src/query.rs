@@ -4,48 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use parhelion_backend_api::hal::{Op, SpaceId};
-use parhelion_backend_api::{Direction, MsmShape, NttShape, QuotientShape, ScalarKind};
-
-/// The functions of `PolyOps`, which cost differently and are measured apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum PolyCall {
-    /// `linear_combination`
-    LinearCombination,
-    /// `evaluate_batch`
-    Evaluate,
-    /// `divide_by_linear`
-    Divide,
-    /// `batch_invert`
-    Invert,
-    /// `multiply`
-    Multiply,
-    /// `running_product`
-    RunningProduct,
-}
-
-impl PolyCall {
-    /// All of them.
-    pub const ALL: [PolyCall; 6] = [
-        PolyCall::LinearCombination,
-        PolyCall::Evaluate,
-        PolyCall::Divide,
-        PolyCall::Invert,
-        PolyCall::Multiply,
-        PolyCall::RunningProduct,
-    ];
-
-    /// The name used in tables and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            PolyCall::LinearCombination => "linear-combination",
-            PolyCall::Evaluate => "evaluate",
-            PolyCall::Divide => "divide",
-            PolyCall::Invert => "invert",
-            PolyCall::Multiply => "multiply",
-            PolyCall::RunningProduct => "running-product",
-        }
-    }
-}
+use parhelion_backend_api::{Direction, MsmShape, NttShape, PolyShape, QuotientShape, ScalarKind};
 
 /// What a call computes, and how much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,15 +15,8 @@ pub enum Shape {
     Ntt(NttShape),
     /// The evaluation of a program.
     Quotient(QuotientShape),
-    /// A polynomial operation on `batch` operands of 2^`log_n` elements.
-    Poly {
-        /// Which.
-        call: PolyCall,
-        /// log₂ of the length of the longest operand, rounded up.
-        log_n: u32,
-        /// Number of operands.
-        batch: usize,
-    },
+    /// A polynomial operation.
+    Poly(PolyShape),
 }
 
 /// log₂, rounded up; 0 for 0.
@@ -76,10 +28,10 @@ impl Shape {
     /// The operation.
     pub fn op(&self) -> Op {
         match self {
-            Shape::Msm(_) => Op::Msm,
-            Shape::Ntt(_) => Op::Ntt,
-            Shape::Quotient(_) => Op::Quotient,
-            Shape::Poly { .. } => Op::Poly,
+            Shape::Msm(_) => Op::MSM,
+            Shape::Ntt(_) => Op::NTT,
+            Shape::Quotient(_) => Op::QUOTIENT,
+            Shape::Poly(_) => Op::POLY,
         }
     }
 
@@ -89,7 +41,7 @@ impl Shape {
             Shape::Msm(shape) => log2_ceil(shape.len),
             Shape::Ntt(shape) => shape.log_n,
             Shape::Quotient(shape) => shape.log_n,
-            Shape::Poly { log_n, .. } => *log_n,
+            Shape::Poly(shape) => shape.log_n,
         }
     }
 
@@ -99,7 +51,7 @@ impl Shape {
             Shape::Msm(shape) => shape.batch,
             Shape::Ntt(shape) => shape.batch,
             Shape::Quotient(shape) => shape.columns,
-            Shape::Poly { batch, .. } => *batch,
+            Shape::Poly(shape) => shape.batch,
         }
     }
 
@@ -126,7 +78,7 @@ impl Shape {
                 (Direction::Inverse, true) => "inverse-coset".into(),
             },
             Shape::Quotient(_) => "program".into(),
-            Shape::Poly { call, .. } => call.name().into(),
+            Shape::Poly(shape) => shape.call.name().into(),
         }
     }
 }
@@ -186,6 +138,13 @@ pub enum Rejection {
         /// Free bytes of the device.
         free: u64,
     },
+    /// One column is more than the device's largest buffer.
+    Buffer {
+        /// Bytes of a column.
+        needed: u64,
+        /// Bytes of the largest buffer.
+        largest: u64,
+    },
     /// The workspace exceeds the user's budget.
     Budget {
         /// Bytes of workspace.
@@ -207,6 +166,9 @@ impl fmt::Display for Rejection {
             Rejection::NotOffered => f.write_str("does not offer the operation"),
             Rejection::Unsupported(why) => write!(f, "does not support the shape: {why}"),
             Rejection::Memory { needed, free } => write!(f, "needs {needed} bytes and has {free} free"),
+            Rejection::Buffer { needed, largest } => {
+                write!(f, "a column of {needed} bytes is above the largest buffer of {largest}")
+            }
             Rejection::Budget { needed, budget } => {
                 write!(f, "needs {needed} bytes of workspace, over the budget of {budget}")
             }

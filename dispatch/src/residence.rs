@@ -34,11 +34,21 @@ pub struct Work<'a> {
 }
 
 /// A device on which columns can stay.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Residence {
     backend: &'static str,
     space: SpaceId,
+    /// While it lives, the device counts as busy.
+    _resident: Arc<()>,
 }
+
+impl PartialEq for Residence {
+    fn eq(&self, other: &Self) -> bool {
+        (self.backend, self.space) == (other.backend, other.space)
+    }
+}
+
+impl Eq for Residence {}
 
 impl Residence {
     /// The backend's name.
@@ -62,8 +72,11 @@ impl<C: Curve> Engine<C> {
         if self.shared.settings.policy.passing {
             return None;
         }
-        let mut devices = self.shared.slots.iter().filter(|slot| !slot.is_host());
-        let slot = devices.find(|slot| {
+        let mut devices: Vec<&Slot<C>> = self.shared.slots.iter().filter(|slot| !slot.is_host()).collect();
+        // Of equal devices the least busy one; a stable sort keeps the order of different ones.
+        let kind = |slot: &Slot<C>| self.shared.slots.iter().position(|other| other.is_like(slot));
+        devices.sort_by_key(|slot| (kind(slot), slot.load()));
+        let slot = devices.into_iter().find(|slot| {
             let decide =
                 |shape: &Shape| self.explain(&Query { shape: *shape, space: slot.space(), bytes: 0 });
             let is_it = |c: &&Candidate| c.backend == slot.name() && c.space == slot.space();
@@ -74,7 +87,11 @@ impl<C: Curve> Engine<C> {
                 && work.others.iter().all(|(shape, _)| decide(shape).legal().any(|c| is_it(&c)))
                 && (choices.iter().flatten().all(named) || self.pays(slot, work))
         })?;
-        (!work.deciding.is_empty()).then(|| Residence { backend: slot.name(), space: slot.space() })
+        (!work.deciding.is_empty()).then(|| Residence {
+            backend: slot.name(),
+            space: slot.space(),
+            _resident: slot.resident(),
+        })
     }
 
     /// Whether some work, copies included, takes a device less time than the host, as far as that was measured.
@@ -92,7 +109,7 @@ impl<C: Curve> Engine<C> {
         let own = [work.deciding, work.others].map(|calls| Some((least(calls)?, total(slot, calls)?)));
         let [Some(deciding), Some(others)] = own else { return true };
         let anywhere = least(work.anywhere);
-        let there = total(slot, work.anywhere).filter(|_| slot.provider.msm.is_some()).or(anywhere);
+        let there = total(slot, work.anywhere).filter(|_| slot.provider.msm::<C>().is_some()).or(anywhere);
         let host = deciding.0 + others.0 + anywhere.unwrap_or(0.0);
         let device = deciding.1 + others.1 + there.filter(|_| anywhere.is_some()).unwrap_or(0.0);
         // A transform of host columns is one of resident ones and two copies.
@@ -114,14 +131,14 @@ impl<C: Curve> Engine<C> {
         let mut settings = self.shared.settings.clone();
         let policy = &mut settings.policy;
         let names = vec![Name::indexed(residence.backend, residence.space.index)];
-        for op in [Op::Ntt, Op::Quotient, Op::Poly] {
+        for op in [Op::NTT, Op::QUOTIENT, Op::POLY] {
             if !matches!(policy.choice(op), Choice::Force(_)) {
                 let preference = Preference { names: names.clone(), others: true };
                 policy.per_op.insert(op, Choice::Prefer(preference));
             }
         }
-        let msm = policy.thresholds.op(Op::Msm).or(policy.thresholds.min_k);
-        let per_op: BTreeMap<Op, u32> = msm.into_iter().map(|min_k| (Op::Msm, min_k)).collect();
+        let msm = policy.thresholds.op(Op::MSM).or(policy.thresholds.min_k);
+        let per_op: BTreeMap<Op, u32> = msm.into_iter().map(|min_k| (Op::MSM, min_k)).collect();
         policy.thresholds = Thresholds { per_op, ..Thresholds::default() };
         Engine { shared: Arc::new(self.shared.with_settings(settings)), ledger: self.ledger.clone() }
     }
@@ -141,10 +158,10 @@ impl<C: Curve> Engine<C> {
         let Ok(slot) = self.resident(residence) else { return 0 };
         let provider = &slot.provider;
         let workspace = |shape: &Shape| match shape {
-            Shape::Msm(shape) => provider.msm.as_ref().map_or(0, |msm| msm.workspace(shape)),
-            Shape::Ntt(shape) => provider.ntt.as_ref().map_or(0, |ntt| ntt.workspace(shape)),
-            Shape::Quotient(shape) => provider.quotient.as_ref().map_or(0, |q| q.workspace(shape)),
-            Shape::Poly { .. } => 0,
+            Shape::Msm(shape) => provider.msm::<C>().map_or(0, |msm| msm.workspace(shape)),
+            Shape::Ntt(shape) => provider.ntt::<C::ScalarExt>().map_or(0, |ntt| ntt.workspace(shape)),
+            Shape::Quotient(shape) => provider.quotient::<C::ScalarExt>().map_or(0, |q| q.workspace(shape)),
+            Shape::Poly(shape) => provider.poly::<C::ScalarExt>().map_or(0, |poly| poly.workspace(shape)),
         };
         let unprepared = bases.iter().filter(|bases| !bases.prepared.ready(slot));
         let points = unprepared.map(|bases| bases.host.len() as u64).fold(0, u64::saturating_add);
@@ -295,7 +312,7 @@ impl<C: Curve> Engine<C> {
             Choice::Force(name) => !slots.iter().any(|slot| name.matches(&slot.provider.info)),
             _ => false,
         };
-        if slots.is_empty() || Op::ALL.into_iter().any(|op| forced_elsewhere(policy.choice(op))) {
+        if slots.is_empty() || Op::PLONK.into_iter().any(|op| forced_elsewhere(policy.choice(op))) {
             return None;
         }
         let names = slots.iter().map(|slot| Name::indexed(slot.name(), slot.space().index)).collect();

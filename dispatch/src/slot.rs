@@ -1,9 +1,10 @@
 //! One open provider inside an engine: its queue, its health, what is legal on it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use parhelion_backend_api::hal::{Error, Op, Queue, Result, SpaceId, Support};
+use parhelion_backend_api::hal::{Capability, Error, Queue, Result, SpaceId, Support};
 use parhelion_backend_api::{Curve, Msm, Ntt, PolyOps, Provider, Quotient};
 
 use crate::kept::Kept;
@@ -14,12 +15,36 @@ use crate::query::{Rejection, Shape};
 /// prepared handles are shared too.
 #[derive(Debug)]
 pub(crate) struct Slot<C: Curve> {
-    pub(crate) provider: Provider<C>,
+    pub(crate) provider: Provider,
     queue: OnceLock<Queue>,
     /// What the device keeps and can do without.
     pub(crate) kept: Kept<C::ScalarExt>,
-    quarantine: OnceLock<String>,
+    quarantine: Mutex<Quarantine>,
+    /// Calls that run now.
+    calls: AtomicUsize,
+    /// One for each residence that lives here, and this one.
+    residents: Arc<()>,
     token: Token,
+}
+
+/// Why a provider is out, and until when.
+#[derive(Debug, Default)]
+struct Quarantine {
+    why: Option<String>,
+    /// When it was put out, or failed its last examination.
+    since: Option<Instant>,
+    /// Examinations that it failed, and times that it came back in vain.
+    strikes: u32,
+}
+
+/// A call that runs on a slot.
+#[derive(Debug)]
+pub(crate) struct Running<'a>(&'a AtomicUsize);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The identity of a slot: equal only to itself and its clones.
@@ -33,12 +58,14 @@ impl PartialEq for Token {
 }
 
 impl<C: Curve> Slot<C> {
-    pub(crate) fn new(provider: Provider<C>) -> Self {
+    pub(crate) fn new(provider: Provider) -> Self {
         Slot {
             provider,
             queue: OnceLock::new(),
             kept: Kept::default(),
-            quarantine: OnceLock::new(),
+            quarantine: Mutex::default(),
+            calls: AtomicUsize::new(0),
+            residents: Arc::default(),
             token: Token::default(),
         }
     }
@@ -64,40 +91,89 @@ impl<C: Curve> Slot<C> {
         Ok(self.queue.get_or_init(|| queue).clone())
     }
 
-    /// Takes the provider out for the rest of the process; the first reason stays.
+    /// Takes the provider out, until it passes an examination; the first reason stays.
     pub(crate) fn quarantine(&self, why: String) {
-        if self.quarantine.set(why).is_ok() {
-            let why = self.quarantined().unwrap_or_default();
+        let mut quarantine = self.quarantine.lock().unwrap_or_else(PoisonError::into_inner);
+        if quarantine.why.is_none() {
             tracing::warn!("{} ({}) is quarantined: {why}", self.name(), self.space());
+            quarantine.why = Some(why);
+            quarantine.since = Some(Instant::now());
         }
     }
 
-    pub(crate) fn quarantined(&self) -> Option<&str> {
-        self.quarantine.get().map(String::as_str)
+    pub(crate) fn quarantined(&self) -> Option<String> {
+        self.quarantine.lock().unwrap_or_else(PoisonError::into_inner).why.clone()
     }
 
-    fn offered<T: Clone>(&self, op: Op, offer: &Option<T>) -> Result<T> {
-        offer.clone().ok_or_else(|| Error::Unsupported {
+    /// Examines the provider again where it has been out for long enough: `after`, twice as long after each failure and each return in vain.
+    pub(crate) fn readmit(&self, after: Duration, examine: impl FnOnce() -> std::result::Result<(), String>) {
+        let mut quarantine = self.quarantine.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = after.saturating_mul(1u32.checked_shl(quarantine.strikes).unwrap_or(u32::MAX));
+        let due = quarantine.since.is_some_and(|since| since.elapsed() >= wait);
+        if quarantine.why.is_none() || !due {
+            return;
+        }
+        quarantine.strikes = quarantine.strikes.saturating_add(1);
+        match examine() {
+            Ok(()) => {
+                tracing::warn!(
+                    "{} ({}) has passed an examination and computes again",
+                    self.name(),
+                    self.space()
+                );
+                quarantine.why = None;
+            }
+            Err(why) => {
+                tracing::warn!("{} ({}) stays in quarantine: {why}", self.name(), self.space());
+                quarantine.since = Some(Instant::now());
+            }
+        }
+    }
+
+    /// Counts a call while the value lives.
+    pub(crate) fn running(&self) -> Running<'_> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Running(&self.calls)
+    }
+
+    /// Calls that run now, and columns that live here: how busy the device is.
+    pub(crate) fn load(&self) -> usize {
+        self.calls.load(Ordering::Relaxed) + Arc::strong_count(&self.residents) - 1
+    }
+
+    /// A mark that somebody's columns live here.
+    pub(crate) fn resident(&self) -> Arc<()> {
+        self.residents.clone()
+    }
+
+    /// Whether another slot is the same kind of device: equal cards of one backend.
+    pub(crate) fn is_like(&self, other: &Slot<C>) -> bool {
+        let (a, b) = (&self.provider.info, &other.provider.info);
+        a.backend == b.backend && a.name == b.name && a.space.name == b.space.name
+    }
+
+    fn offered<T: Capability + ?Sized>(&self) -> Result<Arc<T>> {
+        self.provider.get().ok_or_else(|| Error::Unsupported {
             backend: self.name(),
-            op,
+            op: T::OP,
             why: Rejection::NotOffered.to_string(),
         })
     }
 
     pub(crate) fn msm(&self) -> Result<Arc<dyn Msm<C>>> {
-        self.offered(Op::Msm, &self.provider.msm)
+        self.offered()
     }
 
     pub(crate) fn ntt(&self) -> Result<Arc<dyn Ntt<C::ScalarExt>>> {
-        self.offered(Op::Ntt, &self.provider.ntt)
+        self.offered()
     }
 
     pub(crate) fn quotient(&self) -> Result<Arc<dyn Quotient<C::ScalarExt>>> {
-        self.offered(Op::Quotient, &self.provider.quotient)
+        self.offered()
     }
 
     pub(crate) fn poly(&self) -> Result<Arc<dyn PolyOps<C::ScalarExt>>> {
-        self.offered(Op::Poly, &self.provider.poly)
+        self.offered()
     }
 
     /// Whether the provider can compute this shape when `arriving` bytes of operands have to be brought to it.
@@ -108,15 +184,15 @@ impl<C: Curve> Slot<C> {
         budget: Option<u64>,
     ) -> std::result::Result<(), Rejection> {
         if let Some(why) = self.quarantined() {
-            return Err(Rejection::Quarantined(why.into()));
+            return Err(Rejection::Quarantined(why));
         }
         let answer = match shape {
-            Shape::Msm(s) => self.provider.msm.as_ref().map(|p| (p.supports(s), p.workspace(s))),
-            Shape::Ntt(s) => self.provider.ntt.as_ref().map(|p| (p.supports(s), p.workspace(s))),
-            Shape::Quotient(s) => self.provider.quotient.as_ref().map(|p| (p.supports(s), p.workspace(s))),
-            Shape::Poly { log_n, batch, .. } => {
-                self.provider.poly.as_ref().map(|p| (p.supports(*log_n, *batch), 0))
+            Shape::Msm(s) => self.provider.msm::<C>().map(|p| (p.supports(s), p.workspace(s))),
+            Shape::Ntt(s) => self.provider.ntt::<C::ScalarExt>().map(|p| (p.supports(s), p.workspace(s))),
+            Shape::Quotient(s) => {
+                self.provider.quotient::<C::ScalarExt>().map(|p| (p.supports(s), p.workspace(s)))
             }
+            Shape::Poly(s) => self.provider.poly::<C::ScalarExt>().map(|p| (p.supports(s), p.workspace(s))),
         };
         let (support, workspace) = answer.ok_or(Rejection::NotOffered)?;
         if let Support::No(why) = support {
@@ -124,6 +200,11 @@ impl<C: Curve> Slot<C> {
         }
         if let Some(budget) = budget.filter(|budget| workspace > *budget) {
             return Err(Rejection::Budget { needed: workspace, budget });
+        }
+        let element = size_of::<C::ScalarExt>() as u64;
+        let column = 1u64.checked_shl(shape.log_n()).and_then(|n| n.checked_mul(element)).unwrap_or(u64::MAX);
+        if let Some(largest) = self.provider.space.limits().largest_buffer.filter(|most| column > *most) {
+            return Err(Rejection::Buffer { needed: column, largest });
         }
         let needed = workspace.saturating_add(arriving);
         match self.free() {

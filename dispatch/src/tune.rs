@@ -4,14 +4,16 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parhelion_backend_api::hal::{Error, Op, Result};
-use parhelion_backend_api::{Curve, Direction, MsmShape, NttShape, QuotientShape, ScalarKind};
+use parhelion_backend_api::{
+    Curve, Direction, MsmShape, NttShape, PolyCall, PolyShape, QuotientShape, ScalarKind,
+};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use crate::cost::{CostTable, Point, Provenance, Series};
 use crate::engine::{Engine, Settings};
 use crate::policy::{Checks, Choice, Name, Policy, Trust};
-use crate::query::{PolyCall, Query, Shape};
+use crate::query::{Query, Shape};
 use crate::slot::Slot;
 use crate::workload::Workload;
 
@@ -44,7 +46,7 @@ pub struct TunePlan {
 impl Default for TunePlan {
     fn default() -> Self {
         TunePlan {
-            ops: Op::ALL.to_vec(),
+            ops: Op::PLONK.to_vec(),
             log_n: 6..=18,
             step: 2,
             batches: vec![1, 4, 16],
@@ -68,16 +70,16 @@ impl TunePlan {
     fn kinds(&self) -> Vec<Kind> {
         let mut kinds = Vec::new();
         for op in &self.ops {
-            match op {
-                Op::Msm => kinds.extend(self.scalars.iter().map(|kind| Kind::Msm(*kind))),
-                Op::Ntt => kinds.extend([
+            match *op {
+                Op::MSM => kinds.extend(self.scalars.iter().map(|kind| Kind::Msm(*kind))),
+                Op::NTT => kinds.extend([
                     Kind::Ntt(Direction::Forward, false),
                     Kind::Ntt(Direction::Inverse, false),
                     Kind::Ntt(Direction::Forward, true),
                     Kind::Ntt(Direction::Inverse, true),
                 ]),
-                Op::Quotient => kinds.push(Kind::Quotient),
-                Op::Poly => kinds.extend(PolyCall::ALL.map(Kind::Poly)),
+                Op::QUOTIENT => kinds.push(Kind::Quotient),
+                Op::POLY => kinds.extend(PolyCall::ALL.map(Kind::Poly)),
                 _ => {}
             }
         }
@@ -117,7 +119,7 @@ impl Kind {
                 steps: width,
                 registers: PROGRAM_REGISTERS,
             }),
-            Kind::Poly(call) => Shape::Poly { call, log_n, batch: width },
+            Kind::Poly(call) => Shape::Poly(PolyShape { call, log_n, batch: width }),
         }
     }
 }

@@ -6,12 +6,13 @@ use ff::{Field, PrimeField};
 use group::{Curve as _, Group};
 use parhelion_backend_api::hal::{Buffer, Error, Ref, RefMut, Result};
 use parhelion_backend_api::{
-    Curve, Domain, MsmShape, NttPlan, NttShape, Program, QuotientShape, Reuse, ScalarKind, Source, Step, ntt,
+    Curve, Domain, MsmShape, NttPlan, NttShape, PolyCall, PolyShape, Program, QuotientShape, Recurrence,
+    Reuse, ScalarKind, Source, Step, ntt,
 };
 
 use crate::attempt::zeros;
 use crate::engine::{Engine, EngineBases, EngineProgram};
-use crate::query::{PolyCall, Shape};
+use crate::query::Shape;
 use crate::slot::Slot;
 
 /// Operands for calls of any shape, made once per size and kept.
@@ -191,7 +192,7 @@ impl<C: Curve> Workload<C> {
                     engine.evaluate(&program, &domain, &columns.refs(), &challenges, &mut out.refs_mut())
                 })
             }
-            Shape::Poly { call, log_n, batch } => {
+            Shape::Poly(PolyShape { call, log_n, batch }) => {
                 let count = if call == PolyCall::LinearCombination { batch + 1 } else { batch.max(2) };
                 let mut columns = self.columns(count, elements(log_n)?, ScalarKind::Full, resident)?;
                 let mut first = self.columns(1, elements(log_n)?, ScalarKind::Full, resident)?;
@@ -217,6 +218,17 @@ impl<C: Curve> Workload<C> {
                     }
                     PolyCall::RunningProduct => {
                         engine.running_product(first.reborrow(), self.ratio).map(|_| ())
+                    }
+                    PolyCall::Scan => {
+                        let columns = columns.refs();
+                        let mut columns = columns.into_iter();
+                        let (factors, summands) = (columns.next(), columns.next());
+                        let recurrence = Recurrence { first: self.ratio, factors, summands };
+                        engine.scan(&recurrence, first.reborrow()).map(|_| ())
+                    }
+                    call => {
+                        let why = format!("no made-up call of {call}");
+                        Err(Error::Invalid { what: "workload", why })
                     }
                 })
             }

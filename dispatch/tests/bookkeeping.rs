@@ -18,7 +18,7 @@ use parhelion_dispatch::{
 
 #[test]
 fn ledgers_of_handles_are_apart_and_totals_add_up() {
-    let engine = Engine::new(vec![Naive::provider::<G1Affine>()]);
+    let engine = Engine::<G1Affine>::new(vec![Naive::provider()]);
     let (a, b) = (engine.with_ledger(), engine.with_ledger());
     for which in Call::ALL {
         call(&a, which, 1).unwrap();
@@ -26,9 +26,9 @@ fn ledgers_of_handles_are_apart_and_totals_add_up() {
     call(&b.clone(), Call::Msm, 1).unwrap();
     assert_eq!((engine.ledger().calls(), a.ledger().calls(), b.ledger().calls()), (0, 10, 1));
     let ledger = a.ledger();
-    assert_eq!(ledger.backends(Op::Msm), ["naive"]);
+    assert_eq!(ledger.backends(Op::MSM), ["naive"]);
     let time: Duration = ledger.records().iter().map(|r| r.duration).sum();
-    assert_eq!(time, Op::ALL.into_iter().map(|op| ledger.time(op)).sum());
+    assert_eq!(time, Op::PLONK.into_iter().map(|op| ledger.time(op)).sum());
     let calls: u64 = ledger.totals().map(|(_, _, total)| total.calls).sum();
     assert_eq!(calls, 10);
     assert_eq!(ledger.moved(), 0, "nothing moves on the host");
@@ -38,7 +38,7 @@ fn ledgers_of_handles_are_apart_and_totals_add_up() {
 
 #[test]
 fn moved_bytes_are_counted() {
-    let engine = Engine::new(vec![open(&Remote::new(Naive))]);
+    let engine = Engine::<G1Affine>::new(vec![open(&Remote::new(Naive))]);
     call(&engine, Call::Ntt, 1).unwrap();
     assert_eq!(engine.ledger().moved(), 8 * 8 * 32);
 }
@@ -70,7 +70,7 @@ fn the_trace_holds_stages_operations_and_reasons() {
 #[test]
 fn handles_are_prepared_once_per_device_and_shared_by_derived_engines() {
     let device = Faulty::new(Remote::new(Naive), "counted");
-    let engine = Engine::new(vec![open(&device), Naive::provider()]);
+    let engine = Engine::<G1Affine>::new(vec![open(&device), Naive::provider()]);
     let points = known_points::<G1Affine>(8, &mut rng(1)).0;
     let bases = engine.load_bases(points, Reuse::Often);
     let scalars: Vec<Fr> = random(8, &mut rng(2));
@@ -89,8 +89,8 @@ fn handles_are_prepared_once_per_device_and_shared_by_derived_engines() {
     assert_eq!(run(&engine.with_policy(Policy::default()).unwrap()), first);
     assert_eq!(device.control().prepared(), 1);
     // Another engine, which has other devices, takes the same bases and prepares its own.
-    assert_eq!(run(&Engine::new(vec![Naive::provider()])), first);
-    assert!(bases.host().len() == 8 && device.control().calls(Op::Msm) == 6);
+    assert_eq!(run(&Engine::<G1Affine>::new(vec![Naive::provider()])), first);
+    assert!(bases.host().len() == 8 && device.control().calls(Op::MSM) == 6);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn many_threads_share_an_engine_while_its_device_dies() {
 fn device_operands_are_brought_to_where_the_call_runs() {
     let remote = open(&Remote::new(Naive));
     let (space, queue) = (remote.space.clone(), remote.space.queue().unwrap());
-    let engine = Engine::new(vec![remote, Naive::provider()]);
+    let engine = Engine::<G1Affine>::new(vec![remote, Naive::provider()]);
     let upload = |values: &[Fr]| Buffer::from_host(space.as_ref(), &queue, values, "test").unwrap();
     let values: Vec<Fr> = random(8, &mut rng(3));
     let plan = NttPlan::forward(3);
@@ -146,7 +146,7 @@ fn device_operands_are_brought_to_where_the_call_runs() {
         assert_eq!(moved, if on_device { 0 } else { 2 * 8 * 32 }, "down and up again");
     }
     // A buffer of a device that the engine does not have is the caller's mistake.
-    let elsewhere = Engine::new(vec![Naive::provider::<G1Affine>()]);
+    let elsewhere = Engine::<G1Affine>::new(vec![Naive::provider()]);
     let error = elsewhere.ntt_batch(&plan, &mut [upload(&values).as_mut()]).unwrap_err();
     assert!(error.is_caller_fault(), "{error}");
     assert!(elsewhere.devices()[0].quarantined.is_none());
@@ -163,7 +163,7 @@ fn an_in_place_call_on_a_lost_device_is_an_error_since_nothing_is_left_to_restor
     let device = Faulty::with(Remote::new(Naive), "dying", vec![Fault::nth(FaultKind::DeviceLost, 0)]);
     let remote = open(&device);
     let (space, queue) = (remote.space.clone(), remote.space.queue().unwrap());
-    let engine = Engine::new(vec![remote, Naive::provider()]);
+    let engine = Engine::<G1Affine>::new(vec![remote, Naive::provider()]);
     let mut buffer = Buffer::from_host(space.as_ref(), &queue, &[Fr::ONE; 8], "test").unwrap();
     let error = engine.batch_invert(buffer.as_mut()).unwrap_err();
     assert!(error.to_string().contains("dying"), "{error}");
@@ -179,13 +179,13 @@ fn small_plan() -> TunePlan {
 
 #[test]
 fn tune_measures_every_provider_and_its_table_is_used() {
-    let engine = Engine::new(vec![Naive::provider(), open(&Remote::new(Naive))]);
+    let engine = Engine::<G1Affine>::new(vec![Naive::provider(), open(&Remote::new(Naive))]);
     let mut points = 0;
     let table = tune(&engine, &small_plan(), |_| points += 1).unwrap();
     assert_eq!(table.series.iter().map(|s| s.points.len()).sum::<usize>(), points);
     table.check().unwrap();
     assert!(!table.provenance.machine.is_empty() && table.provenance.created.starts_with("20"));
-    for op in Op::ALL {
+    for op in Op::PLONK {
         for (backend, resident) in [("naive", true), ("remote", false), ("remote", true)] {
             let mut series = table.series.iter();
             assert!(
@@ -206,21 +206,21 @@ fn tune_measures_every_provider_and_its_table_is_used() {
 
 #[test]
 fn checking_without_a_table_is_an_error() {
-    let engine = Engine::new(vec![Naive::provider::<G1Affine>()]);
+    let engine = Engine::<G1Affine>::new(vec![Naive::provider()]);
     assert!(tune_check(&engine, &small_plan(), 1, 1, |_| {}).is_err());
 }
 
 #[test]
 fn a_recorded_sequence_plays_again_elsewhere() {
     let recording = Recording::new(Naive);
-    let engine = Engine::new(vec![open(&recording)]);
+    let engine = Engine::<G1Affine>::new(vec![open(&recording)]);
     for which in Call::ALL {
         call(&engine, which, 1).unwrap();
     }
     let tape = recording.tape();
     assert_eq!(tape.len(), 10);
     let other = Recording::new(Naive);
-    let elsewhere = Engine::new(vec![open(&other)]);
+    let elsewhere = Engine::<G1Affine>::new(vec![open(&other)]);
     let mut workload = Workload::new();
     for shape in &tape {
         assert!(!workload.run(&elsewhere, shape).unwrap().is_zero());

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::{Call, call, expected, faulty, open, untouched};
-use parhelion_backend_api::Op;
+use halo2curves::bn256::G1Affine;
 use parhelion_backend_api::hal::Error;
+use parhelion_backend_api::{Msm, Op};
 use parhelion_conformance::{Fault, FaultKind, Faulty, Naive, Null, Remote};
 use parhelion_dispatch::{Checks, Engine, Policy, Reason, Rejection, Trust};
 
@@ -91,7 +92,7 @@ fn force_means_error() {
 
 #[test]
 fn a_forced_backend_says_why_it_cannot() {
-    let engine = Engine::new(vec![Naive::provider(), Null::default().provider()]);
+    let engine = Engine::<G1Affine>::new(vec![Naive::provider(), Null::default().provider()]);
     let forced = engine.with_policy(Policy::force("null")).unwrap();
     for which in Call::ALL {
         let (error, left) = call(&forced, which, 7).unwrap_err();
@@ -101,9 +102,8 @@ fn a_forced_backend_says_why_it_cannot() {
         );
         assert_eq!(left, untouched(which, 7));
     }
-    let mut partial = Naive::provider();
-    partial.msm = None;
-    let engine = Engine::new(vec![partial]).with_policy(Policy::force("naive")).unwrap();
+    let partial = Naive::provider().without::<dyn Msm<G1Affine>>();
+    let engine = Engine::<G1Affine>::new(vec![partial]).with_policy(Policy::force("naive")).unwrap();
     let (error, _) = call(&engine, Call::Msm, 7).unwrap_err();
     assert!(error.to_string().contains("does not offer"), "{error}");
 
@@ -132,7 +132,7 @@ fn a_forced_backend_in_quarantine_stays_an_error() {
 
 #[test]
 fn a_backend_that_claims_support_and_refuses_is_passed_over() {
-    let engine = Engine::new(vec![Null::surprising().provider(), Naive::provider()]);
+    let engine = Engine::<G1Affine>::new(vec![Null::surprising().provider(), Naive::provider()]);
     for which in Call::ALL {
         assert_eq!(call(&engine, which, 9).unwrap(), expected(which, 9), "{which:?}");
     }
@@ -143,7 +143,7 @@ fn a_backend_that_claims_support_and_refuses_is_passed_over() {
 fn when_everybody_fails_the_error_names_everybody() {
     let a = Faulty::with(Remote::new(Naive), "first", vec![Fault::always(FaultKind::OutOfMemory)]);
     let b = Faulty::with(Remote::new(Naive).at(1), "second", vec![Fault::always(FaultKind::Crash)]);
-    let engine = Engine::new(vec![open(&a), open(&b)]);
+    let engine = Engine::<G1Affine>::new(vec![open(&a), open(&b)]);
     for which in Call::ALL {
         let (error, left) = call(&engine, which, 10).unwrap_err();
         if which == Call::ALL[0] {
@@ -154,7 +154,7 @@ fn when_everybody_fails_the_error_names_everybody() {
             assert_eq!(left, untouched(which, 10));
         }
     }
-    let nobody = Engine::new(vec![]);
+    let nobody = Engine::<G1Affine>::new(vec![]);
     let (error, _) = call(&nobody, Call::Msm, 10).unwrap_err();
     assert!(error.to_string().contains("no backend"), "{error}");
 }
@@ -163,13 +163,13 @@ fn when_everybody_fails_the_error_names_everybody() {
 fn a_trusted_backend_that_crashes_is_not_papered_over() {
     // Its operands were not copied, so an in-place call cannot be made again.
     let crash = Faulty::with(Naive, "crashing", vec![Fault::nth(FaultKind::Crash, 0)]);
-    let engine = Engine::new(vec![open(&crash), Naive::provider()]);
+    let engine = Engine::<G1Affine>::new(vec![open(&crash), Naive::provider()]);
     let (error, _) = call(&engine, Call::Invert, 11).unwrap_err();
     assert!(error.to_string().contains("crashing"), "{error}");
     assert!(engine.devices()[0].quarantined.is_some());
     // Out of place, it can.
     let crash = Faulty::with(Naive, "crashing", vec![Fault::nth(FaultKind::Crash, 0)]);
-    let engine = Engine::new(vec![open(&crash), Naive::provider()]);
+    let engine = Engine::<G1Affine>::new(vec![open(&crash), Naive::provider()]);
     assert_eq!(call(&engine, Call::Msm, 11).unwrap(), expected(Call::Msm, 11));
 }
 
@@ -201,7 +201,7 @@ fn without_checks_a_lie_passes_so_the_test_above_can_fail() {
 fn checks_need_no_trusted_backend_where_the_host_can_tell() {
     // Nobody is trusted: transforms and multiplications are still verified, the rest cannot be, and says so.
     let policy = Policy { checks: Checks::FULL, trust: Trust::Nobody, ..Policy::default() };
-    let honest = Engine::new(vec![Naive::provider()]).with_policy(policy.clone()).unwrap();
+    let honest = Engine::<G1Affine>::new(vec![Naive::provider()]).with_policy(policy.clone()).unwrap();
     for which in [Call::Msm, Call::Ntt, Call::NttInto] {
         assert_eq!(call(&honest, which, 14).unwrap(), expected(which, 14));
     }
@@ -227,7 +227,7 @@ fn a_callers_mistake_is_the_same_error_everywhere_and_nobody_is_blamed() {
         assert!(matches!(error, Error::Length { expected: 8, found: 7, .. }), "{error}");
         assert_eq!(column, vec![Fr::ONE; 7]);
     }
-    assert_eq!(control.calls(Op::Ntt), 0);
+    assert_eq!(control.calls(Op::NTT), 0);
     assert!(engine.devices().iter().all(|device| device.quarantined.is_none()));
 }
 
@@ -266,8 +266,8 @@ fn one_warning_per_cause() {
     let warnings = Warnings::default();
     tracing::subscriber::with_default(warnings.clone(), || {
         let (engine, _) = faulty(vec![
-            Fault { times: 5, ..Fault::nth(FaultKind::OutOfMemory, 0) }.of(Op::Ntt),
-            Fault::always(FaultKind::Unsupported).of(Op::Poly),
+            Fault { times: 5, ..Fault::nth(FaultKind::OutOfMemory, 0) }.of(Op::NTT),
+            Fault::always(FaultKind::Unsupported).of(Op::POLY),
         ]);
         for seed in 0..5 {
             call(&engine, Call::Ntt, seed).unwrap();

@@ -12,13 +12,17 @@ use parhelion_backend_api::hal::{Error, Op};
 use parhelion_backend_api::{Direction, MsmShape, NttShape, QuotientShape, ScalarKind};
 use parhelion_conformance::{Naive, Remote};
 use parhelion_dispatch::{
-    Choice, CostTable, Engine, Knobs, Point, Policy, PolyCall, Provenance, Query, Reason, Rejection, Series,
-    Settings, Shape, Thresholds, TunePlan, Work,
+    Choice, CostTable, Engine, Knobs, Point, Policy, PolyCall, PolyShape, Provenance, Query, Reason,
+    Rejection, Series, Settings, Shape, Thresholds, TunePlan, Work,
 };
 
 /// The host, and two accelerators.
 fn engine() -> Engine<G1Affine> {
-    Engine::new(vec![Naive::provider(), open(&Remote::new(Naive)), open(&Remote::new(Naive).at(1))])
+    Engine::<G1Affine>::new(vec![
+        Naive::provider(),
+        open(&Remote::new(Naive)),
+        open(&Remote::new(Naive).at(1)),
+    ])
 }
 
 fn with(policy: Policy) -> Engine<G1Affine> {
@@ -42,7 +46,7 @@ fn without_measurements_the_order_of_the_engine_holds() {
     let decision = engine().explain(&ntt(10));
     assert_eq!(order(&engine(), &ntt(10)), ["host:0", "remote:0", "remote:1"]);
     assert!(decision.legal().all(|c| c.verdict == Ok(Reason::Order)));
-    let only = Engine::new(vec![Naive::provider::<G1Affine>()]);
+    let only = Engine::<G1Affine>::new(vec![Naive::provider()]);
     assert_eq!(only.pick(&ntt(3)).unwrap().verdict, Ok(Reason::Only));
 }
 
@@ -56,7 +60,7 @@ fn a_list_prefers_and_excludes_and_a_name_forces() {
     assert_eq!(forced.chosen().unwrap().verdict, Ok(Reason::Forced));
     assert!(forced.rejected().all(|(_, r)| *r == Rejection::NotNamed));
     let mut per_op = choice("naive");
-    per_op.per_op.insert(Op::Ntt, Choice::Force("remote".parse().unwrap()));
+    per_op.per_op.insert(Op::NTT, Choice::Force("remote".parse().unwrap()));
     let engine = with(per_op);
     assert_eq!(order(&engine, &ntt(4)), ["remote:0", "remote:1"]);
     assert_eq!(order(&engine, &Query::msm(16, 1, ScalarKind::Full)), ["host:0"]);
@@ -65,7 +69,7 @@ fn a_list_prefers_and_excludes_and_a_name_forces() {
 #[test]
 fn simulated_devices_compute_only_when_named() {
     let simulator = Remote::new(Naive).simulated();
-    let engine = Engine::new(vec![open(&simulator), Naive::provider()]);
+    let engine = Engine::<G1Affine>::new(vec![open(&simulator), Naive::provider()]);
     let decision = engine.explain(&ntt(4));
     assert_eq!(decision.chosen().unwrap().backend, "naive");
     assert!(decision.rejected().any(|(_, r)| *r == Rejection::Simulated));
@@ -75,14 +79,14 @@ fn simulated_devices_compute_only_when_named() {
     }
     let others = engine.with_policy(choice("naive,auto")).unwrap();
     assert_eq!(order(&others, &ntt(4)), ["host:0"], "`auto` in a list does not name it");
-    let alone = Engine::new(vec![open(&simulator)]);
+    let alone = Engine::<G1Affine>::new(vec![open(&simulator)]);
     assert!(call(&alone, Call::Msm, 1).is_err());
 }
 
 #[test]
 fn thresholds_keep_small_calls_on_the_host_and_force_wins_over_them() {
     let mut thresholds = Thresholds { min_k: Some(10), min_batch: Some(2), ..Thresholds::default() };
-    thresholds.set_op(Op::Poly, 4);
+    thresholds.set_op(Op::POLY, 4);
     let policy = Policy { thresholds, ..choice("remote,naive") };
     let engine = with(policy.clone());
     let msm = |len, batch| engine.pick(&Query::msm(len, batch, ScalarKind::Full)).unwrap();
@@ -94,21 +98,22 @@ fn thresholds_keep_small_calls_on_the_host_and_force_wins_over_them() {
         matches!(small.verdict, Ok(Reason::Threshold(why)) if why.contains("2^9") && why.contains("2^10"))
     );
     assert_eq!(msm(1 << 12, 1).backend, "naive");
-    let poly = |log_n| Query::host(Shape::Poly { call: PolyCall::Evaluate, log_n, batch: 2 });
+    let poly = |log_n| Query::host(Shape::Poly(PolyShape { call: PolyCall::Evaluate, log_n, batch: 2 }));
     assert_eq!(engine.pick(&poly(4)).unwrap().backend, "remote");
     assert_eq!(engine.pick(&poly(3)).unwrap().backend, "naive");
     let forced = with(Policy { choice: "remote:0".parse().unwrap(), ..policy });
     assert_eq!(forced.pick(&ntt(1)).unwrap().backend, "remote");
     // And the call really goes there.
     assert_eq!(call(&engine, Call::Ntt, 1).unwrap(), expected(Call::Ntt, 1));
-    assert_eq!(engine.ledger().backends(Op::Ntt), ["naive"]);
+    assert_eq!(engine.ledger().backends(Op::NTT), ["naive"]);
 }
 
 #[test]
 fn ezkls_switch_prefers_an_accelerator_above_its_small_k() {
     // The same rule as for `icicle`, with a name that exists here.
     let knobs = |set: &'static [(&str, &str)]| {
-        Knobs::from_source(move |name| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into())).unwrap()
+        Knobs::from_source(&[], move |name| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()))
+            .unwrap()
     };
     let mut policy = knobs(&[("ENABLE_ICICLE_GPU", "1")]).policy();
     let Choice::Prefer(preference) = &mut policy.choice else { panic!("a preference") };
@@ -126,7 +131,7 @@ fn ezkls_switch_prefers_an_accelerator_above_its_small_k() {
 #[test]
 fn memory_is_part_of_legality() {
     let small = Remote::new(Naive).with_memory(1 << 16);
-    let engine = Engine::new(vec![open(&small), Naive::provider()]);
+    let engine = Engine::<G1Affine>::new(vec![open(&small), Naive::provider()]);
     assert_eq!(engine.pick(&ntt(10)).unwrap().backend, "remote");
     let decision = engine.explain(&ntt(12));
     assert_eq!(decision.chosen().unwrap().backend, "naive");
@@ -135,7 +140,7 @@ fn memory_is_part_of_legality() {
             .rejected()
             .any(|(_, r)| matches!(r, Rejection::Memory { needed, free: 65536 } if *needed == 32 << 12))
     );
-    let alone = Engine::new(vec![open(&small)]);
+    let alone = Engine::<G1Affine>::new(vec![open(&small)]);
     let error = alone.pick(&ntt(12)).unwrap_err();
     assert!(matches!(error, Error::OutOfMemory { backend: "remote", .. }), "{error}");
 }
@@ -231,7 +236,7 @@ fn measured_table(plan: &TunePlan) -> CostTable {
         kinds.push(Box::new(msm(*scalars)));
     }
     for call in PolyCall::ALL {
-        kinds.push(Box::new(move |log_n, batch| Shape::Poly { call, log_n, batch }));
+        kinds.push(Box::new(move |log_n, batch| Shape::Poly(PolyShape { call, log_n, batch })));
     }
     let mut series = Vec::new();
     for (info, accelerator) in [(&host, false), (&remote, true)] {
@@ -275,7 +280,7 @@ fn small_and_wide_calls_are_never_slower_than_on_the_host_alone() {
             let ntt =
                 Shape::Ntt(NttShape { log_n, batch: width, direction: Direction::Forward, coset: true });
             let quotient = Shape::Quotient(QuotientShape { log_n, columns: 30, steps: width, registers: 20 });
-            let poly = Shape::Poly { call: PolyCall::LinearCombination, log_n, batch: width };
+            let poly = Shape::Poly(PolyShape { call: PolyCall::LinearCombination, log_n, batch: width });
             for shape in [msm, ntt, quotient, poly] {
                 let on_device = engine.pick(&Query::host(shape)).unwrap().backend == "remote";
                 let took = truth(on_device, &shape, false) / truth(false, &shape, true);
@@ -299,7 +304,7 @@ fn columns_stay_on_a_device_only_where_that_pays() {
         let ntt = |batch, coset| Shape::Ntt(NttShape { log_n, batch, direction: Direction::Forward, coset });
         let steps = 20 * columns;
         let quotient = Shape::Quotient(QuotientShape { log_n, columns, steps, registers: 20 });
-        let poly = |call, batch| (Shape::Poly { call, log_n, batch }, 4);
+        let poly = |call, batch| (Shape::Poly(PolyShape { call, log_n, batch }), 4);
         let deciding = [(ntt(columns, false), 1), (ntt(columns, true), 4), (quotient, 8)];
         let others = [
             poly(PolyCall::Evaluate, columns),

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt::{self, Debug};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use crate::repr::{cast, cast_mut};
 use crate::{DeviceRepr, Error, Queue, Result, Space, SpaceId, as_bytes, as_bytes_mut};
@@ -49,12 +50,13 @@ impl<T: DeviceRepr> Buffer<T> {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn alloc(space: &dyn Space, queue: &Queue, len: usize, name: &'static str) -> Result<Self> {
-        let bytes = (len as u64).checked_mul(size_of::<T>() as u64).ok_or(Error::OutOfMemory {
-            backend: space.id().name,
-            what: name,
-            requested: u64::MAX,
-            free: None,
-        })?;
+        let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
+        let most = space.limits().largest_buffer.unwrap_or(u64::MAX - 1);
+        if bytes > most {
+            let free = space.memory().free;
+            let backend = space.id().name;
+            return Err(Error::OutOfMemory { backend, what: name, requested: bytes, free });
+        }
         Ok(Buffer { raw: space.alloc(queue, bytes, name)?, len, _type: PhantomData })
     }
 
@@ -171,6 +173,22 @@ impl<'a, T: DeviceRepr> Ref<'a, T> {
         self.len() == 0
     }
 
+    /// The values of a range, in the same place.
+    ///
+    /// A backend may ask that the range starts at a multiple of [`crate::Limits::alignment`].
+    ///
+    /// # Errors
+    /// [`Error::Length`] when it is not within the values.
+    pub fn slice(&self, range: Range<usize>) -> Result<Self> {
+        check_range(&range, self.len())?;
+        Ok(match self.0 {
+            Place::Host(values) => Ref(Place::Host(&values[range])),
+            Place::Device { raw, start, .. } => {
+                Ref(Place::Device { raw, start: start + range.start, len: range.len() })
+            }
+        })
+    }
+
     /// The space that they are in.
     pub fn space(&self) -> SpaceId {
         match self.0 {
@@ -261,6 +279,20 @@ impl<'a, T: DeviceRepr> RefMut<'a, T> {
         }
     }
 
+    /// A unique borrow of the values of a range, see [`Ref::slice`].
+    ///
+    /// # Errors
+    /// [`Error::Length`] when it is not within the values.
+    pub fn slice(&mut self, range: Range<usize>) -> Result<RefMut<'_, T>> {
+        check_range(&range, self.len())?;
+        Ok(match &mut self.0 {
+            PlaceMut::Host(values) => RefMut(PlaceMut::Host(&mut values[range])),
+            PlaceMut::Device { raw, start, .. } => {
+                RefMut(PlaceMut::Device { raw: &mut **raw, start: *start + range.start, len: range.len() })
+            }
+        })
+    }
+
     /// The values as a slice, if they are in host memory.
     ///
     /// # Errors
@@ -284,6 +316,13 @@ impl<'a, T: DeviceRepr> RefMut<'a, T> {
             PlaceMut::Device { raw, start, len } => Some((&mut **raw, *start, *len)),
         }
     }
+}
+
+fn check_range(range: &Range<usize>, len: usize) -> Result<()> {
+    if range.start > range.end || range.end > len {
+        return Err(Error::Length { what: "slice", expected: len, found: range.end.max(range.start) });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

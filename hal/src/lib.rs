@@ -26,34 +26,35 @@ mod space;
 pub use buffer::{Buffer, Place, RawBuffer, Ref, RefMut};
 pub use error::{Error, Result};
 pub use repr::{DeviceRepr, as_bytes, as_bytes_mut};
-pub use space::{DeviceInfo, HostSpace, MemoryInfo, Prepared, Queue, Space, SpaceId, Support};
+pub use space::{DeviceInfo, HostSpace, Limits, MemoryInfo, Part, Prepared, Queue, Space, SpaceId, Support};
 
-/// The operations that a backend may offer; used in errors, reports, knobs and cost tables.
+/// The name of an operation that a backend may offer; used in errors, reports, knobs and cost tables.
+///
+/// The set is open: a trait crate of a further operation names it by [`Op::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Op {
-    /// Multi-scalar multiplication over prepared bases.
-    Msm,
-    /// Number-theoretic transform, forward or inverse, on a coset or not.
-    Ntt,
-    /// Evaluation of a straight-line program over the rows of a set of columns.
-    Quotient,
-    /// Any of the fused polynomial operations (`PolyOps`).
-    Poly,
-}
+pub struct Op(&'static str);
 
 impl Op {
-    /// All operations, in the order in which tables and reports list them.
-    pub const ALL: [Op; 4] = [Op::Msm, Op::Ntt, Op::Quotient, Op::Poly];
+    /// Multi-scalar multiplication over prepared bases.
+    pub const MSM: Op = Op("msm");
+    /// Number-theoretic transform, forward or inverse, on a coset or not.
+    pub const NTT: Op = Op("ntt");
+    /// Evaluation of a straight-line program over the rows of a set of columns.
+    pub const QUOTIENT: Op = Op("quotient");
+    /// Any of the fused polynomial operations (`PolyOps`).
+    pub const POLY: Op = Op("poly");
+
+    /// The operations of a PLONK prover, in the order in which tables and reports list them.
+    pub const PLONK: [Op; 4] = [Op::MSM, Op::NTT, Op::QUOTIENT, Op::POLY];
+
+    /// An operation by its lower-case name, which no other has.
+    pub const fn new(name: &'static str) -> Self {
+        Op(name)
+    }
 
     /// The lower-case name used in knobs, tables and reports: `msm`, `ntt`, `quotient`, `poly`.
     pub fn name(self) -> &'static str {
-        match self {
-            Op::Msm => "msm",
-            Op::Ntt => "ntt",
-            Op::Quotient => "quotient",
-            Op::Poly => "poly",
-        }
+        self.0
     }
 }
 
@@ -61,4 +62,12 @@ impl std::fmt::Display for Op {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// An operation trait, as the key under which a provider offers it: `dyn Msm<C>`, `dyn Ntt<F>`.
+///
+/// The crate of an operation implements this for its own trait objects, so that nothing here and in no backend changes for a new one.
+pub trait Capability: Send + Sync + 'static {
+    /// The operation.
+    const OP: Op;
 }

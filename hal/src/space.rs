@@ -49,8 +49,37 @@ pub struct MemoryInfo {
     pub total: Option<u64>,
     /// What is free now, where known.
     pub free: Option<u64>,
-    /// The largest single buffer, where limited.
+}
+
+/// What a space asks of its buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The largest single buffer, in bytes, where limited. OpenCL devices often allow a quarter of their memory.
     pub largest_buffer: Option<u64>,
+    /// Bytes that the start of a [`crate::Ref::slice`] must be a multiple of. WebGPU binds at multiples of 256.
+    pub alignment: u64,
+}
+
+impl Limits {
+    /// Buffers of any size, slices from any element on.
+    pub const NONE: Limits = Limits { largest_buffer: None, alignment: 1 };
+
+    /// With a largest buffer, in bytes.
+    pub const fn with_largest_buffer(self, bytes: u64) -> Self {
+        Limits { largest_buffer: Some(bytes), ..self }
+    }
+
+    /// With an alignment of slices, in bytes.
+    pub const fn with_alignment(self, bytes: u64) -> Self {
+        Limits { alignment: bytes, ..self }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits::NONE
+    }
 }
 
 /// One device that a backend found.
@@ -125,6 +154,89 @@ pub trait Space: Debug + Send + Sync {
     /// # Errors
     /// [`Error::WrongSpace`], [`Error::Length`], or the device's own.
     fn download(&self, queue: &Queue, src: &dyn RawBuffer, at: u64, dst: &mut [u8]) -> Result<()>;
+
+    /// What the space asks of its buffers.
+    fn limits(&self) -> Limits {
+        Limits::NONE
+    }
+
+    /// Copies bytes of one buffer of this space into another one. The default takes them through the host.
+    ///
+    /// # Errors
+    /// [`Error::WrongSpace`], [`Error::Length`], or the device's own; the first two before anything is written.
+    fn copy(&self, queue: &Queue, src: Part<'_>, dst: &mut dyn RawBuffer, at: u64) -> Result<()> {
+        let end = at.saturating_add(src.bytes);
+        check_end("copy", end, dst.bytes())?;
+        let mut staged = host_bytes(src.bytes.min(STAGING), "staging of a copy")?;
+        let mut done = 0;
+        // An empty copy still looks at both buffers.
+        loop {
+            let len = (src.bytes - done).min(STAGING) as usize;
+            let part = &mut staged[..len];
+            self.download(queue, src.raw, src.at.saturating_add(done), part)?;
+            self.upload(queue, part, dst, at + done)?;
+            done += len as u64;
+            if done == src.bytes {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes a pattern again and again into `bytes` bytes from byte `at` on; the last one may be cut off. The default uploads it.
+    ///
+    /// # Errors
+    /// [`Error::WrongSpace`], [`Error::Length`], or the device's own; the first two before anything is written.
+    fn fill(
+        &self,
+        queue: &Queue,
+        dst: &mut dyn RawBuffer,
+        at: u64,
+        bytes: u64,
+        pattern: [u64; 4],
+    ) -> Result<()> {
+        check_end("fill", at.saturating_add(bytes), dst.bytes())?;
+        let words = pattern.map(u64::to_le_bytes);
+        let mut staged = host_bytes(bytes.min(STAGING), "staging of a fill")?;
+        for (byte, word) in staged.iter_mut().zip(words.iter().flatten().cycle()) {
+            *byte = *word;
+        }
+        let mut done = 0;
+        loop {
+            let len = (bytes - done).min(STAGING) as usize;
+            self.upload(queue, &staged[..len], dst, at + done)?;
+            done += len as u64;
+            if done == bytes {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Bytes that a default body moves at a time; a multiple of the pattern of [`Space::fill`].
+const STAGING: u64 = 1 << 22;
+
+fn check_end(what: &'static str, end: u64, bytes: u64) -> Result<()> {
+    let size = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+    if end > bytes { Err(Error::Length { what, expected: size(bytes), found: size(end) }) } else { Ok(()) }
+}
+
+fn host_bytes(bytes: u64, what: &'static str) -> Result<Vec<u8>> {
+    let mut staged = Vec::new();
+    let room = staged.try_reserve_exact(bytes as usize);
+    room.map_err(|_| Error::OutOfMemory { backend: "host", what, requested: bytes, free: None })?;
+    staged.resize(bytes as usize, 0);
+    Ok(staged)
+}
+
+/// A part of a buffer, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// The buffer.
+    pub raw: &'a dyn RawBuffer,
+    /// Its first byte.
+    pub at: u64,
+    /// Number of bytes.
+    pub bytes: u64,
 }
 
 /// Something prepared once and used often (bases, compiled programs), opaque to callers.

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use halo2curves::CurveAffine;
-use parhelion_hal::{DeviceRepr, Error, Prepared, Queue, Ref, Result, SpaceId, Support};
+use parhelion_hal::{Capability, DeviceRepr, Error, Op, Prepared, Queue, Ref, Result, SpaceId, Support};
 
 /// A promise by the caller about the magnitude of scalars. zkML witnesses are mostly small.
 ///
@@ -141,6 +141,13 @@ where
         self.msm_batch(queue, bases, &[scalars], kind, &mut out)?;
         Ok(out[0])
     }
+}
+
+impl<C: CurveAffine> Capability for dyn Msm<C>
+where
+    C::ScalarExt: DeviceRepr,
+{
+    const OP: Op = Op::MSM;
 }
 
 /// The argument checks that every implementation of [`Msm::msm_batch`] makes before it does anything.

@@ -10,9 +10,13 @@
 //! - A coset is any non-zero shift g. halo2's extended domain uses g = ζ·ω_ext^i with ζ a cube root of unity.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use ff::PrimeField;
-use parhelion_hal::{DeviceRepr, Error, Queue, RefMut, Result, Support};
+use parhelion_hal::{
+    Capability, DeviceRepr, Error, Op, Part, Place, Queue, Ref, RefMut, Result, Space, SpaceId, Support,
+    as_bytes, as_bytes_mut,
+};
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +75,9 @@ pub struct NttShape {
 
 /// Number-theoretic transforms on one device.
 pub trait Ntt<F: PrimeField + DeviceRepr>: Debug + Send + Sync {
+    /// The space that it works in, which the derived method copies within.
+    fn space(&self) -> Arc<dyn Space>;
+
     /// Whether a call of this shape is legal. No device work.
     fn supports(&self, shape: &NttShape) -> Support;
 
@@ -90,7 +97,7 @@ pub trait Ntt<F: PrimeField + DeviceRepr>: Debug + Send + Sync {
     /// coefficients stay for the next coset. `from[c]` may be shorter than n: it is padded with zeros. `plan.direction` is
     /// [`Direction::Forward`].
     ///
-    /// The derived method works in host memory; a backend with a space of its own overrides it.
+    /// The derived method copies, pads, and transforms in place; it is right in any space.
     ///
     /// # Errors
     /// As [`Ntt::ntt_batch`]; also [`Error::Length`] when the two batches differ.
@@ -98,7 +105,7 @@ pub trait Ntt<F: PrimeField + DeviceRepr>: Debug + Send + Sync {
         &self,
         queue: &Queue,
         plan: &NttPlan<F>,
-        from: &[parhelion_hal::Ref<'_, F>],
+        from: &[Ref<'_, F>],
         to: &mut [RefMut<'_, F>],
     ) -> Result<()> {
         Error::check_len("ntt output columns", from.len(), to.len())?;
@@ -108,15 +115,59 @@ pub trait Ntt<F: PrimeField + DeviceRepr>: Debug + Send + Sync {
             return Err(Error::Length { what: "ntt input column", expected: n, found: long.len() });
         }
         // Everything is looked at before anything is written.
-        let from = from.iter().map(parhelion_hal::Ref::as_host).collect::<Result<Vec<_>>>()?;
-        to.iter_mut().try_for_each(|column| column.as_host().map(|_| ()))?;
-        for (from, to) in from.into_iter().zip(to.iter_mut()) {
-            let to = to.as_host()?;
-            to[..from.len()].copy_from_slice(from);
-            to[from.len()..].fill(F::ZERO);
+        let space = self.space();
+        let own = |found: SpaceId, name| match found {
+            SpaceId::HOST => Ok(()),
+            found if found == space.id() => Ok(()),
+            found => Err(Error::WrongSpace { name, expected: space.id(), found }),
+        };
+        from.iter().try_for_each(|from| own(from.space(), "ntt input"))?;
+        to.iter().try_for_each(|to| own(to.space(), "ntt output"))?;
+        for (from, to) in from.iter().zip(to.iter_mut()) {
+            place(space.as_ref(), queue, from, to)?;
         }
         self.ntt_batch(queue, plan, to)
     }
+}
+
+impl<F: PrimeField + DeviceRepr> Capability for dyn Ntt<F> {
+    const OP: Op = Op::NTT;
+}
+
+/// Copies a column to the start of another one, and zeros the rest.
+fn place<F: PrimeField + DeviceRepr>(
+    space: &dyn Space,
+    queue: &Queue,
+    from: &Ref<'_, F>,
+    to: &mut RefMut<'_, F>,
+) -> Result<()> {
+    let element = size_of::<F>() as u64;
+    let bytes = from.len() as u64 * element;
+    let resident = |place| match place {
+        Place::Device { raw, start, .. } if raw.space() != SpaceId::HOST => {
+            Some((raw, start as u64 * element))
+        }
+        _ => None,
+    };
+    let source = resident(from.place());
+    if to.space() == SpaceId::HOST {
+        let to = to.as_host()?;
+        let (head, tail) = to.split_at_mut(from.len());
+        match source {
+            Some((raw, at)) => space.download(queue, raw, at, as_bytes_mut(head))?,
+            None => head.copy_from_slice(from.as_host()?),
+        }
+        tail.fill(F::ZERO);
+        return Ok(());
+    }
+    let rest = to.len() as u64 * element - bytes;
+    let Some((dst, start, _)) = to.device() else { return Ok(()) };
+    let start = start as u64 * element;
+    match source {
+        Some((raw, at)) => space.copy(queue, Part { raw, at, bytes }, dst, start)?,
+        None => space.upload(queue, as_bytes(from.as_host()?), dst, start)?,
+    }
+    space.fill(queue, dst, start + bytes, rest, [0; 4])
 }
 
 /// The argument checks that every implementation makes before it does anything.

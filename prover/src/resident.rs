@@ -21,7 +21,7 @@ use std::sync::Arc;
 use halo2curves::bn256::Fr;
 use parhelion_backend_api::hal::{Buffer, Op, Ref, RefMut};
 use parhelion_backend_api::{MsmShape, NttPlan, QuotientShape, ScalarKind};
-use parhelion_dispatch::{Owner, PolyCall, Residence, Shape, Work};
+use parhelion_dispatch::{Owner, PolyCall, PolyShape, Residence, Shape, Work};
 
 use crate::bases::SrsBases;
 use crate::memory::Needs;
@@ -54,7 +54,7 @@ impl Resident {
         let held = needs.per_circuit * circuits + needs.shared;
         let largest = parts.iter().map(|part| part.program.program.program());
         let shape = largest.max_by_key(|program| program.steps.len())?;
-        let poly = |call, batch| Shape::Poly { call, log_n: k, batch };
+        let poly = |call, batch| Shape::Poly(PolyShape { call, log_n: k, batch });
         let (cosets, products) = (needs.key.1, programs.permutation.len() + programs.compress.len());
         let ntt = |plan: NttPlan<Fr>, batch: usize| Shape::Ntt(plan.shape(batch.max(1)));
         let msm = |batch| Shape::Msm(MsmShape { len: 1 << k, batch, scalars: ScalarKind::Full });
@@ -252,7 +252,7 @@ impl Session<'_> {
     }
 
     fn may_retreat(&self, error: &parhelion_backend_api::Error) -> bool {
-        let forced = [Op::Ntt, Op::Quotient, Op::Poly].into_iter().any(|op| self.engine.is_forced(op));
+        let forced = [Op::NTT, Op::QUOTIENT, Op::POLY].into_iter().any(|op| self.engine.is_forced(op));
         self.resident.is_some() && !forced && !error.is_caller_fault()
     }
 

@@ -26,7 +26,7 @@ use parhelion_prover::{Engine, Multiopen, SerdeFormat, default_engine, set_defau
 use parhelion_second_verifier::Hash;
 use rand_core::OsRng;
 
-fn open(backend: &impl Backend<G1Affine>) -> Provider<G1Affine> {
+fn open(backend: &impl Backend) -> Provider {
     backend.open(&backend.probe().unwrap()[0]).unwrap()
 }
 
@@ -100,7 +100,7 @@ fn lies_of_devices_end_as_errors_and_the_next_proof_is_right() {
 
     let job = Job { params, pk, circuit };
     assert!(job.accepts(&job.prove().unwrap()));
-    assert!(controls[0].calls(Op::Quotient) > 0, "the device took no part");
+    assert!(controls[0].calls(Op::QUOTIENT) > 0, "the device took no part");
     let keys = |pk: &ProvingKey<G1Affine>| pk.to_bytes(SerdeFormat::RawBytes);
     let made_on_the_device = keygen_pk2(&job.params, &job.circuit, false).unwrap();
     assert!(keys(&made_on_the_device) == keys(&job.pk), "keys differ");

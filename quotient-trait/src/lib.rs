@@ -12,9 +12,11 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use ff::PrimeField;
-use parhelion_hal::{DeviceRepr, Error, Prepared, Queue, Ref, RefMut, Result, SpaceId, Support};
+use parhelion_hal::{
+    Capability, DeviceRepr, Error, Op, Prepared, Queue, Ref, RefMut, Result, SpaceId, Support,
+};
 
-pub use poly::PolyOps;
+pub use poly::{PolyCall, PolyOps, PolyShape, Recurrence, check_recurrence};
 pub use program::{Program, ProgramError, Source, Step};
 
 /// The shape of one evaluation, enough to decide on legality and to look up a cost.
@@ -102,6 +104,10 @@ pub trait Quotient<F: PrimeField + DeviceRepr>: Debug + Send + Sync {
         challenges: &[F],
         out: &mut [RefMut<'_, F>],
     ) -> Result<()>;
+}
+
+impl<F: PrimeField + DeviceRepr> Capability for dyn Quotient<F> {
+    const OP: Op = Op::QUOTIENT;
 }
 
 /// The argument checks that every implementation of [`Quotient::evaluate`] makes before it does anything.

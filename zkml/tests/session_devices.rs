@@ -6,7 +6,6 @@ mod second;
 
 use std::path::{Path, PathBuf};
 
-use halo2curves::bn256::G1Affine;
 use parhelion_backend_api::{Backend, Provider};
 use parhelion_conformance::{Fault, FaultKind, Faulty, Remote};
 use parhelion_prover::Engine;
@@ -18,11 +17,11 @@ fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits-mlp").join(name)
 }
 
-fn open(backend: &impl Backend<G1Affine>) -> Provider<G1Affine> {
+fn open(backend: &impl Backend) -> Provider {
     backend.open(&backend.probe().unwrap()[0]).unwrap()
 }
 
-fn host() -> Box<dyn Backend<G1Affine>> {
+fn host() -> Box<dyn Backend> {
     parhelion_backends::all().into_iter().find(|backend| backend.name() == "cpu").unwrap()
 }
 

@@ -1,5 +1,6 @@
 //! Every kernel against halo2-axiom's own, interleaved, on the same inputs; results are compared where both sides give one.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ff::{Field, PrimeField, WithSmallOrderMulGroup};
@@ -40,7 +41,7 @@ impl Row {
 
 /// The CPU backend, and what is done with every row.
 pub(crate) struct Bench<'a> {
-    provider: Provider<G1Affine>,
+    provider: Provider,
     queue: Queue,
     runs: usize,
     emit: &'a dyn Fn(&str, Row),
@@ -71,7 +72,7 @@ impl<'a> Bench<'a> {
     /// Multi-scalar multiplications over the same bases: the mixes of `kinds`, and, up to 2^15, a batch of 16.
     pub(crate) fn msm(&self, log_n: u32, kinds: &[Mix<'_>]) {
         let n = 1usize << log_n;
-        let msm = self.provider.msm.as_deref().expect("the CPU offers every operation");
+        let msm = self.provider.msm::<G1Affine>().expect("the CPU offers every operation");
         let bases = points(n);
         let prepared = msm.prepare(&self.queue, &bases, Reuse::Often).expect("bases fit");
         for Mix { op, count, scalar } in kinds {
@@ -93,7 +94,7 @@ impl<'a> Bench<'a> {
 
     pub(crate) fn ntt(&self, log_n: u32) {
         let n = 1usize << log_n;
-        let ntt = self.provider.ntt.as_deref().expect("the CPU offers every operation");
+        let ntt = self.provider.ntt::<Fr>().expect("the CPU offers every operation");
         let domain = EvaluationDomain::<Fr>::new(5, log_n);
         let values = elements(n);
         let mut a = values.clone();
@@ -166,7 +167,7 @@ impl<'a> Bench<'a> {
     /// halo2's own evaluator costs at least.
     pub(crate) fn quotient(&self, log_n: u32) {
         let n = 1usize << log_n;
-        let quotient = self.provider.quotient.as_deref().expect("the CPU offers every operation");
+        let quotient = self.provider.quotient::<Fr>().expect("the CPU offers every operation");
         let columns: Vec<Vec<Fr>> = (0..18).map(|_| elements(n)).collect();
         let mut p = Program {
             columns: 18,
@@ -233,7 +234,7 @@ impl<'a> Bench<'a> {
 
     pub(crate) fn poly(&self, log_n: u32) {
         let n = 1usize << log_n;
-        let poly: &dyn PolyOps<Fr> = self.provider.poly.as_deref().expect("the CPU offers every operation");
+        let poly: Arc<dyn PolyOps<Fr>> = self.provider.poly::<Fr>().expect("the CPU offers every operation");
         let values = elements(n);
         let x = Fr::from(0x1234_5678_9abc_def1) * Fr::MULTIPLICATIVE_GENERATOR;
         let mut out = [Fr::ZERO];

@@ -84,7 +84,7 @@ impl Msm<G1Affine> for CpuMsm {
         if bases.len() >= NEGATE as usize {
             return Err(Error::Unsupported {
                 backend: NAME,
-                op: Op::Msm,
+                op: Op::MSM,
                 why: format!("{} bases exceed the limit of 2^31", bases.len()),
             });
         }

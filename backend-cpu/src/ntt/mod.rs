@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use halo2curves::bn256::Fr;
-use parhelion_backend_api::hal::{Ref, RefMut};
+use parhelion_backend_api::hal::{HostSpace, Ref, RefMut, Space};
 use parhelion_backend_api::ntt::{check_columns, check_plan};
 use parhelion_backend_api::{Direction, Error, Ntt, NttPlan, NttShape, Queue, Support};
 use rayon::prelude::*;
@@ -172,6 +172,10 @@ fn for_each<T: Send>(
 }
 
 impl Ntt<Fr> for CpuNtt {
+    fn space(&self) -> Arc<dyn Space> {
+        Arc::new(HostSpace)
+    }
+
     fn supports(&self, shape: &NttShape) -> Support {
         match check_plan(&NttPlan::<Fr>::forward(shape.log_n)) {
             Ok(()) => Support::Yes,

@@ -12,7 +12,7 @@ use rand_core::{RngCore, SeedableRng};
 use rayon::prelude::*;
 
 /// Runs a test once per instruction set.
-pub(crate) fn on_every_isa(test: impl Fn(&Provider<G1Affine>, &Queue)) {
+pub(crate) fn on_every_isa(test: impl Fn(&Provider, &Queue)) {
     for isa in Isa::available() {
         let backend = CpuBackend::with_isa(isa).unwrap();
         let device = backend.probe().unwrap().remove(0);

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use halo2curves::bn256::G1Affine;
 use parhelion_backend_api::{Backend, DeviceInfo, Error, Provider, Unavailable};
 use parhelion_backend_icicle::{IcicleBackend, IcicleOptions};
 use parhelion_icicle_loopback::{Loopback, LoopbackError};
@@ -37,7 +36,7 @@ impl Fixture {
     }
 
     /// The first device, open.
-    pub(crate) fn open(&self) -> Provider<G1Affine> {
+    pub(crate) fn open(&self) -> Provider {
         let devices = self.backend.probe().unwrap();
         self.backend.open(&devices[0]).unwrap()
     }
@@ -61,14 +60,14 @@ pub(crate) fn backend(
     IcicleBackend::with_options(options)
 }
 
-impl Backend<G1Affine> for Fixture {
+impl Backend for Fixture {
     fn name(&self) -> &'static str {
         self.backend.name()
     }
     fn probe(&self) -> Result<Vec<DeviceInfo>, Unavailable> {
         self.backend.probe()
     }
-    fn open(&self, device: &DeviceInfo) -> Result<Provider<G1Affine>, Error> {
+    fn open(&self, device: &DeviceInfo) -> Result<Provider, Error> {
         self.backend.open(device)
     }
 }

@@ -221,7 +221,7 @@ pub(super) fn timings_json(timings: &Timings) -> Value {
 
 /// Which backend ran which operation, most time first.
 pub(super) fn backends_json(ledger: &Ledger) -> Value {
-    let entries = Op::ALL.map(|op| (op.name().to_owned(), json!(ledger.backends(op).join(","))));
+    let entries = Op::PLONK.map(|op| (op.name().to_owned(), json!(ledger.backends(op).join(","))));
     Value::Object(entries.into_iter().collect())
 }
 

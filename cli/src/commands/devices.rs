@@ -10,7 +10,7 @@ use crate::ui;
 
 pub(crate) fn run(args: &Devices, engine: &Engine<G1Affine>) -> Result<()> {
     let devices = engine.devices();
-    let knobs = Knobs::from_env()?;
+    let knobs = Knobs::from_env(&parhelion_backends::knobs())?;
     if args.json {
         let devices: Vec<_> = devices
             .iter()

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use halo2curves::bn256::G1Affine;
 use parhelion_backend_api::{Direction, QuotientShape, ScalarKind};
-use parhelion_dispatch::{Decision, Engine, PolyCall, Query, Shape};
+use parhelion_dispatch::{Decision, Engine, PolyCall, PolyShape, Query, Shape};
 use serde_json::json;
 
 use crate::args::Explain;
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Explain, engine: &Engine<G1Affine>) -> Result<()> {
             registers: 16,
         })),
     ];
-    queries.extend(PolyCall::ALL.map(|call| Query::host(Shape::Poly { call, log_n: k, batch })));
+    queries.extend(PolyCall::ALL.map(|call| Query::host(Shape::Poly(PolyShape { call, log_n: k, batch }))));
     let decisions: Vec<Decision> = queries.iter().map(|q| engine.explain(q)).collect();
     if args.json {
         let decisions: Vec<_> = decisions

@@ -105,9 +105,9 @@ pub(super) fn run(args: &Prove, engine: &Engine<G1Affine>, cache: Cache) -> Resu
                 format!(
                     "{}; {}, {}, {}",
                     ui::bytes(proof.bytes.len() as u64),
-                    who(Op::Msm),
-                    who(Op::Ntt),
-                    who(Op::Quotient)
+                    who(Op::MSM),
+                    who(Op::NTT),
+                    who(Op::QUOTIENT)
                 )
             }
             Phase::Verify => "ok".to_owned(),

@@ -13,8 +13,8 @@ use parhelion_backend_cpu::CpuBackend;
 use crate::state::code;
 
 /// The backend that computes.
-fn provider() -> Option<&'static Provider<G1Affine>> {
-    static PROVIDER: OnceLock<Option<Provider<G1Affine>>> = OnceLock::new();
+fn provider() -> Option<&'static Provider> {
+    static PROVIDER: OnceLock<Option<Provider>> = OnceLock::new();
     PROVIDER
         .get_or_init(|| {
             let cpu = CpuBackend::new();
@@ -107,7 +107,7 @@ pub(crate) fn msm(scalars: &[u64], bases: &[u64], what: Msm) -> Result<Vec<u64>,
     let share = if what.precompute > 1 { shift(what.window, what.precompute) } else { 256 };
     let provider = provider().ok_or(code::UNKNOWN_ERROR)?;
     let (msm, queue) =
-        (provider.msm.as_ref().ok_or(code::UNKNOWN_ERROR)?, parhelion_backend_api::Queue::host());
+        (provider.msm::<G1Affine>().ok_or(code::UNKNOWN_ERROR)?, parhelion_backend_api::Queue::host());
     for (i, column) in scalars.chunks_exact(what.n * 4).enumerate() {
         let first = if what.points_shared { 0 } else { i * what.n * what.precompute };
         let bases = &points[first..first + what.n * what.precompute];
@@ -167,7 +167,7 @@ pub(crate) fn transform(data: &mut [Fr], log_n: u32, root: Fr, inverse: bool) ->
         let plan = NttPlan { log_n, direction, coset: None };
         let mut columns: Vec<RefMut<'_, Fr>> = data.chunks_exact_mut(1 << log_n).map(RefMut::host).collect();
         let queue = parhelion_backend_api::Queue::host();
-        let ntt = provider().and_then(|provider| provider.ntt.as_ref());
+        let ntt = provider().and_then(|provider| provider.ntt::<Fr>());
         return ntt.is_some_and(|ntt| ntt.ntt_batch(&queue, &plan, &mut columns).is_ok());
     }
     // Somebody else's root gives somebody else's order of evaluations.

@@ -4,13 +4,14 @@ use std::any::Any;
 use std::sync::Arc;
 
 use ff::PrimeField;
+use halo2curves::bn256::{Fr, G1Affine};
 use parhelion_backend_api::hal::{
     DeviceInfo, DeviceRepr, Error, Op, Place, Prepared, Queue, Ref, RefMut, Result, Space, SpaceId, Support,
     as_bytes_mut,
 };
 use parhelion_backend_api::{
-    Backend, Bases, Compiled, Curve, Domain, Msm, MsmShape, Ntt, NttPlan, NttShape, PolyOps, Program,
-    Provider, Quotient, QuotientShape, Reuse, ScalarKind, Unavailable,
+    Backend, Bases, Compiled, Curve, Domain, Msm, MsmShape, Ntt, NttPlan, NttShape, PolyOps, PolyShape,
+    Program, Provider, Quotient, QuotientShape, Recurrence, Reuse, ScalarKind, Unavailable,
 };
 
 /// Where two backends differ first.
@@ -49,7 +50,7 @@ impl<A, B> Checked<A, B> {
 
 const NAME: &str = "checked";
 
-impl<C: Curve, A: Backend<C>, B: Backend<C>> Backend<C> for Checked<A, B> {
+impl<A: Backend, B: Backend> Backend for Checked<A, B> {
     fn name(&self) -> &'static str {
         NAME
     }
@@ -60,7 +61,7 @@ impl<C: Curve, A: Backend<C>, B: Backend<C>> Backend<C> for Checked<A, B> {
         Ok(self.left.probe()?.into_iter().map(rename).collect())
     }
 
-    fn open(&self, device: &DeviceInfo) -> Result<Provider<C>> {
+    fn open(&self, device: &DeviceInfo) -> Result<Provider> {
         let left = self.left.open(&DeviceInfo { backend: self.left.name(), ..device.clone() })?;
         let right = self.right.probe().ok().and_then(|devices| devices.into_iter().next());
         let right = right.ok_or(Error::DeviceLost { backend: NAME, why: "no oracle".into() })?;
@@ -71,28 +72,32 @@ impl<C: Curve, A: Backend<C>, B: Backend<C>> Backend<C> for Checked<A, B> {
             space: left.space.clone(),
             queue: right.space.queue()?,
         });
-        let of = |op| Error::Unsupported { backend: NAME, op, why: "the oracle lacks it".into() };
-        let msm = match (left.msm, right.msm) {
-            (Some(left), Some(right)) => Some(Arc::new(Both { pair: pair.clone(), left, right }) as _),
-            (None, _) => None,
-            (Some(_), None) => return Err(of(Op::Msm)),
-        };
-        let ntt = match (left.ntt, right.ntt) {
-            (Some(left), Some(right)) => Some(Arc::new(Both { pair: pair.clone(), left, right }) as _),
-            (None, _) => None,
-            (Some(_), None) => return Err(of(Op::Ntt)),
-        };
-        let quotient = match (left.quotient, right.quotient) {
-            (Some(left), Some(right)) => Some(Arc::new(Both { pair: pair.clone(), left, right }) as _),
-            (None, _) => None,
-            (Some(_), None) => return Err(of(Op::Quotient)),
-        };
-        let poly = match (left.poly, right.poly) {
-            (Some(left), Some(right)) => Some(Arc::new(Both { pair, left, right }) as _),
-            (None, _) => None,
-            (Some(_), None) => return Err(of(Op::Poly)),
-        };
-        Ok(Provider { info: device.clone(), space: left.space, msm, ntt, quotient, poly })
+        let mut provider = Provider::new(device.clone(), left.space.clone());
+        if let Some((left, right)) = both(left.msm::<G1Affine>(), right.msm(), Op::MSM)? {
+            let pair = pair.clone();
+            provider = provider.offer::<dyn Msm<G1Affine>>(Arc::new(Both { pair, left, right }));
+        }
+        if let Some((left, right)) = both(left.ntt::<Fr>(), right.ntt(), Op::NTT)? {
+            let pair = pair.clone();
+            provider = provider.offer::<dyn Ntt<Fr>>(Arc::new(Both { pair, left, right }));
+        }
+        if let Some((left, right)) = both(left.quotient::<Fr>(), right.quotient(), Op::QUOTIENT)? {
+            let pair = pair.clone();
+            provider = provider.offer::<dyn Quotient<Fr>>(Arc::new(Both { pair, left, right }));
+        }
+        if let Some((left, right)) = both(left.poly::<Fr>(), right.poly(), Op::POLY)? {
+            provider = provider.offer::<dyn PolyOps<Fr>>(Arc::new(Both { pair, left, right }));
+        }
+        Ok(provider)
+    }
+}
+
+/// An operation of both, where the backend under test offers it.
+fn both<T: ?Sized>(left: Option<Arc<T>>, right: Option<Arc<T>>, op: Op) -> Result<Option<(Arc<T>, Arc<T>)>> {
+    match (left, right) {
+        (Some(left), Some(right)) => Ok(Some((left, right))),
+        (None, _) => Ok(None),
+        (Some(_), None) => Err(Error::Unsupported { backend: NAME, op, why: "the oracle lacks it".into() }),
     }
 }
 
@@ -246,6 +251,10 @@ impl<C: Curve> Msm<C> for Both<dyn Msm<C>> {
 }
 
 impl<F: PrimeField + DeviceRepr> Ntt<F> for Both<dyn Ntt<F>> {
+    fn space(&self) -> Arc<dyn Space> {
+        self.left.space()
+    }
+
     fn supports(&self, shape: &NttShape) -> Support {
         self.left.supports(shape)
     }
@@ -356,8 +365,16 @@ impl<F: PrimeField + DeviceRepr> Both<dyn PolyOps<F>> {
 }
 
 impl<F: PrimeField + DeviceRepr> PolyOps<F> for Both<dyn PolyOps<F>> {
-    fn supports(&self, log_n: u32, batch: usize) -> Support {
-        self.left.supports(log_n, batch)
+    fn space(&self) -> Arc<dyn Space> {
+        self.left.space()
+    }
+
+    fn supports(&self, shape: &PolyShape) -> Support {
+        self.left.supports(shape)
+    }
+
+    fn workspace(&self, shape: &PolyShape) -> u64 {
+        self.left.workspace(shape)
     }
 
     fn linear_combination(&self, queue: &Queue, terms: &[(F, Ref<'_, F>)], out: RefMut<'_, F>) -> Result<()> {
@@ -413,6 +430,19 @@ impl<F: PrimeField + DeviceRepr> PolyOps<F> for Both<dyn PolyOps<F>> {
     fn running_product(&self, queue: &Queue, values: RefMut<'_, F>, first: F) -> Result<F> {
         self.on_one("running_product", queue, values, |side, values| {
             side.ops.running_product(side.queue, values, first)
+        })
+    }
+
+    fn scan(&self, queue: &Queue, recurrence: &Recurrence<'_, F>, out: RefMut<'_, F>) -> Result<F> {
+        let columns: Vec<_> = recurrence.factors.iter().chain(&recurrence.summands).copied().collect();
+        let Some(copies) = self.pair.read_all(queue, &columns) else {
+            return self.left.scan(queue, recurrence, out);
+        };
+        let mut copies = copies.iter().map(|copy| Ref::host(copy));
+        let factors = recurrence.factors.and_then(|_| copies.next());
+        let again = Recurrence { first: recurrence.first, factors, summands: copies.next() };
+        self.on_one("scan", queue, out, |side, out| {
+            side.ops.scan(side.queue, if side.is_left { recurrence } else { &again }, out)
         })
     }
 }

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ff::{Field, PrimeField};
 use group::Group;
+use halo2curves::bn256::G1Affine;
 use parhelion_backend_api::hal::{DeviceInfo, DeviceRepr, Error, Op, RefMut, Result, as_bytes_mut};
 use parhelion_backend_api::{Backend, Curve, Provider, Unavailable};
-use parhelion_dispatch::{PolyCall, Shape};
+use parhelion_dispatch::{PolyCall, PolyShape, Shape};
 
 use super::intercept::{Event, Hook, intercept};
 
@@ -73,7 +74,7 @@ pub struct FaultyControl {
 }
 
 fn slot(op: Op) -> usize {
-    Op::ALL.iter().position(|o| *o == op).unwrap_or(0)
+    Op::PLONK.iter().position(|o| *o == op).unwrap_or(0)
 }
 
 impl FaultyControl {
@@ -213,7 +214,10 @@ impl<C: Curve> Hook<C> for FaultHook {
 
     fn columns(&self, event: Event, columns: &mut [RefMut<'_, C::ScalarExt>]) -> Result<()> {
         let Some(kind) = self.spoil() else { return Ok(()) };
-        let returns_too = matches!(event, Event::Run(Shape::Poly { call: PolyCall::RunningProduct, .. }));
+        let returns_too = matches!(
+            event,
+            Event::Run(Shape::Poly(PolyShape { call: PolyCall::RunningProduct | PolyCall::Scan, .. }))
+        );
         match kind {
             FaultKind::Flip(which) if returns_too && which >> 63 == 1 => self.spoil_later(kind),
             FaultKind::Flip(which) => {
@@ -303,7 +307,7 @@ impl<B> Faulty<B> {
     }
 }
 
-impl<C: Curve, B: Backend<C>> Backend<C> for Faulty<B> {
+impl<B: Backend> Backend for Faulty<B> {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -313,9 +317,9 @@ impl<C: Curve, B: Backend<C>> Backend<C> for Faulty<B> {
         Ok(self.inner.probe()?.into_iter().map(rename).collect())
     }
 
-    fn open(&self, device: &DeviceInfo) -> Result<Provider<C>> {
+    fn open(&self, device: &DeviceInfo) -> Result<Provider> {
         let device = DeviceInfo { backend: self.inner.name(), ..device.clone() };
         let hook = FaultHook { name: self.name, control: self.control.clone(), pending: Mutex::default() };
-        Ok(intercept(self.inner.open(&device)?, self.name, &Arc::new(hook)))
+        Ok(intercept::<G1Affine, _>(self.inner.open(&device)?, self.name, &Arc::new(hook)))
     }
 }

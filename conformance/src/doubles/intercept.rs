@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use ff::PrimeField;
 use parhelion_backend_api::hal::{
-    DeviceRepr, Queue, RawBuffer, Ref, RefMut, Result, Space, SpaceId, Support,
+    DeviceRepr, Limits, Part, Queue, RawBuffer, Ref, RefMut, Result, Space, SpaceId, Support,
 };
 use parhelion_backend_api::{
-    Bases, Compiled, Curve, Domain, Msm, MsmShape, Ntt, NttPlan, NttShape, PolyOps, Program, Provider,
-    Quotient, QuotientShape, Reuse, ScalarKind,
+    Bases, Compiled, Curve, Domain, Msm, MsmShape, Ntt, NttPlan, NttShape, PolyCall, PolyOps, PolyShape,
+    Program, Provider, Quotient, QuotientShape, Recurrence, Reuse, ScalarKind,
 };
-use parhelion_dispatch::{PolyCall, Shape};
+use parhelion_dispatch::Shape;
 
 /// A call that is about to be made, or has just been.
 #[derive(Clone, Copy, Debug)]
@@ -40,28 +40,25 @@ pub(super) trait Hook<C: Curve>: Debug + Send + Sync {
 
 /// Wraps every operation of a provider, and its space.
 pub(super) fn intercept<C: Curve, H: Hook<C> + 'static>(
-    inner: Provider<C>,
+    inner: Provider,
     name: &'static str,
     hook: &Arc<H>,
-) -> Provider<C> {
+) -> Provider {
     fn wrap<T: ?Sized, H>(inner: Option<Arc<T>>, hook: &Arc<H>) -> Option<Arc<Tap<T, H>>> {
         inner.map(|inner| Arc::new(Tap { inner, hook: hook.clone() }))
     }
-    let mut info = inner.info;
+    let mut info = inner.info.clone();
     info.backend = name;
-    Provider {
-        info,
-        space: Arc::new(TapSpace::<C, H> {
-            inner: inner.space,
-            hook: hook.clone(),
-            _curve: std::marker::PhantomData,
-        }),
-        msm: wrap(inner.msm, hook).map(|tap| tap as Arc<dyn Msm<C>>),
-        ntt: wrap(inner.ntt, hook).map(|tap| Arc::new(ForField::<C, _>::new(tap)) as Arc<dyn Ntt<_>>),
-        quotient: wrap(inner.quotient, hook)
-            .map(|tap| Arc::new(ForField::<C, _>::new(tap)) as Arc<dyn Quotient<_>>),
-        poly: wrap(inner.poly, hook).map(|tap| Arc::new(ForField::<C, _>::new(tap)) as Arc<dyn PolyOps<_>>),
-    }
+    let msm = wrap(inner.msm::<C>(), hook).map(|tap| tap as Arc<dyn Msm<C>>);
+    let ntt = wrap(inner.ntt::<C::ScalarExt>(), hook)
+        .map(|tap| Arc::new(ForField::<C, _>::new(tap)) as Arc<dyn Ntt<C::ScalarExt>>);
+    let quotient = wrap(inner.quotient::<C::ScalarExt>(), hook)
+        .map(|tap| Arc::new(ForField::<C, _>::new(tap)) as Arc<dyn Quotient<C::ScalarExt>>);
+    let poly = wrap(inner.poly::<C::ScalarExt>(), hook)
+        .map(|tap| Arc::new(ForField::<C, _>::new(tap)) as Arc<dyn PolyOps<C::ScalarExt>>);
+    let space = TapSpace::<C, H> { inner: inner.space, hook: hook.clone(), _curve: std::marker::PhantomData };
+    let provider = Provider::new(info, Arc::new(space));
+    provider.offer_some(msm).offer_some(ntt).offer_some(quotient).offer_some(poly)
 }
 
 #[derive(Debug)]
@@ -107,6 +104,22 @@ impl<C: Curve, H: Hook<C>> Space for TapSpace<C, H> {
     fn download(&self, queue: &Queue, src: &dyn RawBuffer, at: u64, dst: &mut [u8]) -> Result<()> {
         self.inner.download(queue, src, at, dst)
     }
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+    fn copy(&self, queue: &Queue, src: Part<'_>, dst: &mut dyn RawBuffer, at: u64) -> Result<()> {
+        self.inner.copy(queue, src, dst, at)
+    }
+    fn fill(
+        &self,
+        queue: &Queue,
+        dst: &mut dyn RawBuffer,
+        at: u64,
+        bytes: u64,
+        pattern: [u64; 4],
+    ) -> Result<()> {
+        self.inner.fill(queue, dst, at, bytes, pattern)
+    }
 }
 
 impl<C: Curve, H: Hook<C>> Msm<C> for Tap<dyn Msm<C>, H> {
@@ -119,7 +132,7 @@ impl<C: Curve, H: Hook<C>> Msm<C> for Tap<dyn Msm<C>, H> {
     }
 
     fn prepare(&self, queue: &Queue, bases: &[C], reuse: Reuse) -> Result<Bases<C>> {
-        self.hook.before(Event::Prepare(parhelion_backend_api::Op::Msm), &mut [])?;
+        self.hook.before(Event::Prepare(parhelion_backend_api::Op::MSM), &mut [])?;
         self.inner.prepare(queue, bases, reuse)
     }
 
@@ -143,6 +156,10 @@ impl<C: Curve, H: Hook<C>> Msm<C> for Tap<dyn Msm<C>, H> {
 type NttTap<H, F> = Tap<dyn Ntt<F>, H>;
 
 impl<C: Curve, H: Hook<C>> Ntt<C::ScalarExt> for ForField<C, NttTap<H, C::ScalarExt>> {
+    fn space(&self) -> Arc<dyn Space> {
+        self.0.inner.space()
+    }
+
     fn supports(&self, shape: &NttShape) -> Support {
         self.0.inner.supports(shape)
     }
@@ -189,7 +206,7 @@ impl<C: Curve, H: Hook<C>> Quotient<C::ScalarExt> for ForField<C, QuotientTap<H,
     }
 
     fn compile(&self, queue: &Queue, program: &Program<C::ScalarExt>) -> Result<Compiled<C::ScalarExt>> {
-        self.0.hook.before(Event::Prepare(parhelion_backend_api::Op::Quotient), &mut [])?;
+        self.0.hook.before(Event::Prepare(parhelion_backend_api::Op::QUOTIENT), &mut [])?;
         self.0.inner.compile(queue, program)
     }
 
@@ -215,7 +232,7 @@ type PolyTap<H, F> = Tap<dyn PolyOps<F>, H>;
 
 fn poly(call: PolyCall, len: usize, batch: usize) -> Event {
     let log_n = len.next_power_of_two().trailing_zeros();
-    Event::Run(Shape::Poly { call, log_n, batch })
+    Event::Run(Shape::Poly(PolyShape { call, log_n, batch }))
 }
 
 impl<C: Curve, H: Hook<C>> ForField<C, PolyTap<H, C::ScalarExt>> {
@@ -237,8 +254,16 @@ impl<C: Curve, H: Hook<C>> PolyOps<C::ScalarExt> for ForField<C, PolyTap<H, C::S
 where
     C::ScalarExt: PrimeField + DeviceRepr,
 {
-    fn supports(&self, log_n: u32, batch: usize) -> Support {
-        self.0.inner.supports(log_n, batch)
+    fn space(&self) -> Arc<dyn Space> {
+        self.0.inner.space()
+    }
+
+    fn supports(&self, shape: &PolyShape) -> Support {
+        self.0.inner.supports(shape)
+    }
+
+    fn workspace(&self, shape: &PolyShape) -> u64 {
+        self.0.inner.workspace(shape)
     }
 
     fn linear_combination(
@@ -297,5 +322,17 @@ where
         })?];
         self.0.hook.scalars(event, &mut product);
         Ok(product[0])
+    }
+
+    fn scan(
+        &self,
+        queue: &Queue,
+        recurrence: &Recurrence<'_, C::ScalarExt>,
+        out: RefMut<'_, C::ScalarExt>,
+    ) -> Result<C::ScalarExt> {
+        let event = poly(PolyCall::Scan, out.len(), 1);
+        let mut last = [self.in_place(PolyCall::Scan, out, |out| self.0.inner.scan(queue, recurrence, out))?];
+        self.0.hook.scalars(event, &mut last);
+        Ok(last[0])
     }
 }

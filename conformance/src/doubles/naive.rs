@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use ff::{Field, PrimeField};
 use group::Group;
+use halo2curves::bn256::{Fr, G1Affine};
 use parhelion_backend_api::hal::{
-    DeviceInfo, DeviceRepr, Error, HostSpace, MemoryInfo, Prepared, Queue, Ref, RefMut, Result, SpaceId,
-    Support,
+    DeviceInfo, DeviceRepr, Error, HostSpace, MemoryInfo, Prepared, Queue, Ref, RefMut, Result, Space,
+    SpaceId, Support,
 };
 use parhelion_backend_api::{
-    Backend, Bases, Compiled, Direction, Domain, Msm, MsmShape, Ntt, NttPlan, NttShape, PolyOps, Program,
-    Provider, Quotient, QuotientShape, Reuse, ScalarKind, Source, Unavailable, msm, ntt, quotient,
+    Backend, Bases, Compiled, Direction, Domain, Msm, MsmShape, Ntt, NttPlan, NttShape, PolyOps, PolyShape,
+    Program, Provider, Quotient, QuotientShape, Recurrence, Reuse, ScalarKind, Source, Unavailable, msm, ntt,
+    quotient,
 };
 
 use parhelion_backend_api::Curve;
@@ -38,19 +40,16 @@ impl Naive {
     }
 
     /// The open device, without the detour over [`Backend::probe`].
-    pub fn provider<C: Curve>() -> Provider<C> {
-        Provider {
-            info: Naive::device(),
-            space: Arc::new(HostSpace),
-            msm: Some(Arc::new(Naive)),
-            ntt: Some(Arc::new(Naive)),
-            quotient: Some(Arc::new(Naive)),
-            poly: Some(Arc::new(Naive)),
-        }
+    pub fn provider() -> Provider {
+        Provider::new(Naive::device(), Arc::new(HostSpace))
+            .offer::<dyn Msm<G1Affine>>(Arc::new(Naive))
+            .offer::<dyn Ntt<Fr>>(Arc::new(Naive))
+            .offer::<dyn Quotient<Fr>>(Arc::new(Naive))
+            .offer::<dyn PolyOps<Fr>>(Arc::new(Naive))
     }
 }
 
-impl<C: Curve> Backend<C> for Naive {
+impl Backend for Naive {
     fn name(&self) -> &'static str {
         "naive"
     }
@@ -59,7 +58,7 @@ impl<C: Curve> Backend<C> for Naive {
         Ok(vec![Naive::device()])
     }
 
-    fn open(&self, _: &DeviceInfo) -> Result<Provider<C>> {
+    fn open(&self, _: &DeviceInfo) -> Result<Provider> {
         Ok(Naive::provider())
     }
 }
@@ -137,6 +136,10 @@ pub fn points<F: PrimeField>(log_n: u32, shift: F) -> Result<Vec<F>> {
 }
 
 impl<F: PrimeField + DeviceRepr> Ntt<F> for Naive {
+    fn space(&self) -> Arc<dyn Space> {
+        Arc::new(HostSpace)
+    }
+
     fn supports(&self, _: &NttShape) -> Support {
         Support::Yes
     }
@@ -249,7 +252,11 @@ impl<F: PrimeField + DeviceRepr> Quotient<F> for Naive {
 }
 
 impl<F: PrimeField + DeviceRepr> PolyOps<F> for Naive {
-    fn supports(&self, _: u32, _: usize) -> Support {
+    fn space(&self) -> Arc<dyn Space> {
+        Arc::new(HostSpace)
+    }
+
+    fn supports(&self, _: &PolyShape) -> Support {
         Support::Yes
     }
 
@@ -327,5 +334,17 @@ impl<F: PrimeField + DeviceRepr> PolyOps<F> for Naive {
             product *= factor;
         }
         Ok(product)
+    }
+
+    fn scan(&self, _: &Queue, recurrence: &Recurrence<'_, F>, mut out: RefMut<'_, F>) -> Result<F> {
+        quotient::check_recurrence(recurrence, out.len())?;
+        let factors = recurrence.factors.map(|column| column.as_host()).transpose()?;
+        let summands = recurrence.summands.map(|column| column.as_host()).transpose()?;
+        let mut u = recurrence.first;
+        for (i, out) in out.as_host()?.iter_mut().enumerate() {
+            *out = u;
+            u = factors.map_or(F::ONE, |m| m[i]) * u + summands.map_or(F::ZERO, |s| s[i]);
+        }
+        Ok(u)
     }
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use ff::PrimeField;
+use halo2curves::bn256::{Fr, G1Affine};
 use parhelion_backend_api::hal::{
-    DeviceInfo, DeviceRepr, Error, HostSpace, MemoryInfo, Op, Queue, Ref, RefMut, Result, SpaceId, Support,
+    DeviceInfo, DeviceRepr, Error, HostSpace, MemoryInfo, Op, Queue, Ref, RefMut, Result, Space, SpaceId,
+    Support,
 };
 use parhelion_backend_api::{
-    Backend, Bases, Compiled, Curve, Domain, Msm, MsmShape, Ntt, NttPlan, NttShape, PolyOps, Program,
-    Provider, Quotient, QuotientShape, Reuse, ScalarKind, Unavailable,
+    Backend, Bases, Compiled, Curve, Domain, Msm, MsmShape, Ntt, NttPlan, NttShape, PolyOps, PolyShape,
+    Program, Provider, Quotient, QuotientShape, Recurrence, Reuse, ScalarKind, Unavailable,
 };
 
 /// A backend whose every operation is `Unsupported`; with [`Null::surprising`] it claims support and refuses when called.
@@ -24,15 +26,12 @@ impl Null {
     }
 
     /// The open device.
-    pub fn provider<C: Curve>(self) -> Provider<C> {
-        Provider {
-            info: self.device(),
-            space: Arc::new(HostSpace),
-            msm: Some(Arc::new(self)),
-            ntt: Some(Arc::new(self)),
-            quotient: Some(Arc::new(self)),
-            poly: Some(Arc::new(self)),
-        }
+    pub fn provider(self) -> Provider {
+        Provider::new(self.device(), Arc::new(HostSpace))
+            .offer::<dyn Msm<G1Affine>>(Arc::new(self))
+            .offer::<dyn Ntt<Fr>>(Arc::new(self))
+            .offer::<dyn Quotient<Fr>>(Arc::new(self))
+            .offer::<dyn PolyOps<Fr>>(Arc::new(self))
     }
 
     fn device(self) -> DeviceInfo {
@@ -55,14 +54,14 @@ impl Null {
     }
 }
 
-impl<C: Curve> Backend<C> for Null {
+impl Backend for Null {
     fn name(&self) -> &'static str {
         "null"
     }
     fn probe(&self) -> std::result::Result<Vec<DeviceInfo>, Unavailable> {
         Ok(vec![self.device()])
     }
-    fn open(&self, _: &DeviceInfo) -> Result<Provider<C>> {
+    fn open(&self, _: &DeviceInfo) -> Result<Provider> {
         Ok(self.provider())
     }
 }
@@ -75,7 +74,7 @@ impl<C: Curve> Msm<C> for Null {
         0
     }
     fn prepare(&self, _: &Queue, _: &[C], _: Reuse) -> Result<Bases<C>> {
-        self.refuse(Op::Msm)
+        self.refuse(Op::MSM)
     }
     fn msm_batch(
         &self,
@@ -85,11 +84,15 @@ impl<C: Curve> Msm<C> for Null {
         _: ScalarKind,
         _: &mut [C::CurveExt],
     ) -> Result<()> {
-        self.refuse(Op::Msm)
+        self.refuse(Op::MSM)
     }
 }
 
 impl<F: PrimeField + DeviceRepr> Ntt<F> for Null {
+    fn space(&self) -> Arc<dyn Space> {
+        Arc::new(HostSpace)
+    }
+
     fn supports(&self, _: &NttShape) -> Support {
         self.support()
     }
@@ -97,7 +100,7 @@ impl<F: PrimeField + DeviceRepr> Ntt<F> for Null {
         0
     }
     fn ntt_batch(&self, _: &Queue, _: &NttPlan<F>, _: &mut [RefMut<'_, F>]) -> Result<()> {
-        self.refuse(Op::Ntt)
+        self.refuse(Op::NTT)
     }
     fn ntt_batch_into(
         &self,
@@ -106,7 +109,7 @@ impl<F: PrimeField + DeviceRepr> Ntt<F> for Null {
         _: &[Ref<'_, F>],
         _: &mut [RefMut<'_, F>],
     ) -> Result<()> {
-        self.refuse(Op::Ntt)
+        self.refuse(Op::NTT)
     }
 }
 
@@ -118,7 +121,7 @@ impl<F: PrimeField + DeviceRepr> Quotient<F> for Null {
         0
     }
     fn compile(&self, _: &Queue, _: &Program<F>) -> Result<Compiled<F>> {
-        self.refuse(Op::Quotient)
+        self.refuse(Op::QUOTIENT)
     }
     fn evaluate(
         &self,
@@ -129,30 +132,37 @@ impl<F: PrimeField + DeviceRepr> Quotient<F> for Null {
         _: &[F],
         _: &mut [RefMut<'_, F>],
     ) -> Result<()> {
-        self.refuse(Op::Quotient)
+        self.refuse(Op::QUOTIENT)
     }
 }
 
 impl<F: PrimeField + DeviceRepr> PolyOps<F> for Null {
-    fn supports(&self, _: u32, _: usize) -> Support {
+    fn space(&self) -> Arc<dyn Space> {
+        Arc::new(HostSpace)
+    }
+
+    fn supports(&self, _: &PolyShape) -> Support {
         self.support()
     }
     fn linear_combination(&self, _: &Queue, _: &[(F, Ref<'_, F>)], _: RefMut<'_, F>) -> Result<()> {
-        self.refuse(Op::Poly)
+        self.refuse(Op::POLY)
     }
     fn evaluate_batch(&self, _: &Queue, _: &[Ref<'_, F>], _: &[(usize, F)], _: &mut [F]) -> Result<()> {
-        self.refuse(Op::Poly)
+        self.refuse(Op::POLY)
     }
     fn divide_by_linear(&self, _: &Queue, _: RefMut<'_, F>, _: F) -> Result<()> {
-        self.refuse(Op::Poly)
+        self.refuse(Op::POLY)
     }
     fn batch_invert(&self, _: &Queue, _: RefMut<'_, F>) -> Result<()> {
-        self.refuse(Op::Poly)
+        self.refuse(Op::POLY)
     }
     fn multiply(&self, _: &Queue, _: RefMut<'_, F>, _: Ref<'_, F>) -> Result<()> {
-        self.refuse(Op::Poly)
+        self.refuse(Op::POLY)
     }
     fn running_product(&self, _: &Queue, _: RefMut<'_, F>, _: F) -> Result<F> {
-        self.refuse(Op::Poly)
+        self.refuse(Op::POLY)
+    }
+    fn scan(&self, _: &Queue, _: &Recurrence<'_, F>, _: RefMut<'_, F>) -> Result<F> {
+        self.refuse(Op::POLY)
     }
 }

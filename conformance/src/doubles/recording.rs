@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use halo2curves::bn256::G1Affine;
 use parhelion_backend_api::hal::{DeviceInfo, RefMut, Result};
 use parhelion_backend_api::{Backend, Curve, Provider, Unavailable};
 use parhelion_dispatch::Shape;
@@ -42,7 +43,7 @@ impl<B> Recording<B> {
     }
 }
 
-impl<C: Curve, B: Backend<C>> Backend<C> for Recording<B> {
+impl<B: Backend> Backend for Recording<B> {
     fn name(&self) -> &'static str {
         self.inner.name()
     }
@@ -51,7 +52,7 @@ impl<C: Curve, B: Backend<C>> Backend<C> for Recording<B> {
         self.inner.probe()
     }
 
-    fn open(&self, device: &DeviceInfo) -> Result<Provider<C>> {
-        Ok(intercept(self.inner.open(device)?, self.inner.name(), &self.tape))
+    fn open(&self, device: &DeviceInfo) -> Result<Provider> {
+        Ok(intercept::<G1Affine, _>(self.inner.open(device)?, self.inner.name(), &self.tape))
     }
 }

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ff::PrimeField;
+use halo2curves::bn256::{Fr, G1Affine};
 use parhelion_backend_api::hal::{
     DeviceInfo, DeviceRepr, Error, MemoryInfo, Place, Prepared, Queue, RawBuffer, Ref, RefMut, Result, Space,
     SpaceId, Support, as_bytes, as_bytes_mut,
 };
 use parhelion_backend_api::{
-    Backend, Bases, Compiled, Curve, Domain, Msm, MsmShape, Ntt, NttPlan, NttShape, PolyOps, Program,
-    Provider, Quotient, QuotientShape, Reuse, ScalarKind, Unavailable, msm, ntt, quotient,
+    Backend, Bases, Compiled, Curve, Domain, Msm, MsmShape, Ntt, NttPlan, NttShape, PolyOps, PolyShape,
+    Program, Provider, Quotient, QuotientShape, Recurrence, Reuse, ScalarKind, Unavailable, msm, ntt,
+    quotient,
 };
 
 const NAME: &str = "remote";
@@ -54,11 +56,11 @@ impl<B> Remote<B> {
     }
 
     fn memory_info(&self) -> MemoryInfo {
-        MemoryInfo { total: Some(self.memory), free: Some(self.memory), largest_buffer: None }
+        MemoryInfo { total: Some(self.memory), free: Some(self.memory) }
     }
 }
 
-impl<C: Curve, B: Backend<C>> Backend<C> for Remote<B> {
+impl<B: Backend> Backend for Remote<B> {
     fn name(&self) -> &'static str {
         NAME
     }
@@ -75,21 +77,21 @@ impl<C: Curve, B: Backend<C>> Backend<C> for Remote<B> {
         }])
     }
 
-    fn open(&self, device: &DeviceInfo) -> Result<Provider<C>> {
+    fn open(&self, device: &DeviceInfo) -> Result<Provider> {
         let inner = self.inner.probe().ok().and_then(|devices| devices.into_iter().next());
         let inner = inner.ok_or(Error::DeviceLost { backend: NAME, why: "nothing inside".into() })?;
         let inner = self.inner.open(&inner)?;
         let queue = inner.space.queue()?;
         let memory = Arc::new(Memory { space: self.space(), total: self.memory, used: AtomicU64::new(0) });
-        let wrap = || memory.clone();
-        Ok(Provider {
-            info: device.clone(),
-            space: Arc::new(RemoteSpace(memory.clone())),
-            msm: inner.msm.map(|op| Arc::new(At { op, memory: wrap(), queue: queue.clone() }) as _),
-            ntt: inner.ntt.map(|op| Arc::new(At { op, memory: wrap(), queue: queue.clone() }) as _),
-            quotient: inner.quotient.map(|op| Arc::new(At { op, memory: wrap(), queue: queue.clone() }) as _),
-            poly: inner.poly.map(|op| Arc::new(At { op, memory: wrap(), queue: queue.clone() }) as _),
-        })
+        fn at<T: ?Sized>(op: Option<Arc<T>>, memory: &Arc<Memory>, queue: &Queue) -> Option<Arc<At<T>>> {
+            op.map(|op| Arc::new(At { op, memory: memory.clone(), queue: queue.clone() }))
+        }
+        let msm = at(inner.msm::<G1Affine>(), &memory, &queue).map(|at| at as Arc<dyn Msm<G1Affine>>);
+        let ntt = at(inner.ntt::<Fr>(), &memory, &queue).map(|at| at as Arc<dyn Ntt<Fr>>);
+        let quotient = at(inner.quotient::<Fr>(), &memory, &queue).map(|at| at as Arc<dyn Quotient<Fr>>);
+        let poly = at(inner.poly::<Fr>(), &memory, &queue).map(|at| at as Arc<dyn PolyOps<Fr>>);
+        let provider = Provider::new(device.clone(), Arc::new(RemoteSpace(memory)));
+        Ok(provider.offer_some(msm).offer_some(ntt).offer_some(quotient).offer_some(poly))
     }
 }
 
@@ -172,7 +174,7 @@ impl Space for RemoteSpace {
 
     fn memory(&self) -> MemoryInfo {
         let free = self.0.total.saturating_sub(self.0.used.load(Ordering::Acquire));
-        MemoryInfo { total: Some(self.0.total), free: Some(free), largest_buffer: None }
+        MemoryInfo { total: Some(self.0.total), free: Some(free) }
     }
 
     fn queue(&self) -> Result<Queue> {
@@ -358,6 +360,10 @@ impl<C: Curve> Msm<C> for At<dyn Msm<C>> {
 }
 
 impl<F: PrimeField + DeviceRepr> Ntt<F> for At<dyn Ntt<F>> {
+    fn space(&self) -> Arc<dyn Space> {
+        Arc::new(RemoteSpace(self.memory.clone()))
+    }
+
     fn supports(&self, shape: &NttShape) -> Support {
         self.op.supports(shape)
     }
@@ -424,8 +430,16 @@ impl<F: PrimeField + DeviceRepr> Quotient<F> for At<dyn Quotient<F>> {
 }
 
 impl<F: PrimeField + DeviceRepr> PolyOps<F> for At<dyn PolyOps<F>> {
-    fn supports(&self, log_n: u32, batch: usize) -> Support {
-        self.op.supports(log_n, batch)
+    fn space(&self) -> Arc<dyn Space> {
+        Arc::new(RemoteSpace(self.memory.clone()))
+    }
+
+    fn supports(&self, shape: &PolyShape) -> Support {
+        self.op.supports(shape)
+    }
+
+    fn workspace(&self, shape: &PolyShape) -> u64 {
+        self.op.workspace(shape)
     }
 
     fn linear_combination(&self, _: &Queue, terms: &[(F, Ref<'_, F>)], out: RefMut<'_, F>) -> Result<()> {
@@ -462,5 +476,15 @@ impl<F: PrimeField + DeviceRepr> PolyOps<F> for At<dyn PolyOps<F>> {
 
     fn running_product(&self, _: &Queue, values: RefMut<'_, F>, first: F) -> Result<F> {
         self.on_one(values, |values| self.op.running_product(&self.queue, values, first))
+    }
+
+    fn scan(&self, _: &Queue, recurrence: &Recurrence<'_, F>, out: RefMut<'_, F>) -> Result<F> {
+        quotient::check_recurrence(recurrence, out.len())?;
+        let columns: Vec<_> = recurrence.factors.iter().chain(&recurrence.summands).copied().collect();
+        let columns = self.fetch(&columns)?;
+        let mut refs = columns.refs().into_iter();
+        let factors = recurrence.factors.and_then(|_| refs.next());
+        let recurrence = Recurrence { first: recurrence.first, factors, summands: refs.next() };
+        self.on_one(out, |out| self.op.scan(&self.queue, &recurrence, out))
     }
 }

@@ -10,10 +10,13 @@ pub mod quotient;
 pub mod space;
 
 use std::fmt::{self, Display};
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use parhelion_backend_api::hal::{Buffer, DeviceRepr, Error, Prepared, Queue, RawBuffer, Ref, SpaceId};
-use parhelion_backend_api::{Backend, Curve, Provider};
+use parhelion_backend_api::hal::{
+    Buffer, DeviceRepr, Error, Prepared, Queue, RawBuffer, Ref, RefMut, SpaceId,
+};
+use parhelion_backend_api::{Backend, Curve, Promise, Provider};
 
 /// How large the suite's cases are. A software rasteriser or a simulator runs the same clauses on less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +72,14 @@ impl Sizes {
 #[derive(Debug)]
 pub struct Subject<C: Curve> {
     /// The provider.
-    pub provider: Provider<C>,
+    pub provider: Provider,
     /// Its queue.
     pub queue: Queue,
     /// How large the cases are.
     pub sizes: Sizes,
+    /// What the backend promises to compute.
+    pub promises: Vec<Promise>,
+    _curve: PhantomData<C>,
 }
 
 /// Opens the first device of a backend. `None`, with a line on standard error, when there is none; with the environment variable
@@ -81,10 +87,7 @@ pub struct Subject<C: Curve> {
 ///
 /// # Panics
 /// When a device that was found cannot be opened, or one is required and there is none.
-pub fn subject<C: Curve, B: Backend<C>>(
-    backend: Result<B, impl Display>,
-    sizes: Sizes,
-) -> Option<Subject<C>> {
+pub fn subject<C: Curve, B: Backend>(backend: Result<B, impl Display>, sizes: Sizes) -> Option<Subject<C>> {
     let skip = |why: &dyn Display| {
         assert!(std::env::var_os("PARHELION_REQUIRE_BACKENDS").is_none(), "required, but {why}");
         eprintln!("skipped: {why}");
@@ -106,7 +109,8 @@ pub fn subject<C: Curve, B: Backend<C>>(
         Err(error) => panic!("{device:?} opens, but gives no queue: {error}"),
     };
     assert_eq!(queue.space(), provider.space.id(), "a queue works in the space that gave it");
-    Some(Subject { provider, queue, sizes })
+    let promises = backend.promises().to_vec();
+    Some(Subject { provider, queue, sizes, promises, _curve: PhantomData })
 }
 
 impl<C: Curve> Subject<C> {
@@ -125,9 +129,53 @@ impl<C: Curve> Subject<C> {
         ok("upload", Buffer::from_host(self.provider.space.as_ref(), &self.queue, values, "conformance"))
     }
 
+    /// A device buffer that holds `values` behind others, from the first element on that a slice may start at, with some after them.
+    fn upload_within(&self, values: &[C::ScalarExt]) -> Within<C::ScalarExt> {
+        let alignment = self.provider.space.limits().alignment;
+        let start = alignment.div_ceil(size_of::<C::ScalarExt>() as u64).max(1) as usize;
+        let around = C::ScalarExt::from(0x5a5a);
+        let mut all = vec![around; start + values.len() + 3];
+        all[start..start + values.len()].copy_from_slice(values);
+        Within { buffer: self.upload(&all), start, len: values.len(), around }
+    }
+
+    /// The values of a slice, when nothing around it has changed.
+    #[track_caller]
+    fn download_within(&self, within: &Within<C::ScalarExt>) -> Vec<C::ScalarExt> {
+        let all = self.download(&within.buffer);
+        let range = within.start..within.start + within.len;
+        let outside = all[..range.start].iter().chain(&all[range.end..]);
+        assert!(
+            outside.into_iter().all(|value| *value == within.around),
+            "something around a slice was written"
+        );
+        all[range].to_vec()
+    }
+
     /// A host copy of device values.
     fn download<T: DeviceRepr + Default>(&self, buffer: &Buffer<T>) -> Vec<T> {
         ok("download", buffer.to_host(self.provider.space.as_ref(), &self.queue))
+    }
+}
+
+/// Values in the middle of a buffer.
+#[derive(Debug)]
+struct Within<F> {
+    buffer: Buffer<F>,
+    start: usize,
+    len: usize,
+    around: F,
+}
+
+impl<F: DeviceRepr> Within<F> {
+    fn as_ref(&self) -> Ref<'_, F> {
+        ok("slice", self.buffer.as_ref().slice(self.start..self.start + self.len))
+    }
+
+    fn with<R>(&mut self, f: impl FnOnce(RefMut<'_, F>) -> R) -> R {
+        let range = self.start..self.start + self.len;
+        let mut all = self.buffer.as_mut();
+        f(ok("slice", all.slice(range)))
     }
 }
 

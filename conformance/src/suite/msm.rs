@@ -13,7 +13,7 @@ use crate::inputs::{bases, columns, known_points, normalise, random, rng};
 
 /// The operation, its shape being supported.
 fn op<C: Curve>(subject: &Subject<C>, len: usize, batch: usize) -> Option<Arc<dyn Msm<C>>> {
-    let msm = subject.provider.msm.clone()?;
+    let msm = subject.provider.msm::<C>()?;
     msm.supports(&MsmShape { len, batch, scalars: ScalarKind::Full }).is_yes().then_some(msm)
 }
 
@@ -137,7 +137,7 @@ pub fn keeps_to_promises<C: Curve>(subject: &Subject<C>) {
         for (kind, column) in
             [(ScalarKind::Unsigned { bits }, unsigned), (ScalarKind::Signed { bits }, signed)]
         {
-            let Some(msm) = subject.provider.msm.clone() else { return };
+            let Some(msm) = subject.provider.msm::<C>() else { return };
             if !msm.supports(&MsmShape { len, batch: 2, scalars: kind }).is_yes() {
                 continue;
             }
@@ -245,6 +245,21 @@ pub fn reads_resident_scalars<C: Curve>(subject: &Subject<C>) {
         assert_eq!(*out, known::<C>(column, &multiples));
         super::same("the scalars after the call", &subject.download(buffer), column);
     }
+}
+
+/// Scalars may be slices of buffers of the provider's space.
+pub fn reads_slices<C: Curve>(subject: &Subject<C>) {
+    let mut rng = rng(15);
+    let len = subject.sizes.msm_known.min(1000);
+    let Some(msm) = op(subject, len, 2) else { return };
+    let (points, multiples) = known_points::<C>(len, &mut rng);
+    let columns: Vec<Vec<C::ScalarExt>> = (0..2).map(|i| random(len - i, &mut rng)).collect();
+    let within: Vec<_> = columns.iter().map(|column| subject.upload_within(column)).collect();
+    let prepared = ok("prepare", msm.prepare(&subject.queue, &points, Reuse::Once));
+    let slices: Vec<_> = within.iter().map(super::Within::as_ref).collect();
+    let mut out = vec![C::CurveExt::identity(); 2];
+    ok("msm", msm.msm_batch(&subject.queue, &prepared, &slices, ScalarKind::Full, &mut out));
+    assert_eq!(out, columns.iter().map(|column| known::<C>(column, &multiples)).collect::<Vec<_>>());
 }
 
 /// The result is complete on return: operands may be overwritten at once, and asking again gives the same point, byte for byte.

@@ -14,7 +14,7 @@ type Op<C> = Arc<dyn Ntt<<C as halo2curves::CurveAffine>::ScalarExt>>;
 
 /// The operation, if the plan is supported.
 fn op<C: Curve>(subject: &Subject<C>, plan: &NttPlan<C::ScalarExt>, batch: usize) -> Option<Op<C>> {
-    let ntt = subject.provider.ntt.clone()?;
+    let ntt = subject.provider.ntt::<C::ScalarExt>()?;
     ntt.supports(&plan.shape(batch)).is_yes().then_some(ntt)
 }
 
@@ -54,7 +54,7 @@ pub fn matches_the_definition<C: Curve>(subject: &Subject<C>) {
         for coset in cosets(log_n) {
             for direction in [Direction::Forward, Direction::Inverse] {
                 let plan = NttPlan { log_n, direction, coset };
-                let Some(ntt) = op(subject, &plan, input.len()) else { continue };
+                let Some(ntt) = op::<C>(subject, &plan, input.len()) else { continue };
                 let mut found = input.clone();
                 run(subject, ntt.as_ref(), &plan, &mut found);
                 // The oracle is quadratic, so it sees all columns on one coset and one column on the others.
@@ -73,7 +73,7 @@ pub fn matches_the_definition<C: Curve>(subject: &Subject<C>) {
 pub fn uses_the_root_of_the_field<C: Curve>(subject: &Subject<C>) {
     for log_n in 1..=subject.sizes.ntt_linear {
         let plan = NttPlan::forward(log_n);
-        let Some(ntt) = op(subject, &plan, 1) else { continue };
+        let Some(ntt) = op::<C>(subject, &plan, 1) else { continue };
         let mut column = vec![C::ScalarExt::ZERO; 1 << log_n];
         column[1] = C::ScalarExt::ONE;
         let mut columns = [column];
@@ -93,7 +93,7 @@ pub fn matches_closed_forms<C: Curve>(subject: &Subject<C>) {
         let n = 1usize << log_n;
         for coset in [None, Some(C::ScalarExt::ZETA), Some(C::ScalarExt::random(&mut rng))] {
             let plan = NttPlan { log_n, direction: Direction::Forward, coset };
-            let Some(ntt) = op(subject, &plan, 3) else { continue };
+            let Some(ntt) = op::<C>(subject, &plan, 3) else { continue };
             let domain = ok("domain", points(log_n, coset.unwrap_or(C::ScalarExt::ONE)));
             let powers = [0, 1, n / 2, n - 1];
             let weights: Vec<C::ScalarExt> = random(powers.len(), &mut rng);
@@ -110,7 +110,7 @@ pub fn matches_closed_forms<C: Curve>(subject: &Subject<C>) {
             run(subject, ntt.as_ref(), &plan, &mut columns);
             same(format_args!("sparse, {plan:?}"), &columns[0], &expected);
             let inverse = NttPlan { direction: Direction::Inverse, ..plan };
-            let Some(ntt) = op(subject, &inverse, 3) else { continue };
+            let Some(ntt) = op::<C>(subject, &inverse, 3) else { continue };
             run(subject, ntt.as_ref(), &inverse, &mut columns);
             same(format_args!("sparse and back, {plan:?}"), &columns[0], &input);
             same(format_args!("ones and back, {plan:?}"), &columns[1], &vec![C::ScalarExt::ONE; n]);
@@ -124,7 +124,7 @@ pub fn batches_like_single_calls<C: Curve>(subject: &Subject<C>) {
     let mut rng = rng(22);
     let log_n = subject.sizes.ntt_quadratic + 1;
     let plan = NttPlan::forward(log_n).on_coset(C::ScalarExt::ZETA);
-    let Some(ntt) = op(subject, &plan, 7) else { return };
+    let Some(ntt) = op::<C>(subject, &plan, 7) else { return };
     let input: Vec<Vec<C::ScalarExt>> = (0..7).map(|_| random(1 << log_n, &mut rng)).collect();
     let mut batch = input.clone();
     run(subject, ntt.as_ref(), &plan, &mut batch);
@@ -146,7 +146,7 @@ pub fn works_out_of_place<C: Curve>(subject: &Subject<C>) {
             let plan = NttPlan { log_n, direction: Direction::Forward, coset };
             let from: Vec<Vec<C::ScalarExt>> =
                 [n, n - 1, n / 2, n / 4, 1.min(n), 0].iter().map(|len| random(*len, &mut rng)).collect();
-            let Some(ntt) = op(subject, &plan, from.len()) else { continue };
+            let Some(ntt) = op::<C>(subject, &plan, from.len()) else { continue };
             let before = from.clone();
             let mut to: Vec<Vec<C::ScalarExt>> = from.iter().map(|_| random(n, &mut rng)).collect();
             let mut outs: Vec<RefMut<'_, C::ScalarExt>> = to.iter_mut().map(|c| RefMut::host(c)).collect();
@@ -165,7 +165,7 @@ pub fn works_out_of_place<C: Curve>(subject: &Subject<C>) {
 pub fn refuses_wrong_lengths<C: Curve>(subject: &Subject<C>) {
     let mut rng = rng(24);
     let plan = NttPlan::forward(3);
-    let Some(ntt) = op(subject, &plan, 2) else { return };
+    let Some(ntt) = op::<C>(subject, &plan, 2) else { return };
     for lengths in [[8, 7], [9, 8], [8, 0], [8, 16], [8, 4]] {
         let input: Vec<Vec<C::ScalarExt>> = lengths.iter().map(|n| random(*n, &mut rng)).collect();
         let mut columns = input.clone();
@@ -186,7 +186,7 @@ pub fn refuses_wrong_lengths<C: Curve>(subject: &Subject<C>) {
 
 /// A domain beyond the field's two-adicity, and a zero shift, are `Invalid`, and no column is written.
 pub fn refuses_impossible_plans<C: Curve>(subject: &Subject<C>) {
-    let Some(ntt) = op(subject, &NttPlan::forward(3), 1) else { return };
+    let Some(ntt) = op::<C>(subject, &NttPlan::forward(3), 1) else { return };
     let input: Vec<C::ScalarExt> = random(8, &mut rng(25));
     let two_adicity = C::ScalarExt::S;
     let zero = C::ScalarExt::ZERO;
@@ -209,7 +209,7 @@ pub fn refuses_impossible_plans<C: Curve>(subject: &Subject<C>) {
 /// Buffers of nobody are `WrongSpace`, and the host columns beside them stay as they were.
 pub fn refuses_foreign_operands<C: Curve>(subject: &Subject<C>) {
     let plan = NttPlan::forward(3);
-    let Some(ntt) = op(subject, &plan, 2) else { return };
+    let Some(ntt) = op::<C>(subject, &plan, 2) else { return };
     let input: Vec<C::ScalarExt> = random(8, &mut rng(26));
     let mut column = input.clone();
     let mut foreign = alien::<C::ScalarExt>(8);
@@ -229,7 +229,7 @@ pub fn works_on_resident_columns<C: Curve>(subject: &Subject<C>) {
     let mut rng = rng(27);
     let log_n = subject.sizes.ntt_quadratic;
     let plan = NttPlan::forward(log_n).on_coset(C::ScalarExt::ZETA);
-    let Some(ntt) = op(subject, &plan, 2) else { return };
+    let Some(ntt) = op::<C>(subject, &plan, 2) else { return };
     let input: Vec<Vec<C::ScalarExt>> = (0..2).map(|_| random(1 << log_n, &mut rng)).collect();
     let mut buffer = subject.upload(&input[0]);
     let mut column = input[1].clone();
@@ -246,11 +246,34 @@ pub fn works_on_resident_columns<C: Curve>(subject: &Subject<C>) {
     same("the output buffer", &subject.download(&to), &expected(&plan, &padded));
 }
 
+/// Columns may be slices of buffers of the provider's space; what is around them stays.
+pub fn works_on_slices<C: Curve>(subject: &Subject<C>) {
+    let mut rng = rng(30);
+    let log_n = subject.sizes.ntt_quadratic;
+    let plan = NttPlan::forward(log_n).on_coset(C::ScalarExt::ZETA);
+    let Some(ntt) = op::<C>(subject, &plan, 1) else { return };
+    let input: Vec<C::ScalarExt> = random(1 << log_n, &mut rng);
+    let mut column = subject.upload_within(&input);
+    column.with(|column| ok("ntt", ntt.ntt_batch(&subject.queue, &plan, &mut [column])));
+    same("in place", &subject.download_within(&column), &expected(&plan, &input));
+    for len in [input.len(), input.len() / 2 + 1, 0] {
+        let from = subject.upload_within(&input[..len]);
+        let mut to = subject.upload_within(&input);
+        to.with(|to| {
+            let from = [from.as_ref()];
+            ok("ntt_batch_into", ntt.ntt_batch_into(&subject.queue, &plan, &from, &mut [to]));
+        });
+        let mut padded = input[..len].to_vec();
+        padded.resize(input.len(), C::ScalarExt::ZERO);
+        same("out of place", &subject.download_within(&to), &expected(&plan, &padded));
+    }
+}
+
 /// The result is complete on return and the same, limb for limb, every time.
 pub fn completes_and_repeats<C: Curve>(subject: &Subject<C>) {
     let log_n = subject.sizes.ntt_linear;
     let plan = NttPlan::inverse(log_n);
-    let Some(ntt) = op(subject, &plan, 2) else { return };
+    let Some(ntt) = op::<C>(subject, &plan, 2) else { return };
     let input: Vec<Vec<C::ScalarExt>> = (0..2).map(|i| random(1 << log_n, &mut rng(28 + i))).collect();
     let mut first = input.clone();
     run(subject, ntt.as_ref(), &plan, &mut first);
@@ -271,7 +294,7 @@ pub fn completes_and_repeats<C: Curve>(subject: &Subject<C>) {
 
 /// Calls from several threads, with different sizes at once, do not interfere.
 pub fn works_from_many_threads<C: Curve>(subject: &Subject<C>) {
-    if subject.provider.ntt.is_none() {
+    if subject.provider.ntt::<C::ScalarExt>().is_none() {
         return;
     }
     std::thread::scope(|scope| {
@@ -281,7 +304,7 @@ pub fn works_from_many_threads<C: Curve>(subject: &Subject<C>) {
                 for round in 0..6u32 {
                     let log_n = 1 + (thread as u32 + round) % subject.sizes.ntt_quadratic;
                     let plan = NttPlan::forward(log_n).on_coset(C::ScalarExt::random(&mut rng));
-                    let Some(ntt) = op(subject, &plan, 2) else { continue };
+                    let Some(ntt) = op::<C>(subject, &plan, 2) else { continue };
                     let input: Vec<Vec<C::ScalarExt>> =
                         (0..2).map(|_| random(1 << log_n, &mut rng)).collect();
                     let mut found = input.clone();

@@ -17,7 +17,7 @@ use crate::inputs::{columns, random, rng};
 type Op<C> = Arc<dyn Quotient<<C as halo2curves::CurveAffine>::ScalarExt>>;
 
 fn op<C: Curve>(subject: &Subject<C>, program: &Program<C::ScalarExt>, log_n: u32) -> Option<Op<C>> {
-    let quotient = subject.provider.quotient.clone()?;
+    let quotient = subject.provider.quotient::<C::ScalarExt>()?;
     let shape = QuotientShape {
         log_n,
         columns: program.columns as usize,
@@ -132,7 +132,7 @@ fn step(rng: &mut ChaCha20Rng, dst: u32, a: Source, b: Source, c: Source) -> Ste
 /// # Panics
 /// With a program as short as it still fails.
 pub fn matches_the_definition<C: Curve>(subject: &Subject<C>) {
-    if subject.provider.quotient.is_none() {
+    if subject.provider.quotient::<C::ScalarExt>().is_none() {
         return;
     }
     let config = Config { cases: subject.sizes.cases, failure_persistence: None, ..Config::default() };
@@ -363,6 +363,27 @@ pub fn works_on_resident_columns<C: Curve>(subject: &Subject<C>) {
     same("the buffer", &subject.download(&buffer), &expected[0]);
     same("the host output", &out, &expected[1]);
     same("the resident operand after the call", &subject.download(&resident), &columns[0]);
+}
+
+/// Columns and outputs may be slices of buffers of the provider's space; what is around them stays.
+pub fn works_on_slices<C: Curve>(subject: &Subject<C>) {
+    let (program, columns, challenges) = small::<C::ScalarExt>(&mut rng(36));
+    let Some(quotient) = op(subject, &program, 3) else { return };
+    let domain = domain(3, Some(1));
+    let expected = evaluate(&Naive, &Queue::host(), &program, &domain, &columns, &challenges);
+    let compiled = ok("compile", quotient.compile(&subject.queue, &program));
+    let within: Vec<_> = columns.iter().map(|column| subject.upload_within(column)).collect();
+    let slices: Vec<_> = within.iter().map(super::Within::as_ref).collect();
+    let (mut a, mut b) = (subject.upload_within(&columns[1]), subject.upload_within(&columns[0]));
+    a.with(|mut a| {
+        b.with(|mut b| {
+            let mut outs = [a.reborrow(), b.reborrow()];
+            let done = quotient.evaluate(&subject.queue, &compiled, &domain, &slices, &challenges, &mut outs);
+            ok("evaluate", done);
+        });
+    });
+    same("the first output", &subject.download_within(&a), &expected[0]);
+    same("the second output", &subject.download_within(&b), &expected[1]);
 }
 
 /// One compiled program serves many calls, from several threads, with different domains and challenges.

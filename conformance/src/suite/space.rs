@@ -1,8 +1,11 @@
 //! Memory spaces, and what an open provider says about itself.
 
 use ff::{Field, PrimeField};
-use parhelion_backend_api::hal::{Buffer, RefMut};
-use parhelion_backend_api::{Curve, Direction, MsmShape, NttPlan, NttShape, QuotientShape, ScalarKind};
+use parhelion_backend_api::hal::{Buffer, Part, RawBuffer, RefMut, Support};
+use parhelion_backend_api::{
+    Curve, Direction, MsmShape, NttPlan, NttShape, Op, PolyCall, PolyShape, Promise, QuotientShape,
+    ScalarKind,
+};
 
 use super::{Alien, Expect, NOWHERE, Subject, ok, refused, same};
 use crate::inputs::{columns, random, rng};
@@ -73,7 +76,7 @@ pub fn leaves_operands_alone_without_memory<C: Curve>(subject: &Subject<C>) {
     let Some(free) = space.memory().free else { return };
     // All but 64 KiB, in one piece; a device that cannot lend that is not asked further.
     let Ok(hog) = space.alloc(queue, free.saturating_sub(1 << 16), "hog") else { return };
-    let Some(ntt) = subject.provider.ntt.clone() else { return };
+    let Some(ntt) = subject.provider.ntt::<C::ScalarExt>() else { return };
     let log_n = 14;
     let input: Vec<C::ScalarExt> = random(1 << log_n, &mut rng(51));
     let mut column = input.clone();
@@ -87,6 +90,89 @@ pub fn leaves_operands_alone_without_memory<C: Curve>(subject: &Subject<C>) {
     }
 }
 
+/// Copies within the space and fills touch the bytes that they are told to, and no others; beyond the end they are `Length` and write nothing.
+pub fn copies_and_fills<C: Curve>(subject: &Subject<C>) {
+    let (space, queue) = (&subject.provider.space, &subject.queue);
+    let bytes: Vec<u8> = (0..200).collect();
+    let mut from = ok("alloc", space.alloc(queue, 200, "from"));
+    ok("upload", space.upload(queue, &bytes, from.as_mut(), 0));
+    let mut to = ok("alloc", space.alloc(queue, 160, "to"));
+    let read = |raw: &dyn RawBuffer, len: usize| {
+        let mut bytes = vec![0; len];
+        ok("download", space.download(queue, raw, 0, &mut bytes));
+        bytes
+    };
+    let mut expected = vec![7u8; 160];
+    ok("upload", space.upload(queue, &expected, to.as_mut(), 0));
+    for (at, start, len) in [(64, 32, 96), (0, 0, 8), (199, 159, 1), (200, 160, 0)] {
+        let part = Part { raw: from.as_ref(), at, bytes: len };
+        ok("copy", space.copy(queue, part, to.as_mut(), start));
+        let source = &bytes[at as usize..(at + len) as usize];
+        expected[start as usize..(start + len) as usize].copy_from_slice(source);
+        assert_eq!(read(to.as_ref(), 160), expected, "{len} bytes from {at} to {start}");
+    }
+    let pattern = [0x0123_4567_89ab_cdef, 1, u64::MAX, 0];
+    let words: Vec<u8> = pattern.into_iter().flat_map(u64::to_le_bytes).collect();
+    for (at, len, pattern) in [(32, 72, pattern), (0, 160, [0; 4]), (8, 32, pattern), (160, 0, pattern)] {
+        ok("fill", space.fill(queue, to.as_mut(), at, len, pattern));
+        let written = words.iter().cycle().take(len as usize);
+        for (slot, byte) in expected[at as usize..].iter_mut().zip(written) {
+            *slot = if pattern == [0; 4] { 0 } else { *byte };
+        }
+        assert_eq!(read(to.as_ref(), 160), expected, "{len} bytes at {at}");
+    }
+    for (at, start, len) in [(0, 100, 61), (190, 0, 11), (u64::MAX, 0, 8), (0, u64::MAX, 8)] {
+        let part = Part { raw: from.as_ref(), at, bytes: len };
+        refused("copy", space.copy(queue, part, to.as_mut(), start), Expect::Length);
+    }
+    refused("fill", space.fill(queue, to.as_mut(), 129, 32, [9; 4]), Expect::Length);
+    refused("fill", space.fill(queue, to.as_mut(), u64::MAX, 32, [9; 4]), Expect::Length);
+    let mut foreign = Alien(64);
+    let part = Part { raw: from.as_ref(), at: 0, bytes: 8 };
+    refused("copy into nowhere", space.copy(queue, part, &mut foreign, 0), Expect::WrongSpace);
+    let part = Part { raw: &foreign, at: 0, bytes: 8 };
+    refused("copy from nowhere", space.copy(queue, part, to.as_mut(), 0), Expect::WrongSpace);
+    refused("fill nowhere", space.fill(queue, &mut foreign, 0, 32, [9; 4]), Expect::WrongSpace);
+    assert_eq!(read(to.as_ref(), 160), expected, "a refused call has written");
+}
+
+/// What the backend promises is offered and supported, up to the size that it names.
+pub fn keeps_promises<C: Curve>(subject: &Subject<C>) {
+    let provider = &subject.provider;
+    for Promise { op, log_n } in &subject.promises {
+        let len = 1usize << log_n;
+        for (log_n, len, batch) in [(0, 1, 1), (*log_n, len, 1), (*log_n, len, 4)] {
+            let mut answers = Vec::new();
+            match *op {
+                Op::MSM => {
+                    let shape = MsmShape { len, batch, scalars: ScalarKind::Full };
+                    answers.push(provider.msm::<C>().map(|msm| msm.supports(&shape)));
+                }
+                Op::NTT => {
+                    for direction in [Direction::Forward, Direction::Inverse] {
+                        let shape = NttShape { log_n, batch, direction, coset: true };
+                        answers.push(provider.ntt::<C::ScalarExt>().map(|ntt| ntt.supports(&shape)));
+                    }
+                }
+                Op::QUOTIENT => {
+                    let shape = QuotientShape { log_n, columns: 4 * batch, steps: 64 * batch, registers: 16 };
+                    answers.push(provider.quotient::<C::ScalarExt>().map(|q| q.supports(&shape)));
+                }
+                Op::POLY => {
+                    for call in PolyCall::ALL {
+                        let shape = PolyShape { call, log_n, batch };
+                        answers.push(provider.poly::<C::ScalarExt>().map(|poly| poly.supports(&shape)));
+                    }
+                }
+                other => panic!("the suite has no shapes of {other}"),
+            }
+            for answer in answers {
+                assert_eq!(answer, Some(Support::Yes), "{op} of 2^{log_n} × {batch} is promised");
+            }
+        }
+    }
+}
+
 /// Asking what is supported and what it needs costs nothing and never fails, for absurd shapes too.
 pub fn answers_about_any_shape<C: Curve>(subject: &Subject<C>) {
     let provider = &subject.provider;
@@ -96,19 +182,24 @@ pub fn answers_about_any_shape<C: Curve>(subject: &Subject<C>) {
             [ScalarKind::Full, ScalarKind::Unsigned { bits: 0 }, ScalarKind::Signed { bits: u16::MAX }]
         {
             let shape = MsmShape { len, batch, scalars };
-            provider.msm.as_ref().map(|msm| (msm.supports(&shape), msm.workspace(&shape)));
+            provider.msm::<C>().map(|msm| (msm.supports(&shape), msm.workspace(&shape)));
         }
         let shape = NttShape { log_n, batch, direction: Direction::Forward, coset: true };
-        provider.ntt.as_ref().map(|ntt| (ntt.supports(&shape), ntt.workspace(&shape)));
+        provider.ntt::<C::ScalarExt>().map(|ntt| (ntt.supports(&shape), ntt.workspace(&shape)));
         let shape = QuotientShape { log_n, columns: batch, steps: batch, registers: batch };
-        provider.quotient.as_ref().map(|quotient| (quotient.supports(&shape), quotient.workspace(&shape)));
-        provider.poly.as_ref().map(|poly| poly.supports(log_n, batch));
+        provider
+            .quotient::<C::ScalarExt>()
+            .map(|quotient| (quotient.supports(&shape), quotient.workspace(&shape)));
+        for call in PolyCall::ALL {
+            let shape = PolyShape { call, log_n, batch };
+            provider.poly::<C::ScalarExt>().map(|poly| (poly.supports(&shape), poly.workspace(&shape)));
+        }
     }
 }
 
 /// A shape that is supported is computed: support is a promise.
 pub fn keeps_its_word<C: Curve>(subject: &Subject<C>) {
-    let Some(ntt) = &subject.provider.ntt else { return };
+    let Some(ntt) = subject.provider.ntt::<C::ScalarExt>() else { return };
     for log_n in 0..=subject.sizes.ntt_quadratic {
         for coset in [None, Some(C::ScalarExt::MULTIPLICATIVE_GENERATOR)] {
             let plan = NttPlan { log_n, direction: Direction::Inverse, coset };

@@ -45,10 +45,10 @@ impl Call {
 
     pub(crate) fn op(self) -> Op {
         match self {
-            Call::Msm => Op::Msm,
-            Call::Ntt | Call::NttInto => Op::Ntt,
-            Call::Evaluate => Op::Quotient,
-            _ => Op::Poly,
+            Call::Msm => Op::MSM,
+            Call::Ntt | Call::NttInto => Op::NTT,
+            Call::Evaluate => Op::QUOTIENT,
+            _ => Op::POLY,
         }
     }
 
@@ -148,15 +148,15 @@ fn sample_program() -> Program<Fr> {
 
 /// The answer.
 pub(crate) fn expected(which: Call, seed: u64) -> Output {
-    call(&Engine::new(vec![Naive::provider()]), which, seed).unwrap()
+    call(&Engine::<G1Affine>::new(vec![Naive::provider()]), which, seed).unwrap()
 }
 
 /// The operands before the call.
 pub(crate) fn untouched(which: Call, seed: u64) -> Output {
-    call(&Engine::new(vec![]), which, seed).unwrap_err().1
+    call(&Engine::<G1Affine>::new(vec![]), which, seed).unwrap_err().1
 }
 
-pub(crate) fn open<B: Backend<G1Affine>>(backend: &B) -> Provider<G1Affine> {
+pub(crate) fn open<B: Backend>(backend: &B) -> Provider {
     let device = backend.probe().unwrap().remove(0);
     backend.open(&device).unwrap()
 }
@@ -164,5 +164,5 @@ pub(crate) fn open<B: Backend<G1Affine>>(backend: &B) -> Provider<G1Affine> {
 /// A device that fails on schedule, with the oracle behind it.
 pub(crate) fn faulty(faults: Vec<Fault>) -> (Engine<G1Affine>, Arc<FaultyControl>) {
     let device = Faulty::with(Remote::new(Naive), "faulty", faults);
-    (Engine::new(vec![open(&device), Naive::provider()]), device.control())
+    (Engine::<G1Affine>::new(vec![open(&device), Naive::provider()]), device.control())
 }

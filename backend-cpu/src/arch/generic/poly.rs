@@ -71,3 +71,43 @@ pub(crate) fn divide(values: &mut [Fr], root: Fr, top: Fr) -> Fr {
         below
     })
 }
+
+/// `out[i] ← u[i]` of `u[i + 1] = factors[i]·u[i] + summands[i]` from `u[0] = first`; returns the value after the last. Columns are as long as `out`.
+pub(crate) fn affine_scan(factors: Option<&[Fr]>, summands: Option<&[Fr]>, first: Fr, out: &mut [Fr]) -> Fr {
+    let mut u = first;
+    match (factors, summands) {
+        (Some(factors), Some(summands)) => {
+            for ((out, m), s) in out.iter_mut().zip(factors).zip(summands) {
+                *out = u;
+                u = u * m + s;
+            }
+        }
+        (Some(factors), None) => {
+            for (out, m) in out.iter_mut().zip(factors) {
+                *out = u;
+                u *= m;
+            }
+        }
+        (None, Some(summands)) => {
+            for (out, s) in out.iter_mut().zip(summands) {
+                *out = u;
+                u += s;
+            }
+        }
+        (None, None) => out.fill(u),
+    }
+    u
+}
+
+/// The map u ↦ m·u + s that a segment of a recurrence is, as (m, s).
+pub(crate) fn affine_map(factors: Option<&[Fr]>, summands: Option<&[Fr]>) -> (Fr, Fr) {
+    match (factors, summands) {
+        (Some(factors), Some(summands)) => factors
+            .iter()
+            .zip(summands)
+            .fold((Fr::ONE, Fr::ZERO), |(m, s), (factor, summand)| (m * factor, s * factor + summand)),
+        (Some(factors), None) => (factors.iter().product(), Fr::ZERO),
+        (None, Some(summands)) => (Fr::ONE, summands.iter().sum()),
+        (None, None) => (Fr::ONE, Fr::ZERO),
+    }
+}

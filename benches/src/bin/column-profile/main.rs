@@ -94,9 +94,9 @@ fn main() -> Result<()> {
     );
     let backend = CpuBackend::new();
     let device = backend.probe()?.into_iter().next().context("no processor")?;
-    let mut provider = backend.open(&device)?;
+    let provider = backend.open(&device)?;
     let recorder = Arc::new(Recorder {
-        inner: provider.msm.take().context("the CPU offers every operation")?,
+        inner: provider.msm().context("the CPU offers every operation")?,
         counts: Mutex::new(Counts {
             models: Vec::new(),
             columns: 0,
@@ -105,7 +105,7 @@ fn main() -> Result<()> {
         }),
         on: AtomicBool::new(false),
     });
-    provider.msm = Some(recorder.clone());
+    let provider = provider.offer::<dyn Msm<G1Affine>>(recorder.clone());
     let engine = Engine::new(vec![provider]);
     let (pairs, _) = args.as_chunks::<2>();
     for [model, input] in pairs {

@@ -30,7 +30,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
-use halo2curves::bn256::G1Affine;
 use parhelion_backend_api::Provider;
 
 use record::{Figure, Record};
@@ -135,7 +134,7 @@ fn plan(args: &Args) -> Vec<Step> {
 }
 
 /// The first device of a backend.
-fn open(name: &str) -> Result<Provider<G1Affine>> {
+fn open(name: &str) -> Result<Provider> {
     let all = parhelion_backends::all();
     let Some(backend) = all.iter().find(|backend| backend.name() == name) else {
         let names: Vec<_> = all.iter().map(|backend| backend.name()).collect();
@@ -219,7 +218,7 @@ mod tests {
     fn every_step_runs_on_a_device_with_memory_of_its_own() {
         let cpu = open("cpu").unwrap();
         let remote = Remote::new(CpuBackend::new());
-        let info = Backend::<G1Affine>::probe(&remote).unwrap().remove(0);
+        let info = Backend::probe(&remote).unwrap().remove(0);
         let device = remote.open(&info).unwrap();
         let figures = operations::msm(&cpu, &device, 6, 1).unwrap();
         assert!(

@@ -24,7 +24,7 @@ fn times(runs: u32, mut f: impl FnMut() -> Result<f64>) -> Result<Vec<f64>> {
     (0..runs).map(|_| f()).collect()
 }
 
-fn figure(variant: &str, provider: &Provider<G1Affine>, runs: Vec<f64>) -> Figure {
+fn figure(variant: &str, provider: &Provider, runs: Vec<f64>) -> Figure {
     Figure { variant: variant.into(), backend: provider.info.backend.into(), runs, note: String::new() }
 }
 
@@ -71,18 +71,13 @@ fn columns(n: usize) -> Vec<(&'static str, Vec<Fr>)> {
 }
 
 /// Multiplications of 2^`log_n` scalars over resident bases: scalars on the host, and on the device.
-pub(crate) fn msm(
-    cpu: &Provider<G1Affine>,
-    device: &Provider<G1Affine>,
-    log_n: u32,
-    runs: u32,
-) -> Result<Vec<Figure>> {
+pub(crate) fn msm(cpu: &Provider, device: &Provider, log_n: u32, runs: u32) -> Result<Vec<Figure>> {
     let n = 1usize << log_n;
     let (bases, columns) = (points(n), columns(n));
     let mut figures = Vec::new();
     let mut expected = Vec::new();
     for provider in [cpu, device] {
-        let msm = provider.msm.as_ref().context("no multiplication")?;
+        let msm = provider.msm::<G1Affine>().context("no multiplication")?;
         let (space, queue) = (provider.space.as_ref(), provider.space.queue()?);
         let prepared = msm.prepare(&queue, &bases, Reuse::Often)?;
         for (i, (name, column)) in columns.iter().enumerate() {
@@ -109,7 +104,7 @@ pub(crate) fn msm(
     if log_n <= 18 {
         let batch: Vec<Ref<'_, Fr>> = (0..16).map(|i| Ref::host(&columns[i % columns.len()].1)).collect();
         for provider in [cpu, device] {
-            let msm = provider.msm.as_ref().context("no multiplication")?;
+            let msm = provider.msm::<G1Affine>().context("no multiplication")?;
             let queue = provider.space.queue()?;
             let prepared = msm.prepare(&queue, &bases, Reuse::Often)?;
             let mut out = vec![G1::identity(); batch.len()];
@@ -131,12 +126,7 @@ pub(crate) fn msm(
 const CHAIN: u32 = 10;
 
 /// Transforms of 2^`log_n` elements: of a host column, and of a resident one.
-pub(crate) fn ntt(
-    cpu: &Provider<G1Affine>,
-    device: &Provider<G1Affine>,
-    log_n: u32,
-    runs: u32,
-) -> Result<Vec<Figure>> {
+pub(crate) fn ntt(cpu: &Provider, device: &Provider, log_n: u32, runs: u32) -> Result<Vec<Figure>> {
     let input = column(1 << log_n, |rng| Fr::random(rng));
     let mut figures = Vec::new();
     let plans = [
@@ -147,7 +137,7 @@ pub(crate) fn ntt(
     for (name, plan) in plans {
         let mut expected: Option<Vec<Fr>> = None;
         for provider in [cpu, device] {
-            let ntt = provider.ntt.as_ref().context("no transform")?;
+            let ntt = provider.ntt::<Fr>().context("no transform")?;
             let (space, queue): (_, Queue) = (provider.space.as_ref(), provider.space.queue()?);
             let mut values = input.clone();
             let samples = times(runs, || {

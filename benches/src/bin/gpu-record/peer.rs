@@ -6,7 +6,6 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use halo2curves::bn256::G1Affine;
 use parhelion_backend_api::Provider;
 use parhelion_dispatch::{Checks, Policy, Settings};
 use parhelion_prover::{Engine, KeygenOptions, Multiopen, PreparedKey, Srs, keygen};
@@ -69,8 +68,8 @@ impl Drop for Peer {
 /// Proofs of 2^k rows, ours and theirs in turn, after one of each that does not count.
 pub(crate) fn against(
     program: &Path,
-    cpu: &Provider<G1Affine>,
-    device: &Provider<G1Affine>,
+    cpu: &Provider,
+    device: &Provider,
     backend: &str,
     k: u32,
     runs: u32,

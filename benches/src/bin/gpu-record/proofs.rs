@@ -18,7 +18,7 @@ use crate::circuit::Mixed;
 use crate::record::Figure;
 
 /// Every operation by force on the accelerator.
-pub(crate) fn forced(cpu: &Provider<G1Affine>, device: &Provider<G1Affine>, backend: &str) -> Result<Engine> {
+pub(crate) fn forced(cpu: &Provider, device: &Provider, backend: &str) -> Result<Engine> {
     let engine = Engine::new(vec![cpu.clone(), device.clone()]);
     Ok(engine.configure(Settings { policy: Policy::force(backend), ..Settings::default() })?)
 }
@@ -53,8 +53,8 @@ impl Prepared {
 /// The circuit of `parhelion bench proof` with 2^k rows: twelve narrow and six wide columns, degree 5; with columns that stay on the device, and with
 /// columns that are passed to every operation. The first proof, which brings bases and key, is noted and does not count.
 pub(crate) fn proof(
-    cpu: &Provider<G1Affine>,
-    device: &Provider<G1Affine>,
+    cpu: &Provider,
+    device: &Provider,
     backend: &str,
     k: u32,
     runs: u32,
@@ -95,7 +95,7 @@ pub(crate) fn proof(
                 let stages = report.stages.iter().filter(|(_, t)| t.as_millis() > 0);
                 let stages =
                     stages.map(|(stage, t)| format!("{} {:.0}", stage.name(), t.as_secs_f64() * 1e3));
-                let ops = Op::ALL.map(|op| format!("{op} on {}", report.ledger.backends(op).join("+")));
+                let ops = Op::PLONK.map(|op| format!("{op} on {}", report.ledger.backends(op).join("+")));
                 note = format!(
                     "same bytes; first {first:.0} ms; {} MiB moved; {}; {}",
                     report.ledger.moved() >> 20,

@@ -22,7 +22,7 @@ pub(crate) fn msm(log_n: u32, runs: usize) -> (Vec<f64>, Vec<f64>) {
     let backend = CpuBackend::new();
     let provider = backend.open(&backend.probe().expect("a processor").remove(0)).expect("a processor");
     let queue = provider.space.queue().expect("host memory");
-    let msm = provider.msm.as_deref().expect("the CPU offers every operation");
+    let msm = provider.msm::<G1Affine>().expect("the CPU offers every operation");
     let bases = points(1 << log_n);
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let scalars: Vec<Fr> = bases.iter().map(|_| uniform(&mut rng)).collect();

@@ -1,6 +1,7 @@
 //! What the record was measured on, and what that machine can do at most: one multiplication, one pass over memory.
 
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Instant;
 
 use halo2curves::bn256::Fr;
@@ -78,7 +79,7 @@ pub(crate) fn rates() -> Vec<(&'static str, &'static str, f64)> {
         backend.open(&device).expect("a processor")
     };
     let queue = provider.space.queue().expect("host memory");
-    let poly: &dyn PolyOps<Fr> = provider.poly.as_deref().expect("the CPU offers every operation");
+    let poly: Arc<dyn PolyOps<Fr>> = provider.poly::<Fr>().expect("the CPU offers every operation");
     let mut a: Vec<Fr> = (1..=512u64).map(|i| Fr::from(i).square()).collect();
     let b = a.clone();
     let repeat = 20_000;
