@@ -336,6 +336,7 @@ impl<C: Curve> Engine<C> {
         let memory = |r: &Rejection| match *r {
             Rejection::Memory { needed, free } => Some((needed, free)),
             Rejection::Budget { needed, budget } => Some((needed, budget)),
+            Rejection::Buffer { needed, largest } => Some((needed, largest)),
             _ => None,
         };
         if let Some((first, (requested, free))) =

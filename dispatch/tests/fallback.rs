@@ -6,13 +6,14 @@ mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::{Call, call, expected, faulty, open, untouched};
-use halo2curves::bn256::G1Affine;
+use halo2curves::bn256::{Fr, G1Affine};
 use parhelion_backend_api::hal::Error;
-use parhelion_backend_api::{Msm, Op};
+use parhelion_backend_api::{Direction, Msm, NttPlan, Op};
 use parhelion_conformance::{Fault, FaultKind, Faulty, Naive, Null, Remote};
-use parhelion_dispatch::{Checks, Engine, Policy, Reason, Rejection, Trust};
+use parhelion_dispatch::{Checks, Engine, Policy, Query, Reason, Rejection, Shape, Trust, Work};
 
 #[test]
 fn without_faults_the_first_backend_computes() {
@@ -162,14 +163,17 @@ fn when_everybody_fails_the_error_names_everybody() {
 #[test]
 fn a_trusted_backend_that_crashes_is_not_papered_over() {
     // Its operands were not copied, so an in-place call cannot be made again.
+    let policy = Policy { trust: Trust::Named(vec!["crashing".into()]), ..Policy::default() };
     let crash = Faulty::with(Naive, "crashing", vec![Fault::nth(FaultKind::Crash, 0)]);
     let engine = Engine::<G1Affine>::new(vec![open(&crash), Naive::provider()]);
+    let engine = engine.with_policy(policy.clone()).unwrap();
     let (error, _) = call(&engine, Call::Invert, 11).unwrap_err();
     assert!(error.to_string().contains("crashing"), "{error}");
     assert!(engine.devices()[0].quarantined.is_some());
     // Out of place, it can.
     let crash = Faulty::with(Naive, "crashing", vec![Fault::nth(FaultKind::Crash, 0)]);
     let engine = Engine::<G1Affine>::new(vec![open(&crash), Naive::provider()]);
+    let engine = engine.with_policy(policy).unwrap();
     assert_eq!(call(&engine, Call::Msm, 11).unwrap(), expected(Call::Msm, 11));
 }
 
@@ -278,4 +282,76 @@ fn one_warning_per_cause() {
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].contains("ntt falls back from faulty") && warnings[0].contains("out of memory"));
     assert!(warnings[1].contains("poly falls back from faulty"), "{warnings:?}");
+}
+
+/// Nobody is trusted for where it computes: a backend of others in host memory is checked like any device.
+#[test]
+fn a_backend_of_others_in_host_memory_is_not_trusted() {
+    let liar = Faulty::with(Naive, "others", vec![Fault::always(FaultKind::Flip(3))]);
+    let engine = Engine::<G1Affine>::new(vec![open(&liar), Naive::provider()]);
+    assert!(!engine.devices()[0].trusted && engine.devices()[1].trusted);
+    let checked = Policy { checks: Checks::FULL, ..Policy::default() };
+    let engine = engine.with_policy(checked).unwrap();
+    assert_eq!(call(&engine, Call::Ntt, 9).unwrap(), expected(Call::Ntt, 9));
+    assert!(engine.devices()[0].quarantined.is_some());
+}
+
+/// A device comes back when it answers as it should, and stays out while it does not.
+#[test]
+fn quarantine_ends_with_an_examination() {
+    let device = Faulty::with(Remote::new(Naive), "hiccup", vec![Fault::nth(FaultKind::Crash, 0)]);
+    let policy = Policy { readmit: Some(Duration::ZERO), ..Policy::prefer(["hiccup", "naive"]) };
+    let engine = Engine::<G1Affine>::new(vec![open(&device), Naive::provider()]);
+    let engine = engine.with_policy(policy.clone()).unwrap();
+    assert_eq!(call(&engine, Call::Ntt, 9).unwrap(), expected(Call::Ntt, 9));
+    assert!(engine.devices()[0].quarantined.is_some());
+    assert_eq!(call(&engine, Call::Ntt, 9).unwrap(), expected(Call::Ntt, 9));
+    assert_eq!(engine.devices()[0].quarantined, None, "it has passed");
+    assert_eq!(engine.ledger().records().last().unwrap().backend, "hiccup");
+
+    let liar = Faulty::with(Remote::new(Naive), "liar", vec![Fault::always(FaultKind::Flip(3 << 32))]);
+    let engine = Engine::<G1Affine>::new(vec![open(&liar), Naive::provider()]);
+    let policy = Policy { checks: Checks::FULL, ..Policy::prefer(["liar", "naive"]) };
+    let engine = engine.with_policy(Policy { readmit: Some(Duration::ZERO), ..policy }).unwrap();
+    for _ in 0..3 {
+        assert_eq!(call(&engine, Call::Ntt, 9).unwrap(), expected(Call::Ntt, 9));
+        assert!(engine.devices()[0].quarantined.is_some(), "a liar stays out");
+    }
+    let forever = engine.with_policy(Policy { readmit: None, ..Policy::default() }).unwrap();
+    assert!(forever.devices()[0].quarantined.is_some());
+}
+
+/// A device whose largest buffer is below a column is no candidate, and an engine of it alone says so.
+#[test]
+fn a_column_above_the_largest_buffer_is_legal_elsewhere() {
+    let small = Remote::new(Naive).with_largest_buffer(1 << 12);
+    let engine = Engine::<G1Affine>::new(vec![open(&small), Naive::provider()]);
+    let engine = engine.with_policy(Policy::prefer(["remote", "naive"])).unwrap();
+    let backend = |log_n| engine.pick(&Query::ntt(log_n, 2, Direction::Forward, false)).unwrap().backend;
+    assert_eq!((backend(7), backend(8)), ("remote", "naive"));
+    let decision = engine.explain(&Query::ntt(8, 2, Direction::Forward, false));
+    assert!(
+        decision.rejected().any(|(_, why)| matches!(why, Rejection::Buffer { needed: 8192, largest: 4096 }))
+    );
+    let alone = Engine::<G1Affine>::new(vec![open(&small)]);
+    let error = alone.pick(&Query::ntt(8, 2, Direction::Forward, false)).unwrap_err();
+    assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+}
+
+/// Two equal devices share what runs at the same time, and columns that stay.
+#[test]
+fn equal_devices_share_the_work() {
+    let two = [open(&Remote::new(Naive)), open(&Remote::new(Naive).at(1))];
+    let engine = Engine::<G1Affine>::new(two.into_iter().chain([Naive::provider()]).collect());
+    let engine = engine.with_policy(Policy::prefer(["remote", "naive"])).unwrap();
+    let shape = Shape::Ntt(NttPlan::<Fr>::forward(6).shape(1));
+    let work = Work { deciding: &[(shape, 1)], ..Work::default() };
+    let first = engine.residence(&work).unwrap();
+    let second = engine.residence(&work).unwrap();
+    assert_ne!(first.space(), second.space(), "the second proof takes the other device");
+    let (space, query) = (second.space(), Query::ntt(6, 1, Direction::Forward, false));
+    drop(second);
+    assert_eq!(engine.pick(&query).unwrap().space, space, "the idle one computes");
+    let there = Query { space: first.space(), ..query };
+    assert_eq!(engine.pick(&there).unwrap().space, first.space(), "operands stay where they are");
 }

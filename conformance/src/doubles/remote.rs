@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ff::PrimeField;
 use halo2curves::bn256::{Fr, G1Affine};
 use parhelion_backend_api::hal::{
-    DeviceInfo, DeviceRepr, Error, MemoryInfo, Place, Prepared, Queue, RawBuffer, Ref, RefMut, Result, Space,
-    SpaceId, Support, as_bytes, as_bytes_mut,
+    DeviceInfo, DeviceRepr, Error, Limits, MemoryInfo, Place, Prepared, Queue, RawBuffer, Ref, RefMut,
+    Result, Space, SpaceId, Support, as_bytes, as_bytes_mut,
 };
 use parhelion_backend_api::{
     Backend, Bases, Compiled, Curve, Domain, Msm, MsmShape, Ntt, NttPlan, NttShape, PolyOps, PolyShape,
@@ -27,13 +27,14 @@ pub struct Remote<B> {
     inner: B,
     index: u16,
     memory: u64,
+    limits: Limits,
     simulated: bool,
 }
 
 impl<B> Remote<B> {
     /// The device `remote:0` with 1 GiB of memory.
     pub fn new(inner: B) -> Self {
-        Remote { inner, index: 0, memory: 1 << 30, simulated: false }
+        Remote { inner, index: 0, memory: 1 << 30, limits: Limits::NONE, simulated: false }
     }
 
     /// The same device with another index.
@@ -44,6 +45,16 @@ impl<B> Remote<B> {
     /// The same device with another amount of memory, in bytes.
     pub fn with_memory(self, memory: u64) -> Self {
         Remote { memory, ..self }
+    }
+
+    /// The same device with a largest buffer, in bytes.
+    pub fn with_largest_buffer(self, bytes: u64) -> Self {
+        Remote { limits: self.limits.with_largest_buffer(bytes), ..self }
+    }
+
+    /// The same device with an alignment of slices, in bytes.
+    pub fn with_alignment(self, bytes: u64) -> Self {
+        Remote { limits: self.limits.with_alignment(bytes), ..self }
     }
 
     /// The same device, declared as a simulator.
@@ -82,7 +93,12 @@ impl<B: Backend> Backend for Remote<B> {
         let inner = inner.ok_or(Error::DeviceLost { backend: NAME, why: "nothing inside".into() })?;
         let inner = self.inner.open(&inner)?;
         let queue = inner.space.queue()?;
-        let memory = Arc::new(Memory { space: self.space(), total: self.memory, used: AtomicU64::new(0) });
+        let memory = Arc::new(Memory {
+            space: self.space(),
+            total: self.memory,
+            limits: self.limits,
+            used: AtomicU64::new(0),
+        });
         fn at<T: ?Sized>(op: Option<Arc<T>>, memory: &Arc<Memory>, queue: &Queue) -> Option<Arc<At<T>>> {
             op.map(|op| Arc::new(At { op, memory: memory.clone(), queue: queue.clone() }))
         }
@@ -99,6 +115,7 @@ impl<B: Backend> Backend for Remote<B> {
 struct Memory {
     space: SpaceId,
     total: u64,
+    limits: Limits,
     used: AtomicU64,
 }
 
@@ -175,6 +192,10 @@ impl Space for RemoteSpace {
     fn memory(&self) -> MemoryInfo {
         let free = self.0.total.saturating_sub(self.0.used.load(Ordering::Acquire));
         MemoryInfo { total: Some(self.0.total), free: Some(free) }
+    }
+
+    fn limits(&self) -> Limits {
+        self.0.limits
     }
 
     fn queue(&self) -> Result<Queue> {
