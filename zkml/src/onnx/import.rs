@@ -10,12 +10,14 @@ use prost::bytes::Bytes;
 use crate::float::{self, OpError};
 use crate::input;
 
+use super::arity;
 use super::control::{self, Scope};
 use super::decode;
 use super::error::{ImportError, Unsupported, UnsupportedList};
 use super::expand;
 use super::external::External;
 use super::inline;
+use super::ml;
 use super::model::{Attrs, Integers, Model, Node, Provenance, Value, ValueId};
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use super::shapes::{self, Binding, Declared, Dim, Given, Outline, TakenList};
@@ -391,6 +393,12 @@ impl<'a> Builder<'a> {
             let mut inputs = Vec::with_capacity(n.input.len());
             for i in &n.input {
                 inputs.push(if i.is_empty() { None } else { Some(scope.get(i).ok_or_else(|| missing(i))?) });
+            }
+            if matches!(domain.as_str(), "" | ml::DOMAIN) {
+                let count = |names: &[String]| names.iter().rposition(|s| !s.is_empty()).map_or(0, |i| i + 1);
+                if let Some(reason) = arity::complaint(&n.op_type, count(&n.input), count(&n.output)) {
+                    return Err(ImportError::Node { node: name, op: n.op_type.clone(), reason });
+                }
             }
             if known_op && n.attribute.iter().any(|a| a.g.is_some()) {
                 let names = control::captured_names(n);

@@ -7,6 +7,7 @@
 //!
 //! A file either imports completely or is a typed error. Unsupported nodes are listed all at once. Panics of the parser stop here.
 
+mod arity;
 mod attention;
 mod composite;
 mod control;
