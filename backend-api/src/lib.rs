@@ -22,8 +22,8 @@ pub use parhelion_hal::{DeviceInfo, Error, Op, Queue, SpaceId, Support};
 pub use parhelion_msm_trait::{self as msm, Bases, Msm, MsmShape, Reuse, ScalarKind};
 pub use parhelion_ntt_trait::{self as ntt, Direction, Ntt, NttPlan, NttShape};
 pub use parhelion_quotient_trait::{
-    self as quotient, Compiled, Domain, PolyCall, PolyOps, PolyShape, Program, Quotient, QuotientShape,
-    Recurrence, Source, Step,
+    self as quotient, Compiled, Domain, Piece, Pieces, Place, PolyCall, PolyOps, PolyShape, Program,
+    ProgramLimits, Quotient, QuotientShape, Recurrence, Source, Step,
 };
 
 /// Why a backend has no device here, in words: "libcuda.so.1 not found".

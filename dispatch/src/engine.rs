@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use parhelion_backend_api::hal::{DeviceInfo, Error, Op, Result, SpaceId};
-use parhelion_backend_api::{Bases, Compiled, Curve, Program, Provider, Reuse};
+use parhelion_backend_api::{Bases, Compiled, Curve, Pieces, Program, Provider, Reuse};
 
 use crate::cost::CostTable;
 use crate::exam;
@@ -35,7 +35,15 @@ impl<C> EngineBases<C> {
 #[derive(Clone, Debug)]
 pub struct EngineProgram<F> {
     pub(crate) program: Arc<Program<F>>,
-    pub(crate) compiled: Arc<Handles<Compiled<F>>>,
+    pub(crate) compiled: Arc<Handles<Arc<CompiledPieces<F>>>>,
+}
+
+/// A program as a provider runs it: whole, or in pieces that it can take.
+#[derive(Debug)]
+pub(crate) struct CompiledPieces<F> {
+    pub(crate) pieces: Pieces<F>,
+    /// One for each piece.
+    pub(crate) programs: Vec<Compiled<F>>,
 }
 
 impl<F> EngineProgram<F> {

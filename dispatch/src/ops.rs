@@ -1,18 +1,19 @@
 //! The operations of the engine: arguments are checked, the shape is asked about, the call is run.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use ff::PrimeField;
 use group::Group;
-use parhelion_backend_api::hal::{DeviceRepr, Error, Queue, Ref, RefMut, Result, SpaceId};
+use parhelion_backend_api::hal::{Buffer, DeviceRepr, Error, Op, Queue, Ref, RefMut, Result, SpaceId};
 use parhelion_backend_api::{
-    Bases, Compiled, Curve, Domain, Msm, MsmShape, NttPlan, PolyCall, PolyOps, PolyShape, QuotientShape,
-    Recurrence, ScalarKind, msm, ntt, quotient,
+    Bases, Curve, Domain, Msm, MsmShape, NttPlan, Place, PolyCall, PolyOps, PolyShape, Program, Quotient,
+    QuotientShape, Recurrence, ScalarKind, msm, ntt, quotient,
 };
 
 use crate::attempt::{Call, Extra, Fault, Operand, Outs};
 use crate::check;
-use crate::engine::{Engine, EngineBases, EngineProgram};
+use crate::engine::{CompiledPieces, Engine, EngineBases, EngineProgram};
 use crate::query::{Query, Shape, log2_ceil};
 use crate::slot::Slot;
 
@@ -31,13 +32,79 @@ fn bytes<F>(elements: usize) -> u64 {
 }
 
 /// The shape of a program's evaluation.
-fn quotient_shape<F: PrimeField>(program: &parhelion_backend_api::Program<F>, log_n: u32) -> QuotientShape {
+fn quotient_shape<F: PrimeField>(program: &Program<F>, log_n: u32) -> QuotientShape {
     QuotientShape {
         log_n,
         columns: program.columns as usize,
         steps: program.steps.len(),
         registers: program.registers as usize,
     }
+}
+
+/// Compiles a program, in as many pieces as a backend needs.
+fn compile<F: PrimeField + DeviceRepr>(
+    quotient: &dyn Quotient<F>,
+    queue: &Queue,
+    program: &Program<F>,
+) -> Result<Arc<CompiledPieces<F>>> {
+    program.check().map_err(|error| Error::Invalid { what: "program", why: error.to_string() })?;
+    let pieces = program.split(&quotient.limits()).map_err(|error| Error::Unsupported {
+        backend: "engine",
+        op: Op::QUOTIENT,
+        why: error.to_string(),
+    })?;
+    let compiled = pieces.pieces.iter().map(|piece| quotient.compile(queue, &piece.program));
+    Ok(Arc::new(CompiledPieces { programs: compiled.collect::<Result<_>>()?, pieces }))
+}
+
+/// Runs the pieces of a program one after another.
+fn run_pieces<C: Curve>(
+    slot: &Slot<C>,
+    queue: &Queue,
+    compiled: &CompiledPieces<C::ScalarExt>,
+    domain: &Domain<C::ScalarExt>,
+    columns: &[Ref<'_, C::ScalarExt>],
+    challenges: &[C::ScalarExt],
+    out: &mut [RefMut<'_, C::ScalarExt>],
+) -> Result<()> {
+    let quotient = slot.quotient()?;
+    if let ([whole], [piece]) = (compiled.programs.as_slice(), compiled.pieces.pieces.as_slice())
+        && piece.is_whole(columns.len(), out.len())
+    {
+        return quotient.evaluate(queue, whole, domain, columns, challenges, out);
+    }
+    let space = slot.provider.space.as_ref();
+    let spill = |_| Buffer::alloc(space, queue, 1 << domain.log_n, "spill of a program");
+    let mut spills = (0..compiled.pieces.spills).map(spill).collect::<Result<Vec<_>>>()?;
+    let malformed = || Error::Invalid { what: "program", why: "its pieces do not fit together".into() };
+    for (piece, program) in compiled.pieces.pieces.iter().zip(&compiled.programs) {
+        let (mut writes, mut reads): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
+        // A column that a piece writes is none that it reads.
+        for (o, column) in out.iter_mut().enumerate() {
+            let place = Place::Result(o as u32);
+            match piece.writes.iter().position(|write| *write == place) {
+                Some(at) => writes.push((at, column.reborrow())),
+                None => reads.push((place, column.as_ref())),
+            }
+        }
+        for (s, buffer) in spills.iter_mut().enumerate() {
+            let place = Place::Spill(s as u32);
+            match piece.writes.iter().position(|write| *write == place) {
+                Some(at) => writes.push((at, buffer.as_mut())),
+                None => reads.push((place, buffer.as_ref())),
+            }
+        }
+        writes.sort_by_key(|(at, _)| *at);
+        let mut writes: Vec<_> = writes.into_iter().map(|(_, column)| column).collect();
+        let read = |place: &Place| match *place {
+            Place::Column(c) => columns.get(c as usize).copied(),
+            place => reads.iter().find(|(known, _)| *known == place).map(|(_, column)| *column),
+        };
+        let reads = piece.reads.iter().map(|place| read(place).ok_or_else(malformed));
+        let reads = reads.collect::<Result<Vec<_>>>()?;
+        quotient.evaluate(queue, program, domain, &reads, challenges, &mut writes)?;
+    }
+    Ok(())
 }
 
 impl<C: Curve> Engine<C> {
@@ -252,10 +319,11 @@ impl<C: Curve> Engine<C> {
             out,
             |slot, queue, out, extra| {
                 let quotient = slot.quotient()?;
-                let made = program.compiled.get(slot, || quotient.compile(queue, program.program()))?;
-                let compiled: Compiled<C::ScalarExt> = extra.prepared(made);
+                let made =
+                    program.compiled.get(slot, || compile(quotient.as_ref(), queue, program.program()))?;
+                let compiled = extra.prepared(made);
                 let brought = self.bring(slot, columns, extra)?;
-                Ok(quotient.evaluate(queue, &compiled, domain, &refs(&brought), challenges, out)?)
+                Ok(run_pieces(slot, queue, &compiled, domain, &refs(&brought), challenges, out)?)
             },
         )
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use parhelion_backend_api::hal::{Capability, Error, Queue, Result, SpaceId, Support};
-use parhelion_backend_api::{Curve, Msm, Ntt, PolyOps, Provider, Quotient};
+use parhelion_backend_api::{Curve, Msm, Ntt, PolyOps, Provider, Quotient, QuotientShape};
 
 use crate::kept::Kept;
 use crate::once::Once;
@@ -189,9 +189,17 @@ impl<C: Curve> Slot<C> {
         let answer = match shape {
             Shape::Msm(s) => self.provider.msm::<C>().map(|p| (p.supports(s), p.workspace(s))),
             Shape::Ntt(s) => self.provider.ntt::<C::ScalarExt>().map(|p| (p.supports(s), p.workspace(s))),
-            Shape::Quotient(s) => {
-                self.provider.quotient::<C::ScalarExt>().map(|p| (p.supports(s), p.workspace(s)))
-            }
+            Shape::Quotient(s) => self.provider.quotient::<C::ScalarExt>().map(|p| {
+                // What is beyond the limits runs in pieces that are within them.
+                let limits = p.limits();
+                let piece = QuotientShape {
+                    columns: s.columns.min(limits.columns),
+                    steps: s.steps.min(limits.steps),
+                    registers: s.registers.min(limits.registers),
+                    ..*s
+                };
+                (p.supports(&piece), p.workspace(&piece))
+            }),
             Shape::Poly(s) => self.provider.poly::<C::ScalarExt>().map(|p| (p.supports(s), p.workspace(s))),
         };
         let (support, workspace) = answer.ok_or(Rejection::NotOffered)?;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::{Call, call, expected, faulty, open, untouched};
 use halo2curves::bn256::{Fr, G1Affine};
-use parhelion_backend_api::hal::Error;
-use parhelion_backend_api::{Direction, Msm, NttPlan, Op};
+use parhelion_backend_api::hal::{Error, Ref, RefMut};
+use parhelion_backend_api::{Direction, Domain, Msm, NttPlan, Op, Program, ProgramLimits, Source, Step, ntt};
 use parhelion_conformance::{Fault, FaultKind, Faulty, Naive, Null, Remote};
 use parhelion_dispatch::{Checks, Engine, Policy, Query, Reason, Rejection, Shape, Trust, Work};
 
@@ -354,4 +354,41 @@ fn equal_devices_share_the_work() {
     assert_eq!(engine.pick(&query).unwrap().space, space, "the idle one computes");
     let there = Query { space: first.space(), ..query };
     assert_eq!(engine.pick(&there).unwrap().space, first.space(), "operands stay where they are");
+}
+
+/// A program that reads more columns than a device takes at a time runs there in pieces, with the same values.
+#[test]
+fn a_program_beyond_the_limits_of_a_device_runs_in_pieces() {
+    let column = |column, rotation| Source::Column { column, rotation };
+    let mut steps = vec![Step::Mul { dst: 0, a: column(0, 0), b: column(1, 1) }];
+    steps.extend((1..12).map(|i| Step::MulAdd {
+        dst: i % 5,
+        a: Source::Register((i - 1) % 5),
+        b: column(i, i % 2),
+        c: if i > 5 { Source::Register(i % 5) } else { column(i / 2, 1) },
+    }));
+    let program = Program {
+        rotations: vec![0, 1],
+        columns: 12,
+        steps,
+        registers: 5,
+        results: vec![Source::Register(1), Source::Register(3), column(4, 1)],
+        ..Program::default()
+    };
+    let narrow = Remote::new(Naive).with_program_limits(ProgramLimits::NONE.with_columns(4, 2));
+    let evaluate = |providers, backend: &str| {
+        let engine = Engine::<G1Affine>::new(providers).with_policy(Policy::force(backend)).unwrap();
+        let columns: Vec<Vec<Fr>> =
+            (0..12u64).map(|c| (0..16u64).map(|r| Fr::from(c * 31 + r * 7 + 1)).collect()).collect();
+        let columns: Vec<_> = columns.iter().map(|column| Ref::host(column)).collect();
+        let domain = Domain { log_n: 4, omega: ntt::root_of_unity(4).unwrap(), shift: Fr::from(3) };
+        let mut out = vec![vec![Fr::from(9); 16]; 3];
+        let mut outs: Vec<_> = out.iter_mut().map(|column| RefMut::host(column)).collect();
+        let program = engine.load_program(program.clone());
+        engine.evaluate(&program, &domain, &columns, &[], &mut outs).unwrap();
+        assert!(engine.ledger().records().iter().all(|record| record.backend == backend));
+        out
+    };
+    let expected = evaluate(vec![Naive::provider()], "naive");
+    assert_eq!(evaluate(vec![open(&narrow), Naive::provider()], "remote"), expected);
 }

@@ -7,6 +7,7 @@
 
 mod poly;
 mod program;
+mod split;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use parhelion_hal::{
 
 pub use poly::{PolyCall, PolyOps, PolyShape, Recurrence, check_recurrence};
 pub use program::{Program, ProgramError, Source, Step};
+pub use split::{Piece, Pieces, Place, ProgramLimits, TooNarrow};
 
 /// The shape of one evaluation, enough to decide on legality and to look up a cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,6 +83,11 @@ pub trait Quotient<F: PrimeField + DeviceRepr>: Debug + Send + Sync {
 
     /// Temporary bytes that a call of this shape needs in the backend's space.
     fn workspace(&self, shape: &QuotientShape) -> u64;
+
+    /// What one call can take. The engine runs a program beyond it in pieces ([`Program::split`]).
+    fn limits(&self) -> ProgramLimits {
+        ProgramLimits::NONE
+    }
 
     /// Compiles a program.
     ///

@@ -11,7 +11,7 @@ use parhelion_backend_api::hal::{
 };
 use parhelion_backend_api::{
     Backend, Bases, Compiled, Curve, Domain, Msm, MsmShape, Ntt, NttPlan, NttShape, PolyOps, PolyShape,
-    Program, Provider, Quotient, QuotientShape, Recurrence, Reuse, ScalarKind, Unavailable,
+    Program, ProgramLimits, Provider, Quotient, QuotientShape, Recurrence, Reuse, ScalarKind, Unavailable,
 };
 
 /// Where two backends differ first.
@@ -299,6 +299,10 @@ impl<F: PrimeField + DeviceRepr> Quotient<F> for Both<dyn Quotient<F>> {
 
     fn workspace(&self, shape: &QuotientShape) -> u64 {
         self.left.workspace(shape)
+    }
+
+    fn limits(&self) -> ProgramLimits {
+        self.left.limits()
     }
 
     fn compile(&self, queue: &Queue, program: &Program<F>) -> Result<Compiled<F>> {

@@ -9,7 +9,7 @@ use parhelion_backend_api::hal::{
 };
 use parhelion_backend_api::{
     Bases, Compiled, Curve, Domain, Msm, MsmShape, Ntt, NttPlan, NttShape, PolyCall, PolyOps, PolyShape,
-    Program, Provider, Quotient, QuotientShape, Recurrence, Reuse, ScalarKind,
+    Program, ProgramLimits, Provider, Quotient, QuotientShape, Recurrence, Reuse, ScalarKind,
 };
 use parhelion_dispatch::Shape;
 
@@ -203,6 +203,10 @@ impl<C: Curve, H: Hook<C>> Quotient<C::ScalarExt> for ForField<C, QuotientTap<H,
 
     fn workspace(&self, shape: &QuotientShape) -> u64 {
         self.0.inner.workspace(shape)
+    }
+
+    fn limits(&self) -> ProgramLimits {
+        self.0.inner.limits()
     }
 
     fn compile(&self, queue: &Queue, program: &Program<C::ScalarExt>) -> Result<Compiled<C::ScalarExt>> {

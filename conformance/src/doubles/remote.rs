@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ff::PrimeField;
 use halo2curves::bn256::{Fr, G1Affine};
 use parhelion_backend_api::hal::{
-    DeviceInfo, DeviceRepr, Error, Limits, MemoryInfo, Place, Prepared, Queue, RawBuffer, Ref, RefMut,
+    DeviceInfo, DeviceRepr, Error, Limits, MemoryInfo, Op, Place, Prepared, Queue, RawBuffer, Ref, RefMut,
     Result, Space, SpaceId, Support, as_bytes, as_bytes_mut,
 };
 use parhelion_backend_api::{
     Backend, Bases, Compiled, Curve, Domain, Msm, MsmShape, Ntt, NttPlan, NttShape, PolyOps, PolyShape,
-    Program, Provider, Quotient, QuotientShape, Recurrence, Reuse, ScalarKind, Unavailable, msm, ntt,
-    quotient,
+    Program, ProgramLimits, Provider, Quotient, QuotientShape, Recurrence, Reuse, ScalarKind, Unavailable,
+    msm, ntt, quotient,
 };
 
 const NAME: &str = "remote";
@@ -28,13 +28,21 @@ pub struct Remote<B> {
     index: u16,
     memory: u64,
     limits: Limits,
+    program: ProgramLimits,
     simulated: bool,
 }
 
 impl<B> Remote<B> {
     /// The device `remote:0` with 1 GiB of memory.
     pub fn new(inner: B) -> Self {
-        Remote { inner, index: 0, memory: 1 << 30, limits: Limits::NONE, simulated: false }
+        Remote {
+            inner,
+            index: 0,
+            memory: 1 << 30,
+            limits: Limits::NONE,
+            program: ProgramLimits::NONE,
+            simulated: false,
+        }
     }
 
     /// The same device with another index.
@@ -55,6 +63,11 @@ impl<B> Remote<B> {
     /// The same device with an alignment of slices, in bytes.
     pub fn with_alignment(self, bytes: u64) -> Self {
         Remote { limits: self.limits.with_alignment(bytes), ..self }
+    }
+
+    /// The same device, where one call of a program takes no more than this.
+    pub fn with_program_limits(self, program: ProgramLimits) -> Self {
+        Remote { program, ..self }
     }
 
     /// The same device, declared as a simulator.
@@ -97,6 +110,7 @@ impl<B: Backend> Backend for Remote<B> {
             space: self.space(),
             total: self.memory,
             limits: self.limits,
+            program: self.program,
             used: AtomicU64::new(0),
         });
         fn at<T: ?Sized>(op: Option<Arc<T>>, memory: &Arc<Memory>, queue: &Queue) -> Option<Arc<At<T>>> {
@@ -116,6 +130,7 @@ struct Memory {
     space: SpaceId,
     total: u64,
     limits: Limits,
+    program: ProgramLimits,
     used: AtomicU64,
 }
 
@@ -423,6 +438,10 @@ impl<F: PrimeField + DeviceRepr> Quotient<F> for At<dyn Quotient<F>> {
         self.op.workspace(shape)
     }
 
+    fn limits(&self) -> ProgramLimits {
+        self.memory.program
+    }
+
     fn compile(&self, _: &Queue, program: &Program<F>) -> Result<Compiled<F>> {
         let share = self.memory.reserve(0, "program")?;
         let handle = Handle { inner: (self.op.compile(&self.queue, program)?, program.clone()), share };
@@ -441,6 +460,10 @@ impl<F: PrimeField + DeviceRepr> Quotient<F> for At<dyn Quotient<F>> {
         let space = self.memory.space;
         let handle = program.downcast::<Handle<(Compiled<F>, Program<F>)>>(space)?;
         let (compiled, program) = handle.check("program", space)?;
+        if !self.memory.program.admit(program) {
+            let why = format!("beyond {:?}", self.memory.program);
+            return Err(Error::Unsupported { backend: NAME, op: Op::QUOTIENT, why });
+        }
         quotient::check_operands(program, domain, columns, challenges, out)?;
         let columns = self.fetch(columns)?;
         let mut local = self.fetch_mut(out)?;
