@@ -11,6 +11,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use parhelion_backend_api::hal::Op;
 use parhelion_backend_api::knob::{parse_bytes, parse_count, parse_log2, parse_switch, parse_word};
@@ -85,6 +86,12 @@ pub const KNOBS: &[Knob] = &[
         doc: "which results of accelerators are verified on the host",
     },
     Knob {
+        name: "PARHELION_READMIT",
+        kind: KnobKind::Count,
+        default: "600",
+        doc: "seconds after which a quarantined device is examined, twice as long after each failure; 0 for never",
+    },
+    Knob {
         name: "PARHELION_TRACE",
         kind: KnobKind::Path,
         default: "none",
@@ -144,6 +151,8 @@ pub struct Knobs {
     pub memory: Option<u64>,
     /// `PARHELION_CHECK`.
     pub checks: Checks,
+    /// `PARHELION_READMIT`, in seconds.
+    pub readmit: Option<usize>,
     /// `PARHELION_TRACE`.
     pub trace: Option<PathBuf>,
     /// `ENABLE_ICICLE_GPU`.
@@ -239,6 +248,7 @@ impl Knobs {
                     _ => Checks::CHEAP,
                 }
             }
+            "PARHELION_READMIT" => self.readmit = Some(parse_count(value)?),
             "PARHELION_TRACE" => self.trace = Some(value.into()),
             "ENABLE_ICICLE_GPU" => self.enable_icicle_gpu = true,
             "ICICLE_SMALL_K" => self.icicle_small_k = Some(parse_log2(value)?),
@@ -264,6 +274,9 @@ impl Knobs {
             memory: self.memory,
             ..Policy::default()
         };
+        if let Some(seconds) = self.readmit {
+            policy.readmit = (seconds > 0).then(|| Duration::from_secs(seconds as u64));
+        }
         if let Some(choice) = &self.backend {
             policy.choice = choice.clone();
             return policy;

@@ -152,7 +152,7 @@ pub enum Rejection {
         /// The budget.
         budget: u64,
     },
-    /// It failed before, and is out for the rest of the process.
+    /// It failed before, and is out until it passes an examination.
     Quarantined(String),
     /// Simulators and software rasterisers are used only when named.
     Simulated,

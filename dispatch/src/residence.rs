@@ -277,7 +277,7 @@ impl<C: Curve> Engine<C> {
         Ok(())
     }
 
-    /// Takes a device out for the rest of the process, because what it computed was found to be wrong.
+    /// Takes a device out, until it passes an examination, because what it computed was found to be wrong.
     pub fn quarantine(&self, residence: &Residence, why: &str) {
         if let Ok(slot) = self.resident(residence) {
             slot.quarantine(why.to_owned());
@@ -321,7 +321,7 @@ impl<C: Curve> Engine<C> {
         Some(Engine { shared: Arc::new(self.shared.with_settings(settings)), ledger: Arc::default() })
     }
 
-    /// Takes out, for the rest of the process, every untrusted device that computed something of a ledger: what came of it was found to be wrong, and
+    /// Takes out, until they pass an examination, every untrusted device that computed something of a ledger: what came of it was found to be wrong, and
     /// nobody knows whose part was. Their backends; none when everything was computed by trusted ones.
     pub fn quarantine_untrusted(&self, ledger: &Ledger, why: &str) -> Vec<&'static str> {
         let guilty = self.suspects(ledger).filter(|slot| slot.quarantined().is_none());
