@@ -12,12 +12,15 @@ use crate::slot::Slot;
 const LOG_N: u32 = 5;
 const N: usize = 1 << LOG_N;
 
+/// What is asked, in words, and whether the answer is right.
+type Question<C> = (&'static str, fn(&Slot<C>) -> Result<bool>);
+
 /// Asks the questions.
 ///
 /// # Errors
 /// What failed, in words.
 pub(crate) fn passes<C: Curve>(slot: &Slot<C>) -> std::result::Result<(), String> {
-    let questions: [(&str, fn(&Slot<C>) -> Result<bool>); 5] = [
+    let questions: [Question<C>; 5] = [
         ("a copy there and back", copies),
         ("a multi-scalar multiplication", multiplies),
         ("a transform", transforms),

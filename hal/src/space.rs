@@ -160,7 +160,7 @@ pub trait Space: Debug + Send + Sync {
         Limits::NONE
     }
 
-    /// Copies bytes of one buffer of this space into another one. The default takes them through the host.
+    /// Copies whole words of 8 bytes, at multiples of 8, of one buffer of this space into another one. The default takes them through the host.
     ///
     /// # Errors
     /// [`Error::WrongSpace`], [`Error::Length`], or the device's own; the first two before anything is written.
@@ -182,7 +182,7 @@ pub trait Space: Debug + Send + Sync {
         }
     }
 
-    /// Writes a pattern again and again into `bytes` bytes from byte `at` on; the last one may be cut off. The default uploads it.
+    /// Writes a pattern again and again into `bytes` bytes from byte `at` on, multiples of 8; the last one may be cut off. The default uploads it.
     ///
     /// # Errors
     /// [`Error::WrongSpace`], [`Error::Length`], or the device's own; the first two before anything is written.

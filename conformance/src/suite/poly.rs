@@ -291,6 +291,9 @@ pub fn works_on_resident_columns<C: Curve>(subject: &Subject<C>) {
     assert_eq!(last, oracle, "the last value of a scan");
 }
 
+/// An operation on the operands of the subject, and on the same ones on the host.
+type Pair<'a, F> = (&'static str, Run<'a, F>, Run<'a, F>);
+
 /// Operands may be slices of buffers of the provider's space; what is around them stays.
 pub fn works_on_slices<C: Curve>(subject: &Subject<C>) {
     let mut rng = rng(52);
@@ -303,7 +306,7 @@ pub fn works_on_slices<C: Curve>(subject: &Subject<C>) {
     let host = [(x, Ref::host(&a)), (-x, Ref::host(&b))];
     let recurrence = Recurrence { first: x, factors: Some(operand.as_ref()), summands: None };
     let known = Recurrence { factors: Some(Ref::host(&b)), ..recurrence };
-    let cases: [(&str, Run<'_, C::ScalarExt>, Run<'_, C::ScalarExt>); 6] = [
+    let cases: [Pair<'_, C::ScalarExt>; 6] = [
         (
             "divide",
             &|poly, queue, column| ok("divide", poly.divide_by_linear(queue, column, x)),
