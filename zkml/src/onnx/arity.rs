@@ -230,8 +230,9 @@ const ARITIES: &[(&str, usize, usize, usize)] = &[
     ("ZipMap", 1, 1, 1),
 ];
 
-/// What is wrong with the numbers of operands and results of a node, if something is. Those at the end that are left out do not count.
-pub(super) fn complaint(name: &str, operands: usize, results: usize) -> Option<String> {
+/// What is wrong with the numbers of operands and results of a node, if something is: `places` for operands, `operands` and `results` up to the last
+/// that is given.
+pub(super) fn complaint(name: &str, places: usize, operands: usize, results: usize) -> Option<String> {
     let at = ARITIES.binary_search_by_key(&name, |(name, ..)| name).ok()?;
     let (_, least, most, most_results) = ARITIES.get(at)?;
     let takes = |count: usize, what: &str| match count {
@@ -239,8 +240,8 @@ pub(super) fn complaint(name: &str, operands: usize, results: usize) -> Option<S
         1 => format!("one {what}"),
         n => format!("{n} {what}s"),
     };
-    if operands < *least {
-        return Some(format!("it takes at least {} and has {operands}", takes(*least, "operand")));
+    if places < *least {
+        return Some(format!("it takes at least {} and has {places}", takes(*least, "operand")));
     }
     if operands > *most {
         return Some(format!("it takes at most {} and has {operands}", takes(*most, "operand")));
@@ -264,12 +265,13 @@ mod tests {
 
     #[test]
     fn too_few_and_too_many_are_told_apart() {
-        assert_eq!(complaint("Mul", 2, 1), None);
-        assert_eq!(complaint("Concat", 90, 1), None);
-        assert_eq!(complaint("Clip", 1, 1), None);
-        assert!(complaint("Mul", 4, 1).is_some_and(|why| why.contains("at most 2")));
-        assert!(complaint("Mul", 1, 1).is_some_and(|why| why.contains("at least 2")));
-        assert!(complaint("Relu", 1, 2).is_some_and(|why| why.contains("one result")));
-        assert_eq!(complaint("FusedMatMul", 9, 9), None, "of another domain");
+        assert_eq!(complaint("Mul", 2, 2, 1), None);
+        assert_eq!(complaint("Loop", 2, 0, 0), None, "operands that are left out");
+        assert_eq!(complaint("Concat", 90, 90, 1), None);
+        assert_eq!(complaint("Clip", 1, 1, 1), None);
+        assert!(complaint("Mul", 4, 4, 1).is_some_and(|why| why.contains("at most 2")));
+        assert!(complaint("Mul", 1, 1, 1).is_some_and(|why| why.contains("at least 2")));
+        assert!(complaint("Relu", 1, 1, 2).is_some_and(|why| why.contains("one result")));
+        assert_eq!(complaint("FusedMatMul", 9, 9, 9), None, "of another domain");
     }
 }

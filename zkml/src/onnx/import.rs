@@ -396,7 +396,9 @@ impl<'a> Builder<'a> {
             }
             if matches!(domain.as_str(), "" | ml::DOMAIN) {
                 let count = |names: &[String]| names.iter().rposition(|s| !s.is_empty()).map_or(0, |i| i + 1);
-                if let Some(reason) = arity::complaint(&n.op_type, count(&n.input), count(&n.output)) {
+                if let Some(reason) =
+                    arity::complaint(&n.op_type, n.input.len(), count(&n.input), count(&n.output))
+                {
                     return Err(ImportError::Node { node: name, op: n.op_type.clone(), reason });
                 }
             }

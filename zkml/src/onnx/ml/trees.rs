@@ -72,7 +72,8 @@ impl Forest {
     }
 }
 
-fn forest(u: &Unroll<'_, '_, '_>, features: usize) -> Result<Forest, Stop> {
+/// The trees over features of a type, whose precision thresholds are compared in.
+fn forest(u: &Unroll<'_, '_, '_>, features: usize, dtype: DType) -> Result<Forest, Stop> {
     let need = |name: &str| u.integers(name)?.ok_or_else(|| u.wrong(format!("has no `{name}`")));
     let trees = need("nodes_treeids")?;
     let ids = need("nodes_nodeids")?;
@@ -104,7 +105,7 @@ fn forest(u: &Unroll<'_, '_, '_>, features: usize) -> Result<Forest, Stop> {
         let mode = mode.ok_or_else(|| u.wrong(format!("a node of the unknown mode `{}`", modes[i])))?;
         let at = usize::try_from(feature[i]).ok().filter(|&f| f < features);
         let at = at.ok_or_else(|| u.wrong(format!("feature {} of {features}", feature[i])))?;
-        let threshold = DType::F32.round(values[i]);
+        let threshold = if dtype == DType::F64 { values[i] } else { DType::F32.round(values[i]) };
         let list = &mut bits[mode].1;
         let bit = *known.entry((mode, at, threshold.to_bits())).or_insert_with(|| {
             list.push((at, threshold));
@@ -266,7 +267,8 @@ fn leaves(
 /// The sum or the average of what the trees say, for each target.
 pub(super) fn regressor(u: &mut Unroll<'_, '_, '_>) -> Result<ValueId, Stop> {
     let (x, features) = u.compared(0)?;
-    let f = forest(u, features)?;
+    let dtype = u.dims(x)?.1;
+    let f = forest(u, features, dtype)?;
     let targets = usize::try_from(u.integer("n_targets", 1)?).ok().filter(|&n| n > 0);
     let targets = targets.ok_or_else(|| u.wrong("`n_targets` is not positive"))?;
     let mut leaf = leaves(u, &f, "target", targets)?;
@@ -290,7 +292,8 @@ pub(super) fn regressor(u: &mut Unroll<'_, '_, '_>) -> Result<ValueId, Stop> {
 pub(super) fn classifier(u: &mut Unroll<'_, '_, '_>) -> Result<Vec<ValueId>, Stop> {
     let (x, features) = u.compared(0)?;
     let labels = u.labels("classlabels_int64s")?;
-    let f = forest(u, features)?;
+    let dtype = u.dims(x)?.1;
+    let f = forest(u, features, dtype)?;
     let mut leaf = leaves(u, &f, "class", labels.len())?;
     let mut base = u.numbers("base_values")?.unwrap_or_default();
     let single = leaf.first().is_some_and(|first| leaf.iter().all(|l| l.1 == first.1));
