@@ -452,6 +452,6 @@ mod tests {
                 }
             }
         }
-        assert!(given_up > 20 && rest > 40, "{given_up} and {rest}");
+        assert!(given_up > 40 && rest > 20, "{given_up} and {rest}");
     }
 }
