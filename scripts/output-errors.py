@@ -34,7 +34,8 @@ def main():
         before = pairs.get(name, {})
         row = dict(model=name, max_abs_error="", share="", earlier=before.get("max_abs_error", ""), ezkl=before.get("ezkl_max_abs_error", ""), reason="")
         if said.returncode:
-            row["reason"] = said.stderr.strip().splitlines()[-1][:200]
+            # A record names no place of a machine.
+            row["reason"] = said.stderr.strip().splitlines()[-1].replace(os.path.join(args.dir, ""), "")[:200]
         else:
             outputs = json.loads(said.stdout)["accuracy"]["outputs"]
             row["max_abs_error"] = f"{max(o['max_abs_error'] for o in outputs):.3e}"
