@@ -462,6 +462,10 @@ def main():
             f"{row['predicted_ms']} ms, verified {row['verified']}, {time.time() - started:.0f} s {row['reason']}",
             flush=True,
         )
+    # A record names no place of a machine.
+    for row in rows:
+        for place in (args.cache, args.out, os.path.abspath(args.cache), os.path.abspath(args.out)):
+            row["reason"] = row["reason"].replace(os.path.join(place, ""), "")
     at = os.path.join(args.out, "record.csv")
     if args.add and os.path.exists(at):
         with open(at, newline="") as f:
